@@ -1,0 +1,107 @@
+"""One name per operator, whatever way it was called: ``x + y``, ``x.add(y)``, ``x.add_(y)`` and ``torch.add(x, y)`` are all ``add``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+# Spellings of one operator. Everything not named here goes by its own name without a trailing underscore.
+ALIASES = {
+    "view": "reshape",
+    "_unsafe_view": "reshape",
+    "view_as": "reshape_as",
+    "truediv": "div",
+    "true_divide": "div",
+    "divide": "div",
+    "rdiv": "rdiv",
+    "rtruediv": "rdiv",
+    "subtract": "sub",
+    "multiply": "mul",
+    "negative": "neg",
+    "absolute": "abs",
+    "remainder": "mod",
+    "fmod": "mod",
+    "floor_divide": "floordiv",
+    "clip": "clamp",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+    "moveaxis": "movedim",
+    "concat": "cat",
+    "concatenate": "cat",
+    "special_expit": "sigmoid",
+    "expit": "sigmoid",
+    "special_softmax": "softmax",
+    "special_log_softmax": "log_softmax",
+    "_softmax": "softmax",
+    "eq": "eq",
+    "expand_as": "expand_as",
+    "amax": "amax",
+    "native_batch_norm": "batch_norm",
+    "_scaled_dot_product_attention": "scaled_dot_product_attention",
+    "_pad": "pad",
+    "upsample": "interpolate",
+    "unsafe_chunk": "chunk",
+    "unsafe_split": "split",
+    "split_with_sizes": "split",
+    "index": "getitem",
+    "norm_except_dim": "norm_except_dim",
+}
+
+# Reading these says something about a tensor and records nothing: the answer is an ordinary Python value.
+PASSIVE_GETTERS = frozenset(
+    "device dtype layout requires_grad is_cuda is_cpu is_meta is_leaf is_sparse is_quantized is_nested is_mps is_xpu is_xla is_mkldnn "
+    "is_vulkan is_ipu is_mtia is_maia grad grad_fn ndim names _backward_hooks itemsize nbytes volatile output_nr _version name retains_grad".split()
+)
+PASSIVE = frozenset(
+    "dim ndimension is_floating_point is_complex is_contiguous stride element_size get_device is_tensor is_grad_enabled _set_grad_enabled "
+    "is_autocast_enabled has_names is_same_size data_ptr storage_offset is_storage __hash__ __repr__ __format__ __deepcopy__ __reduce_ex__ "
+    "_is_view is_inference is_signed __len__ storage untyped_storage _assert register_hook retain_grad requires_grad_ is_nonzero get_default_dtype "
+    "is_pinned result_type can_cast promote_types get_autocast_dtype is_conj is_neg set_default_dtype broadcast_shapes".split()
+)
+# Their results are drawn anew in every call, so they are recorded even when nothing they read is.
+RANDOM = frozenset(
+    "rand randn randint randperm rand_like randn_like randint_like bernoulli normal multinomial poisson uniform exponential log_normal "
+    "cauchy geometric random dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
+    "gumbel_softmax trunc_normal".split()
+)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """How a call is recorded.
+
+    Attributes:
+        name: the canonical name, e.g. ``"add"``.
+        inplace: it changes its first argument.
+        getter: it reads an attribute of a tensor (``x.T``).
+    """
+
+    name: str
+    inplace: bool = False
+    getter: bool = False
+
+
+def operator_of(function: Callable[..., Any]) -> Operator:
+    """The operator that a function, a tensor method, a Python operator or a property getter stands for."""
+    name = getattr(function, "__name__", type(function).__name__)
+    if name in ("__get__", "__set__"):
+        return Operator(function.__self__.__name__, inplace=name == "__set__", getter=True)  # type: ignore[attr-defined]
+    if name in PASSIVE:
+        return Operator(name)
+    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        name = function._qualified_op_name.split("::")[-1] if isinstance(function, torch._ops.OpOverloadPacket) else function._opname
+    dunder = name.startswith("__") and name.endswith("__")
+    name = name.strip("_") if dunder else name
+    inplace = name.endswith("_") and not dunder
+    name = name.rstrip("_")
+    if dunder and name[0] == "i" and name[1:] in _INPLACE_OPERATORS:
+        name, inplace = name[1:], True
+    if name == "setitem":
+        inplace = True
+    return Operator(ALIASES.get(name, name), inplace)
+
+
+_INPLACE_OPERATORS = frozenset("add sub mul truediv floordiv mod pow and or xor matmul lshift rshift".split())

@@ -1,0 +1,280 @@
+"""Running a network on tensors without data while every torch call is written down as a node of an fx graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from packify.errors import TraceError
+from packify.tracing.attention import DECOMPOSITIONS
+from packify.tracing.names import PASSIVE, PASSIVE_GETTERS, RANDOM, Operator, operator_of
+from packify.tracing.sizes import Traced, plain, traced_number
+
+_FACTORIES = frozenset(_device_constructors())
+_READS_DATA = frozenset(("item", "tolist", "bool", "int", "float", "index", "is_nonzero", "numpy", "array"))
+_SKIPPED_FRAMES = (torch.__path__[0], __file__.rsplit("/", 1)[0])
+
+
+class Recorder(TorchFunctionMode):
+    """Records one run. Tensors are known by identity; sizes are `Traced` numbers.
+
+    Args:
+        tensors: the shadow's parameters and buffers by name; of several names of one tensor, the first is used.
+        data: real tensors by name, for control flow on a buffer's value; empty for a reference on the meta device.
+        dtype: the network's own floating dtype, recorded as "the network's dtype" rather than as a constant.
+    """
+
+    def __init__(self, tensors: dict[str, torch.Tensor], data: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.active = False
+        self.constants: dict[str, torch.Tensor] = {}
+        self.scope: list[str] = [""]
+        self._tensors, self._data, self._dtype = tensors, data, dtype
+        self._names = {id(tensor): name for name, tensor in reversed(tensors.items())}
+        self._known: dict[int, tuple[fx.Node, tuple[int, ...]]] = {}
+        self._attributes: dict[str, fx.Node] = {}
+        self._alive: list[Any] = []
+
+    # -- what the run calls ------------------------------------------------------------------------------------------
+
+    def placeholder(self, name: str, tensor: torch.Tensor) -> None:
+        node = self._stamp(self.graph.placeholder(name), tensor, "placeholder")
+        self._know(tensor, node, ())
+
+    def output(self, leaves: list[Any]) -> None:
+        self._stamp(self.graph.output(tuple(self._argument(leaf) for leaf in leaves)), tuple(map(plain, leaves)), "output")
+
+    def leaf(self, module: nn.Module, path: str, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record a call of a module that is kept whole, and return what it returns."""
+        if not self.active:
+            return forward(*args, **kwargs)
+        value = self._evaluate(forward, args, kwargs)
+        node = self.graph.call_module(path, *self._arguments(args, kwargs))
+        return self._result(self._stamp(node, value, type(module).__name__), value)
+
+    def emit(self, target: Callable[..., Any] | str, args: tuple[Any, ...], value: Any) -> fx.Node:
+        """A node for a number; `target` is a function, or the name of a tensor method."""
+        create = self.graph.call_method if isinstance(target, str) else self.graph.call_function
+        node = create(target, *self._arguments(args, {}))  # type: ignore[arg-type]
+        name = target if isinstance(target, str) else operator_of(target).name
+        return self._stamp(node, value, name)
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if not self.active:
+            return func(*args, **kwargs)
+        operator = operator_of(func)
+        if operator.name in (PASSIVE_GETTERS if operator.getter else PASSIVE):
+            return func(*args, **kwargs)
+        if operator.name in _READS_DATA:
+            return self._read(func, operator, args, kwargs)
+        if not any(map(self._is_recorded, _leaves((args, kwargs)))) and operator.name not in RANDOM:
+            return func(*_plain(args), **_plain(kwargs))
+        if operator.name in ("shape", "size", "numel", "nelement"):
+            return self._sizes(operator.name, *args, **kwargs)
+        if func in DECOMPOSITIONS:
+            with self:
+                return DECOMPOSITIONS[func](*args, **kwargs)
+        value = self._evaluate(func, args, kwargs)
+        node = self._node(func, operator, args, kwargs)
+        self._stamp(node, value, operator.name)
+        node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True or "out" in kwargs
+        if value is None:
+            return None
+        return self._result(node, value)
+
+    # -- nodes -------------------------------------------------------------------------------------------------------
+
+    def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        new_args, new_kwargs = self._arguments(args, kwargs)
+        if operator.getter:
+            return self.graph.call_function(getattr, (new_args[0], operator.name))
+        name = getattr(func, "__name__", "")
+        if getattr(torch.Tensor, name, None) is func:
+            if operator.name in ("getitem", "setitem"):
+                return self.graph.call_function(getattr(__import__("operator"), operator.name), new_args, new_kwargs)
+            return self.graph.call_method(name, new_args, new_kwargs)
+        return self.graph.call_function(func, new_args, new_kwargs)
+
+    def _stamp(self, node: fx.Node, value: Any, name: str) -> fx.Node:
+        node.meta.update(val=value, op=name, path=self.scope[-1], source=_source(), inplace=False)
+        return node
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(map(self._argument, args)), {key: self._argument(value) for key, value in kwargs.items()}
+
+    def _argument(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor_node(value)
+        if isinstance(value, Traced):
+            return value.node() if value.recorder is self else plain(value)
+        if isinstance(value, torch.Size):
+            return tuple(map(self._argument, value))
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(self._argument, value))
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self._argument, value))
+        if isinstance(value, dict):
+            return {key: self._argument(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self._argument, (value.start, value.stop, value.step)))
+        if isinstance(value, torch.device) and value.type == "meta":
+            return self._network("device", value)
+        if isinstance(value, torch.dtype) and value == self._dtype:
+            return self._network("dtype", value)
+        return value
+
+    def _network(self, attribute: str, value: Any) -> fx.Node:
+        """The device or dtype that the network has when it runs, read off one of its tensors."""
+        known = self._attributes.get(attribute)
+        if known is None:
+            owner = next(iter(self._tensors), None)
+            first = self._attribute(owner) if owner else next(iter(self.graph.find_nodes(op="placeholder")))
+            with self.graph.inserting_after(first):
+                known = self._attributes[attribute] = self.graph.call_function(getattr, (first, attribute))
+            self._stamp(known, value, attribute)
+        return known
+
+    def _attribute(self, name: str) -> fx.Node:
+        if name not in self._attributes:
+            first = next((node for node in self.graph.nodes if node.op != "placeholder"), self.graph._root)
+            with self.graph.inserting_before(first):
+                node = self._attributes[name] = self.graph.get_attr(name)
+            self._stamp(node, self._tensors[name].detach().to("meta"), "get_attr")
+        return self._attributes[name]
+
+    def _tensor_node(self, tensor: torch.Tensor) -> fx.Node:
+        if id(tensor) in self._known:
+            node, index = self._known[id(tensor)]
+            if index:
+                value = node.meta["val"]
+                for position in index:
+                    value = value[position]
+                    node = self.graph.call_function(__import__("operator").getitem, (node, position))
+                    self._stamp(node, value, "getitem")
+                self._known[id(tensor)] = (node, ())
+            return node
+        name = self._names.get(id(tensor))
+        if name is None:
+            name = f"_constant_{len(self.constants)}"
+            self.constants[name] = tensor
+            self._tensors[name] = tensor
+            self._know(tensor, self._attribute(name), ())
+        return self._attribute(name)
+
+    def _know(self, tensor: torch.Tensor, node: fx.Node, index: tuple[int, ...]) -> None:
+        self._known[id(tensor)] = (node, index)
+        self._alive.append(tensor)
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    def _is_recorded(self, value: Any) -> bool:
+        if isinstance(value, torch.Tensor):
+            return id(value) in self._known or id(value) in self._names
+        return isinstance(value, Traced) and value.recorder is self
+
+    def _evaluate(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a call gives on meta tensors."""
+        args, kwargs = _on_meta(args), _on_meta(kwargs)
+        if func in _FACTORIES and kwargs.get("device") is None:
+            kwargs["device"] = torch.device("meta")
+        was_active, self.active = self.active, False
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.active = was_active
+
+    def _result(self, node: fx.Node, value: Any) -> Any:
+        def learn(item: Any, index: tuple[int, ...]) -> Any:
+            if isinstance(item, torch.Tensor):
+                self._know(item, node, index)
+            elif isinstance(item, (tuple, list)):
+                for position, element in enumerate(item):
+                    learn(element, (*index, position))
+            return item
+
+        return learn(value, ())
+
+    def _sizes(self, name: str, tensor: torch.Tensor, dim: int | None = None) -> Any:
+        shape = self._evaluate(torch.Tensor.size, (tensor,), {})
+
+        def size(axis: int) -> Any:
+            return traced_number(shape[axis], self, "size", (tensor, axis))
+
+        if name in ("numel", "nelement"):
+            return traced_number(shape.numel(), self, "numel", (tensor,))
+        return torch.Size([size(axis) for axis in range(len(shape))]) if dim is None else size(int(dim))
+
+    def _read(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Python asks for a tensor's data: a buffer has some, what is computed from the input has none yet."""
+        name = self._names.get(id(args[0])) if args else None
+        if name is not None and name in self._data:
+            return func(self._data[name], *args[1:], **kwargs)
+        if not any(map(self._is_recorded, _leaves((args, kwargs)))):
+            return func(*args, **kwargs)
+        raise TraceError(
+            f"{_source()}, in {self.scope[-1] or 'forward'}",
+            found=f"the code reads the value of a tensor ({operator.name}) of shape {tuple(args[0].shape)}",
+            why="a graph holds for every input, so Python may not branch on, loop over or convert what is computed from the input",
+            fix="keep the module with that line whole (leaves=[ItsType]), pass the argument that selects the branch as a plain value in "
+            'example_inputs, or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
+        )
+
+
+def _leaves(value: Any) -> Iterable[Any]:
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _leaves(item)
+    elif isinstance(value, slice):
+        yield from (value.start, value.stop, value.step)
+    else:
+        yield value
+
+
+def _map(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_map(item, change) for item in value))
+    if isinstance(value, (tuple, list)):
+        items = [_map(item, change) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict):
+        return {key: _map(item, change) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*(_map(item, change) for item in (value.start, value.stop, value.step)))
+    return change(value)
+
+
+def _plain(value: Any) -> Any:
+    return _map(value, plain)
+
+
+def _on_meta(value: Any) -> Any:
+    def change(item: Any) -> Any:
+        if isinstance(item, torch.Tensor) and item.device.type != "meta":
+            return item.detach().to("meta")
+        if isinstance(item, torch.device):
+            return torch.device("meta")
+        return plain(item)
+
+    return _map(value, change)
+
+
+def _source() -> str:
+    """``file.py:123`` of the line in the user's code that is running."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if not filename.startswith(_SKIPPED_FRAMES):
+            return f"{filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "unknown source"

@@ -1,0 +1,61 @@
+"""A copy of the reference that holds no data: same modules, same names, every parameter and buffer on the meta device."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import nn
+
+from packify.errors import TraceError
+
+
+def shadow(model: nn.Module) -> nn.Module:
+    """A meta-device deep copy of `model`, which is neither changed nor allocated a second time.
+
+    Hooks that a user registered stay with the original; the pre-forward hooks of `torch.nn.utils` that compute a weight are
+    part of the network and come along.
+
+    Raises:
+        TraceError: the model holds lazy parameters or something that cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+        if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+            raise TraceError(
+                name,
+                found="a lazy parameter without a shape",
+                why="widths cannot be read from a layer that has not seen an input",
+                fix="run the model once on an example input, then pack it",
+            )
+        memo.setdefault(id(tensor), _empty_like(tensor))
+    for module in model.modules():
+        for key, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo.setdefault(id(value), value.detach())
+            elif key.endswith("_hooks") and isinstance(value, OrderedDict) and value:
+                memo[id(value)] = _part_of_the_network(value) if key == "_forward_pre_hooks" else OrderedDict()
+    try:
+        copied = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TraceError(
+            type(model).__name__,
+            found=f"{type(error).__name__}: {error}",
+            why="the network is recorded on a copy, so that yours is never touched, and copy.deepcopy cannot copy it",
+            fix="give the module that holds the uncopyable object a __deepcopy__, or pack the part without it: "
+            'packify.pack_submodule(model, "backbone", ...)',
+        ) from error
+    return copied
+
+
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty_like(tensor.detach(), device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
+
+
+def _part_of_the_network(hooks: OrderedDict[int, Any]) -> OrderedDict[int, Any]:
+    return OrderedDict((key, hook) for key, hook in hooks.items() if type(hook).__module__.startswith("torch.nn.utils"))

@@ -1,0 +1,103 @@
+"""Numbers that remember where they came from: the sizes of recorded tensors, and what Python computes from them.
+
+A size is a real `int`, so every Python and C++ caller accepts it; used as an argument of a recorded operator it becomes
+a node, so that the graph stays valid for other batch sizes and resolutions. Comparing two sizes gives an ordinary bool:
+control flow on shapes is decided by the example input.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch.fx import Node
+
+
+class Recording(Protocol):
+    """What a number needs from the recorder it belongs to."""
+
+    active: bool
+
+    def emit(self, target: Callable[..., Any] | str, args: tuple[Any, ...], value: Any) -> Node: ...
+
+
+class Traced:
+    """Mixin: the expression a number stands for. It becomes a node when an operator uses it, and never otherwise."""
+
+    recorder: Recording
+    target: Callable[..., Any] | str
+    operands: tuple[Any, ...]
+    _node: Node | None
+
+    def node(self) -> Node:
+        if self._node is None:
+            self._node = self.recorder.emit(self.target, self.operands, plain(self))
+        return self._node
+
+
+class TracedInt(Traced, int):
+    """An int that knows its expression."""
+
+
+class TracedFloat(Traced, float):
+    """A float that knows its expression."""
+
+
+def traced_number(value: int | float, recorder: Recording, target: Callable[..., Any] | str, operands: tuple[Any, ...]) -> Any:
+    """`value` as a number that stands for ``target(*operands)``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    number: Any = TracedInt(value) if isinstance(value, int) else TracedFloat(value)
+    number.recorder, number.target, number.operands, number._node = recorder, target, operands, None
+    return number
+
+
+def plain(value: Any) -> Any:
+    """A traced number as an ordinary one; anything else as it is."""
+    if isinstance(value, TracedInt):
+        return int.__int__(value)
+    if isinstance(value, TracedFloat):
+        return float.__float__(value)
+    return value
+
+
+def _binary(name: str, function: Callable[..., Any], *, reverse: bool) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        operands = (other, self) if reverse else (self, other)
+        value = function(*map(plain, operands))
+        return traced_number(value, self.recorder, function, operands) if self.recorder.active else value
+
+    method.__name__ = name
+    return method
+
+
+def _unary(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any, *args: Any) -> Any:
+        value = function(plain(self), *args)
+        return traced_number(value, self.recorder, function, (self, *args)) if self.recorder.active else value
+
+    method.__name__ = name
+    return method
+
+
+_BINARY = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "floordiv": operator.floordiv,
+    "truediv": operator.truediv,
+    "mod": operator.mod,
+    "pow": operator.pow,
+}
+_UNARY = {"__neg__": operator.neg, "__ceil__": math.ceil, "__floor__": math.floor, "__round__": round}
+
+for _class in (TracedInt, TracedFloat):
+    for _name, _function in _BINARY.items():
+        setattr(_class, f"__{_name}__", _binary(f"__{_name}__", _function, reverse=False))
+        setattr(_class, f"__r{_name}__", _binary(f"__r{_name}__", _function, reverse=True))
+    for _name, _function in _UNARY.items():
+        setattr(_class, _name, _unary(_name, _function))

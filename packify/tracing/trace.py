@@ -1,0 +1,261 @@
+"""The reference as fx graphs: one for evaluation and one for training, which are the same graph when nothing differs."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+
+from packify.errors import PackifyError, TraceError
+from packify.tracing import structure
+from packify.tracing.recorder import Recorder
+from packify.tracing.shadow import shadow
+
+Mode = Literal["eval", "train"]
+MODES: tuple[Mode, Mode] = ("eval", "train")
+
+# Modules kept whole: their behaviour changes with their own train / eval switch, or their kernel takes all weights at once.
+KEPT_WHOLE: tuple[type[nn.Module], ...] = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+    nn.RNN,
+    nn.LSTM,
+    nn.GRU,
+)
+# A batch of this size is unlikely to equal a width, a head count or a token count, so axes are told apart by their sizes.
+_TRACING_BATCH = 5
+
+
+@dataclass
+class Traced:
+    """A recorded reference.
+
+    Attributes:
+        root: a copy of the reference on the meta device.
+        graphs: one `torch.fx.Graph` per mode; both keys hold the same object when the modes agree.
+        constants: real tensors that the graphs read and that are neither parameters nor buffers.
+        inputs: names of the graph's placeholders, in order.
+        input_template: structure of the bound arguments; leaves index `inputs`, or are the constants passed.
+        signature: `forward`'s signature.
+        outputs: structure of the output per mode.
+        batch: the batch size that the graphs were recorded with, or None when the inputs share no leading axis.
+    """
+
+    root: nn.Module
+    graphs: dict[str, fx.Graph]
+    constants: dict[str, torch.Tensor]
+    inputs: list[str]
+    input_template: Any
+    signature: inspect.Signature
+    outputs: dict[str, Any]
+    batch: int | None
+    input_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    input_dtypes: list[torch.dtype] = field(default_factory=list)
+    leaves: tuple[type[nn.Module], ...] = ()
+
+
+def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = ()) -> Traced:
+    """Record `model` by running it once per mode on meta tensors shaped like `example_inputs`.
+
+    Args:
+        model: any module; it is copied, never run and never changed.
+        example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments for ``forward``.
+        leaves: module types to keep whole.
+
+    Raises:
+        TraceError: the model refuses the input, or its Python code needs data that only a real input has.
+    """
+    if not isinstance(model, nn.Module):
+        raise TraceError("model", found=f"a {type(model).__name__}", why="only a torch.nn.Module can be packed", fix="pass the module itself")
+    signature = inspect.signature(model.forward)
+    arguments = bind(signature, example_inputs)
+    flat, template = structure.flatten(arguments)
+    if not any(isinstance(leaf, torch.Tensor) for leaf in flat):
+        raise TraceError("example_inputs", found="no tensor", why="shapes are read from an example", fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...)")
+    root = shadow(model)
+    data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
+    was = [(module, module.training) for module in root.modules()]
+    batch = _common_batch(flat)
+    attempts = [_TRACING_BATCH, batch] if batch is not None else [None]
+    for attempt, size in enumerate(attempts):
+        try:
+            runs = [_run(root, data, flat, template, signature, size, mode, tuple(leaves)) for mode in MODES]
+            break
+        except TraceError:
+            if attempt == len(attempts) - 1:
+                raise
+        finally:
+            for module, training in was:
+                module.training = training
+    (eval_run, eval_output), (train_run, train_output) = runs
+    names = [node.name for node in eval_run.graph.find_nodes(op="placeholder")]
+    tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+    same = _signature_of(eval_run.graph) == _signature_of(train_run.graph) and eval_output == train_output
+    if not same:
+        train_run = _renamed(train_run, len(eval_run.constants))
+    numbers = iter(range(len(tensors)))
+    return Traced(
+        root=root,
+        graphs={"eval": eval_run.graph, "train": eval_run.graph if same else train_run.graph},
+        constants=eval_run.constants | ({} if same else train_run.constants),
+        inputs=names,
+        input_template=structure.walk(template, lambda leaf: structure.Leaf(next(numbers)) if isinstance(flat[leaf.index], torch.Tensor) else flat[leaf.index]),
+        signature=signature,
+        outputs={"eval": eval_output, "train": train_output},
+        batch=size,
+        input_shapes=[tuple(tensor.shape) for tensor in tensors],
+        input_dtypes=[tensor.dtype for tensor in tensors],
+        leaves=tuple(leaves),
+    )
+
+
+def bind(signature: inspect.Signature, example_inputs: Any) -> dict[str, Any]:
+    """`example_inputs` as ``forward``'s arguments by name."""
+    try:
+        if isinstance(example_inputs, dict):
+            bound = signature.bind(**example_inputs)
+        elif isinstance(example_inputs, tuple):
+            bound = signature.bind(*example_inputs)
+        else:
+            bound = signature.bind(example_inputs)
+    except TypeError as error:
+        raise TraceError("example_inputs", found=str(error), why=f"forward takes {signature}", fix="pass a tensor, a tuple or a dict that fits forward") from error
+    return dict(bound.arguments)
+
+
+def _common_batch(flat: list[Any]) -> int | None:
+    sizes = {leaf.shape[0] if leaf.dim() else None for leaf in flat if isinstance(leaf, torch.Tensor)}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _run(
+    root: nn.Module, data: dict[str, torch.Tensor], flat: list[Any], template: Any, signature: inspect.Signature, batch: int | None, mode: Mode, leaves: tuple[type[nn.Module], ...]
+) -> tuple[Recorder, Any]:
+    tensors = dict((*root.named_parameters(), *root.named_buffers()))
+    floating = (tensor.dtype for tensor in (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, flat)) if tensor.is_floating_point())
+    recorder = Recorder(tensors, data, next(floating, torch.float32))
+    root.train(mode == "train")
+    inputs = [_stand_in(leaf, batch) for leaf in flat]
+    arguments = structure.unflatten(template, inputs)
+    labels = _labels(template)
+    for leaf, label in zip(inputs, labels, strict=True):
+        if isinstance(leaf, torch.Tensor):
+            recorder.placeholder(label, leaf)
+    wrapped = _wrap(root, recorder, leaves)
+    bound = signature.bind_partial()
+    bound.arguments.update(arguments)
+    try:
+        with recorder, torch.random.fork_rng(devices=[]):
+            recorder.active = True
+            result = root(*bound.args, **bound.kwargs)
+            recorder.active = False
+            output, output_template = structure.flatten(result)
+            recorder.active = True
+            recorder.output(output)
+    except PackifyError:
+        raise
+    except Exception as error:
+        raise _refused(error, root, inputs) from error
+    finally:
+        recorder.active = False
+        for module in wrapped:
+            vars(module).pop("forward", None)
+    _drop_unused(recorder.graph)
+    return recorder, output_template
+
+
+def _stand_in(leaf: Any, batch: int | None) -> Any:
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    shape = leaf.shape if batch is None else (batch, *leaf.shape[1:])
+    return torch.empty(shape, dtype=leaf.dtype, device="meta")
+
+
+def _labels(template: Any) -> list[str]:
+    return [path.replace(".", "_") or "input" for path in structure.paths(template)]
+
+
+def _wrap(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Module], ...]) -> list[nn.Module]:
+    """Give every submodule of the copy a forward that keeps the scope, or that records the module as one node."""
+    wrapped = []
+    for path, module in root.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
+            continue
+        vars(module)["forward"] = _recorded(module, path, recorder) if path and _kept_whole(module, leaves) else _scoped(module, path, recorder)
+        wrapped.append(module)
+    return wrapped
+
+
+def _kept_whole(module: nn.Module, leaves: tuple[type[nn.Module], ...]) -> bool:
+    if isinstance(module, leaves):
+        return True
+    own = next((kind for kind in KEPT_WHOLE if isinstance(module, kind)), None)
+    return own is not None and type(module).forward is own.forward and not hasattr(module, "parametrizations") and not module._forward_pre_hooks
+
+
+def _recorded(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., Any]:
+    forward = module.forward
+    return lambda *args, **kwargs: recorder.leaf(module, path, forward, args, kwargs)
+
+
+def _scoped(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., Any]:
+    forward = module.forward
+
+    def scoped(*args: Any, **kwargs: Any) -> Any:
+        recorder.scope.append(path)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            recorder.scope.pop()
+
+    return scoped
+
+
+def _refused(error: Exception, root: nn.Module, inputs: list[Any]) -> TraceError:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/torch/" not in frame.filename and "packify/tracing" not in frame.filename]
+    where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else type(root).__name__
+    shapes = ", ".join(str(tuple(leaf.shape)) for leaf in inputs if isinstance(leaf, torch.Tensor))
+    return TraceError(
+        where,
+        found=f"{type(error).__name__}: {error}".rstrip(),
+        why=f"{type(root).__name__} does not run on tensors without data of shape {shapes}; either it refuses that input, or this line needs real data",
+        fix="check the input's shape first (model(example_inputs) must work); then keep the module with that line whole (leaves=[ItsType]), "
+        'or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
+    )
+
+
+def _drop_unused(graph: fx.Graph) -> None:
+    for node in reversed(list(graph.nodes)):
+        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
+            graph.erase_node(node)
+
+
+def _signature_of(graph: fx.Graph) -> list[Any]:
+    """What two recordings are compared by."""
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    return [(node.op, str(node.target), str(fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{order[n]}"))) for node in graph.nodes]
+
+
+def _renamed(run: Recorder, start: int) -> Recorder:
+    """Constants of the second graph under names that the first has not used."""
+    renamed = {name: f"_constant_{start + index}" for index, name in enumerate(run.constants)}
+    for node in run.graph.find_nodes(op="get_attr"):
+        node.target = renamed.get(node.target, node.target)
+    run.constants = {renamed[name]: tensor for name, tensor in run.constants.items()}
+    return run
