@@ -64,7 +64,7 @@ class Source:
         kind, name, args = values["kind"], values["name"], values["args"]
         if kind not in get_args(Kind):
             raise _unreadable(kind, f"the kinds of source are {', '.join(get_args(Kind))}")
-        if not isinstance(name, str) or not 0 < len(name) <= 1000:
+        if not isinstance(name, str) or not 0 < len(name) <= 1000 or not name.isprintable():
             raise _unreadable(name, "a source's name is a short text")
         if kind in REGISTRIES and not REGISTRY_NAME.fullmatch(name):
             raise _unreadable(name, f"a name of {kind} holds only letters, digits, '_', '-' and '.'")

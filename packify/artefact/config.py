@@ -1,0 +1,226 @@
+"""`config.json`: what an artefact says about itself, as a checked, frozen value. Its text may come from anybody."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from packify.artefact import example as examples
+from packify.errors import ArtefactError, SourceError, SpecError
+from packify.sources import Source
+from packify.spec import Spec
+
+FORMAT = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+LIBRARIES = ("torch", "torchvision", "timm")
+
+Kind = Literal["packed", "member"]
+
+_MAX_BYTES = 4 * 2**20
+_MAX_MEMBERS = 2**16
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,60}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_AVERAGES = ("probs", "mean", "none")
+_INPUTS = ("shared", "independent")
+_FIELDS = {
+    "format",
+    "packify",
+    "kind",
+    "member",
+    "source",
+    "spec",
+    "example",
+    "inputs",
+    "average",
+    "training",
+    "made_with",
+    "structure_sha256",
+    "weights_sha256",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything about an artefact except its tensors.
+
+    Attributes:
+        kind: ``"packed"`` for a whole network, ``"member"`` for one member of it.
+        member: which member, if it is one.
+        source: where the reference came from; None when it was passed as a module.
+        spec: alpha, M and gamma.
+        example: the inputs it was recorded with, as `packify.artefact.example` writes them.
+        inputs: ``"shared"`` or ``"independent"``.
+        average: how each output is averaged.
+        training: whether it was in train mode when saved.
+        made_with: versions of the libraries at work when it was saved.
+        structure_sha256: names, shapes and recorded code of the packed network, without dtypes.
+        weights_sha256: of the whole file `model.safetensors`.
+        packify: the version of packify that wrote it.
+    """
+
+    kind: Kind
+    member: int | None
+    source: Source | None
+    spec: Spec
+    example: dict[str, Any]
+    inputs: Literal["shared", "independent"]
+    average: Any
+    training: bool
+    made_with: dict[str, str]
+    structure_sha256: str
+    weights_sha256: str
+    packify: str
+
+    def to_json(self) -> str:
+        """The text of `config.json`."""
+        values = {
+            "format": FORMAT,
+            "packify": self.packify,
+            "kind": self.kind,
+            "member": self.member,
+            "source": None if self.source is None else self.source.to_dict(),
+            "spec": self.spec.to_dict(),
+            "example": self.example,
+            "inputs": self.inputs,
+            "average": self.average,
+            "training": self.training,
+            "made_with": self.made_with,
+            "structure_sha256": self.structure_sha256,
+            "weights_sha256": self.weights_sha256,
+        }
+        return json.dumps(values, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = CONFIG_FILE) -> Config:
+        """The inverse of `to_json`, for a text that anybody may have written.
+
+        Raises:
+            ArtefactError: not JSON, not an object, of a newer format, or a field is missing, unknown or out of range.
+        """
+        try:
+            values = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(where, f"{type(error).__name__}: {error}", "it is no JSON document") from error
+        if not isinstance(values, dict):
+            raise _damaged(where, f"a {type(values).__name__}", "an artefact's config.json holds an object")
+        _check_format(values.get("format"), values.get("packify"), where)
+        if set(values) != _FIELDS:
+            missing, unknown = sorted(_FIELDS - set(values)), sorted(set(values) - _FIELDS)
+            raise _damaged(
+                where, f"missing fields: {missing}; unknown fields: {unknown}"[:400], f"format {FORMAT} has exactly its own fields"
+            )
+        kind, member = values["kind"], values["member"]
+        spec = _spec(values["spec"], where)
+        _require(kind in get_args(Kind), where, "kind", kind)
+        _require(member is None if kind == "packed" else _is_index(member, spec.num_estimators), where, "member", member)
+        _require(values["inputs"] in _INPUTS, where, "inputs", values["inputs"])
+        _require(_is_average(values["average"]), where, "average", values["average"])
+        _require(isinstance(values["training"], bool), where, "training", values["training"])
+        _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
+        for field in ("structure_sha256", "weights_sha256"):
+            _require(isinstance(values[field], str) and _SHA256.fullmatch(values[field]) is not None, where, field, values[field])
+        examples.decode(values["example"])
+        try:
+            source = None if values["source"] is None else Source.from_dict(values["source"])
+        except SourceError as error:
+            raise _damaged(f"{where}: source", error.found, error.why) from error
+        return cls(
+            kind=kind,
+            member=member,
+            source=source,
+            spec=spec,
+            example=values["example"],
+            inputs=values["inputs"],
+            average=values["average"],
+            training=values["training"],
+            made_with=values["made_with"],
+            structure_sha256=values["structure_sha256"],
+            weights_sha256=values["weights_sha256"],
+            packify=values["packify"],
+        )
+
+
+def read_config(folder: str | Path) -> Config:
+    """The checked `config.json` of an artefact.
+
+    Raises:
+        ArtefactError: there is no artefact in that folder, or its config cannot be read.
+    """
+    path = Path(folder) / CONFIG_FILE
+    if not path.is_file():
+        why = "there is no such folder" if not path.parent.is_dir() else f"the folder holds no {CONFIG_FILE}"
+        raise ArtefactError(str(folder), found="no artefact", why=why, fix="pass a folder that `packify convert` or packify.save wrote")
+    try:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise _damaged(str(path), f"{size} bytes", f"a config.json has at most {_MAX_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(str(path), str(error), "it is no UTF-8 text") from error
+    except OSError as error:
+        raise ArtefactError(str(path), found=str(error), why="the file cannot be read", fix="check its permissions") from error
+    return Config.from_json(text, str(path))
+
+
+def _check_format(found: object, written_by: object, where: str) -> None:
+    _require(type(found) is int and found >= 1, where, "format", found)
+    _require(_is_version(written_by), where, "packify", written_by)
+    if isinstance(found, int) and found > FORMAT:
+        raise ArtefactError(
+            where,
+            found=f"format {found}, written by packify {written_by}",
+            why=f"this packify reads up to format {FORMAT}",
+            fix="pip install --upgrade packify-torch",
+        )
+
+
+def _spec(values: object, where: str) -> Spec:
+    _require(isinstance(values, dict), where, "spec", values)
+    try:
+        spec = Spec.from_dict(values)  # type: ignore[arg-type] # checked in the line above
+    except (SpecError, TypeError, OverflowError) as error:
+        found = error.found if isinstance(error, SpecError) else str(error)
+        raise _damaged(f"{where}: spec", f"{found:.200}", "a spec holds alpha, M, gamma and their policies") from error
+    _require(max(spec.alpha, spec.num_estimators, spec.gamma) <= _MAX_MEMBERS, where, "spec", values)
+    return spec
+
+
+def _is_index(value: object, below: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+
+
+def _is_average(value: object, nesting: int = 0) -> bool:
+    if nesting > 16:
+        return False
+    if isinstance(value, dict):
+        return all(_is_average(item, nesting + 1) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_average(item, nesting + 1) for item in value)
+    return value is None or value in _AVERAGES
+
+
+def _are_versions(value: object) -> bool:
+    # They end up in a suggested `pip install` line, so only known libraries and real versions will do.
+    return isinstance(value, dict) and value.keys() <= set(LIBRARIES) and all(_is_version(text) for text in value.values())
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _require(holds: bool, where: str, field: str, found: object) -> None:
+    if not holds:
+        raise _damaged(f"{where}: {field}", f"{found!r:.120}", "the field has a value that packify never writes")
+
+
+def _damaged(where: str, found: str, why: str) -> ArtefactError:
+    return ArtefactError(where, found=found, why=why, fix="the file was damaged or edited: get a fresh copy of the artefact")
