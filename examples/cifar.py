@@ -1,6 +1,7 @@
 """The networks of the paper's Table 1 and two small ones, as any user would write them: ordinary modules, nothing of packify.
 
 Each factory at the bottom takes ``num_classes``; the command line finds them as ``examples/cifar.py:resnet18``.
+A network's ``input_size`` spares the command line's user ``--input-size``.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ class Bottleneck(nn.Module):
 class CifarResNet(nn.Module):
     """A ResNet for 32x32 images: a 3x3 stride-1 stem and no max-pool; four stages of 64, 128, 256, 512 channels."""
 
-    def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int], num_classes: int, in_channels: int) -> None:
+    def __init__(self, block: type[BasicBlock | Bottleneck], depths: tuple[int, ...], num_classes: int, in_channels: int) -> None:
         super().__init__()
+        self.input_size = (in_channels, 32, 32)
         self.conv1 = conv3x3(in_channels, 64)
         self.bn1 = nn.BatchNorm2d(64)
         stages, width = [], 64
@@ -112,6 +114,7 @@ class WideResNet(nn.Module):
 
     def __init__(self, depth: int, widen: int, num_classes: int, in_channels: int, dropout: float) -> None:
         super().__init__()
+        self.input_size = (in_channels, 32, 32)
         blocks_per_stage = (depth - 4) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1)
         stages, width = [], 16
@@ -138,6 +141,7 @@ class LeNet(nn.Module):
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
+        self.input_size = (in_channels, 32, 32)
         self.conv1 = nn.Conv2d(in_channels, 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.pool = nn.MaxPool2d(2)
@@ -150,6 +154,20 @@ class LeNet(nn.Module):
         out = self.pool(torch.relu(self.conv2(out)))
         out = torch.relu(self.fc1(torch.flatten(out, 1)))
         return self.fc3(torch.relu(self.fc2(out)))
+
+
+class MLP(nn.Module):
+    """Three linear layers on a flat input."""
+
+    def __init__(self, in_features: int, hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.input_size = (in_features,)
+        self.fc1 = nn.Linear(in_features, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc3(torch.relu(self.fc2(torch.relu(self.fc1(x)))))
 
 
 def resnet18(num_classes: int = 10, in_chans: int = 3) -> nn.Module:
@@ -174,10 +192,4 @@ def lenet(num_classes: int = 10, in_chans: int = 3) -> nn.Module:
 
 def mlp(num_classes: int = 10, in_features: int = 3072, hidden: int = 256) -> nn.Module:
     """Three linear layers on a flat input, for CIFAR images flattened or a table of features."""
-    return nn.Sequential(
-        nn.Linear(in_features, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, num_classes),
-    )
+    return MLP(in_features, hidden, num_classes)

@@ -51,7 +51,7 @@ def module_mult_adds(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str
     for kind, counter in MODULE_COUNTERS.items():
         if isinstance(module, kind):
             return counter(module, Call(args, kwargs))
-    if not any(True for _ in module.parameters()):
+    if isinstance(module, UNCOUNTED) or not any(True for _ in module.parameters()):
         return 0
     return _measured(module, args, kwargs)
 
@@ -122,7 +122,10 @@ def _from_sublists(args: Sequence[Any]) -> tuple[str, list[tuple[int, ...]]]:
 
 
 def _attention(call: Call, output: Tensor) -> int:
-    """``"*b l e", "*b s e" -> "*b l s"``, then ``"*b l s", "*b s v" -> "*b l v"``; a causal mask saves nothing; shared key heads are repeated."""
+    """``"*b l e", "*b s e" -> "*b l s"``, then ``"*b l s", "*b s v" -> "*b l v"``.
+
+    A mask, causal or not, saves nothing; key heads that several query heads share count once for each.
+    """
     query, key = call.tensor(0, "query"), call.tensor(1, "key")
     scores = math.prod(output.shape[:-1]) * key.shape[-2]
     return scores * (query.shape[-1] + output.shape[-1])
@@ -200,26 +203,23 @@ COUNTERS: Mapping[str, Counter] = {
 
 
 def _recurrent(module: nn.Module, call: Call) -> int:
-    """Every step multiplies by every weight matrix once, in every layer and direction."""
+    """Every step (of a cell, the only one) multiplies by every weight matrix once, in every layer and direction."""
     x = call.tensor(0, "input")
     return math.prod(x.shape[:-1]) * sum(parameter.numel() for name, parameter in module.named_parameters() if name.startswith("weight"))
 
 
-def _weights_times_rows(module: nn.Module, call: Call) -> int:
-    """A cell: one step."""
-    return _recurrent(module, call)
-
-
 MODULE_COUNTERS: Mapping[type[nn.Module], Callable[[nn.Module, Call], int]] = {
     nn.RNNBase: _recurrent,
-    nn.RNNCellBase: _weights_times_rows,
-    nn.modules.batchnorm._NormBase: lambda module, call: 0,
-    nn.GroupNorm: lambda module, call: 0,
-    nn.LayerNorm: lambda module, call: 0,
-    nn.Embedding: lambda module, call: 0,
-    nn.EmbeddingBag: lambda module, call: 0,
-    nn.PReLU: lambda module, call: 0,
+    nn.RNNCellBase: _recurrent,
 }
+UNCOUNTED = (
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.PReLU,
+)
 
 
 def _measured(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

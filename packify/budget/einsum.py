@@ -1,6 +1,6 @@
 """Mult-Adds of an einsum, contracted from left to right, two operands at a time, as torch does without opt_einsum.
 
-    "bhid,bhjd->bhij" of (2, 4, 9, 16), (2, 4, 7, 16)  ->  2 * 4 * 9 * 7 * 16
+For example ``"bhid,bhjd->bhij"`` of (2, 4, 9, 16) and (2, 4, 7, 16) is 2 * 4 * 9 * 7 * 16.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 Sizes = dict[str, int]
-"""Axis name to size, for one operand, without axes of size 1; the axes behind ``...`` are named ``"...0"`` (the last), ``"...1"`` and so on."""
+"""Axis name to size, for one operand, without axes of size 1; those behind ``...`` are ``"...0"`` (the last), ``"...1"`` and so on."""
 
 
 def einsum_mult_adds(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:

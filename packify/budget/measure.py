@@ -223,9 +223,7 @@ class _mode:  # noqa: N801 - a context manager reads like a function
 def _with_batch(network: Network, batch: int) -> list[Any]:
     if network.batch is None or network.batch == batch:
         return network.inputs
-    return [
-        value.new_empty((batch, *value.shape[1:])) if isinstance(value, Tensor) and value.dim() else value for value in network.inputs
-    ]
+    return [value.new_empty((batch, *value.shape[1:])) if isinstance(value, Tensor) and value.dim() else value for value in network.inputs]
 
 
 def _per_sample(graph: fx.Graph, steps: Sequence[Step], batch: int) -> list[Step]:

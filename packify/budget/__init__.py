@@ -1,0 +1,27 @@
+"""Counting what a configuration costs before it is built: one budget, a sweep of many, and the search for one that fits."""
+
+from packify.budget.cost import CONVENTION_TEXT, CONVENTIONS, Budget, Convention, Cost, LayerCost
+from packify.budget.fit import Candidate, Fit, fit
+from packify.budget.limits import Limit, parse_limit
+from packify.budget.plan import Planner, budget
+from packify.budget.plot import plot
+from packify.budget.sweep import Sweep, sweep
+
+__all__ = [
+    "CONVENTIONS",
+    "CONVENTION_TEXT",
+    "Budget",
+    "Candidate",
+    "Convention",
+    "Cost",
+    "Fit",
+    "LayerCost",
+    "Limit",
+    "Planner",
+    "Sweep",
+    "budget",
+    "fit",
+    "parse_limit",
+    "plot",
+    "sweep",
+]

@@ -1,0 +1,155 @@
+"""Budgets of one reference under many configurations: it is traced and measured once, and slimmed once per member."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from packify.budget.cost import CONVENTIONS, Budget, Convention, LayerCost
+from packify.budget.measure import network
+from packify.budget.tally import Tally, tally
+from packify.errors import BudgetError
+from packify.spec import GammaPolicy, Spec
+from packify.tracing import trace
+from packify.widths import Member, slim
+
+
+def budget(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    alpha: float,
+    num_estimators: int,
+    gamma: int = 1,
+    gamma_policy: GammaPolicy = "paper",
+    min_channels_per_group: int = 64,
+    round_to: int = 1,
+    convention: Convention = "macs",
+    dtype: torch.dtype | str | None = None,
+    leaves: Sequence[type[nn.Module]] = (),
+) -> Budget:
+    """What PE-(alpha, M, gamma) of a network would cost, next to the reference and to a Deep Ensemble of M references.
+
+    Nothing is built: all of it is counted on the meta device, from the network's shapes. `model` may be on the meta device itself.
+
+    Args:
+        model: the reference; never changed.
+        example_inputs: a tensor, tuple or dict for ``forward``; its values are never read.
+        convention: ``"macs"`` or ``"torchinfo"``, how Mult-Adds are counted.
+        dtype: floating weights and activations are given in bytes of this type; by default, the model's own.
+        leaves: module types to keep whole.
+
+    Raises:
+        SpecError: alpha, M, gamma or a policy cannot be.
+        TraceError, PackError: the network cannot be recorded or slimmed.
+        BudgetError: the convention or dtype is unknown.
+    """
+    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+    return Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves).budget(spec)
+
+
+class Planner:
+    """One traced reference, and the budget of any configuration of it.
+
+    Args:
+        model: the reference; never changed.
+        example_inputs: a tensor, tuple or dict for ``forward``.
+        convention: ``"macs"`` or ``"torchinfo"``.
+        dtype: floating type to give bytes for; by default, the model's own.
+        leaves: module types to keep whole.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        *,
+        convention: Convention = "macs",
+        dtype: torch.dtype | str | None = None,
+        leaves: Sequence[type[nn.Module]] = (),
+    ) -> None:
+        if convention not in CONVENTIONS:
+            known = " or ".join(CONVENTIONS)
+            raise BudgetError("convention", found=repr(convention), why=f"Mult-Adds are counted by {known}", fix='pass convention="macs"')
+        self.convention = convention
+        self.dtype = floating_dtype(dtype)
+        self.traced = trace(model, example_inputs, leaves=leaves)
+        self.reference = self._tally(self.traced)
+        self._members: dict[Spec, tuple[Member, Tally]] = {}
+
+    def budget(self, spec: Spec) -> Budget:
+        """The budget of one configuration."""
+        member, counted = self._member(spec)
+        count = spec.num_estimators
+        packed = counted.packed(count)
+        own = next((p.dtype for p in self.traced.root.parameters() if p.is_floating_point()), torch.float32)
+        return Budget(
+            spec=spec,
+            convention=self.convention,
+            dtype=str(self.dtype or own).removeprefix("torch."),
+            reference=self.reference.cost,
+            member=counted.cost,
+            packed=packed,
+            deep_ensemble=self.reference.ensemble(count),
+            layers=tuple(self._layers(member, counted, count, packed.mult_adds)),
+            notes=tuple(map(str, member.notes)),
+        )
+
+    def _tally(self, source: Any) -> Tally:
+        batched = self.traced.batch is not None
+        evaluation, training = (
+            network(source.root, source.graphs[mode], self.traced.constants, batched=batched) for mode in ("eval", "train")
+        )
+        return tally(evaluation, training, self.convention, self.dtype)
+
+    def _member(self, spec: Spec) -> tuple[Member, Tally]:
+        """The member of a configuration: alpha and M matter only by their ratio, the policy only with a gamma."""
+        key = replace(spec, alpha=float(spec.ratio), num_estimators=1, gamma_policy="paper" if spec.gamma == 1 else spec.gamma_policy)
+        if key not in self._members:
+            member = slim(self.traced, spec)
+            self._members[key] = member, self._tally(member)
+        return self._members[key]
+
+    def _layers(self, member: Member, counted: Tally, count: int, total: int) -> list[LayerCost]:
+        widths = {layer.name: layer for layer in member.layers}
+        names = [name for name, _ in self.traced.root.named_modules() if name in counted.params or name in counted.mult_adds]
+        names += [name for name in counted.mult_adds if name not in names]
+        rows = []
+        for name in names:
+            width = widths.get(name)
+            mult_adds = count * counted.mult_adds.get(name, 0)
+            rows.append(
+                LayerCost(
+                    name=name,
+                    kind=counted.kinds.get(name, ""),
+                    reference_width=width.reference_out if width else None,
+                    member_width=width.member_out if width else None,
+                    width=count * width.member_out if width else None,
+                    groups=width.groups if width else None,
+                    gamma=width.gamma if width else None,
+                    params=count * counted.params.get(name, 0),
+                    mult_adds=mult_adds,
+                    share=mult_adds / total if total else 0.0,
+                    reference_params=self.reference.params.get(name, 0),
+                    reference_mult_adds=self.reference.mult_adds.get(name, 0),
+                )
+            )
+        return rows
+
+
+def floating_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A floating dtype from its name; None stays None.
+
+    Raises:
+        BudgetError: there is no floating type of that name.
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is None or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return found
+    raise BudgetError(
+        "dtype", found=repr(dtype), why="weights and activations are floating numbers", fix="pass float32, bfloat16, float16 or float64"
+    )

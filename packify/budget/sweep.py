@@ -1,0 +1,104 @@
+"""Every combination of some alphas, Ms and gammas, as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from packify.budget.cost import Budget, Convention, Cost
+from packify.budget.plan import Planner
+from packify.errors import BudgetError
+from packify.spec import GammaPolicy, Spec
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Budgets of many configurations of one reference.
+
+    Attributes:
+        reference: the cost of the reference.
+        deep_ensembles: the cost of a Deep Ensemble for every M of the sweep.
+        budgets: one per configuration, in the order alpha, M, gamma, policy.
+    """
+
+    reference: Cost
+    deep_ensembles: dict[int, Cost]
+    budgets: tuple[Budget, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat dict per configuration, ready for ``pandas.DataFrame``."""
+        return [budget.row() for budget in self.budgets]
+
+    def to_csv(self) -> str:
+        """The rows as CSV with a header."""
+        rows = self.rows()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain, JSON-able values."""
+        first = self.budgets[0]
+        return {
+            "convention": first.convention,
+            "dtype": first.dtype,
+            "reference": self.reference.to_dict(),
+            "deep_ensembles": {str(count): cost.to_dict() for count, cost in self.deep_ensembles.items()},
+            "rows": self.rows(),
+        }
+
+
+def sweep(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    alpha: Sequence[float],
+    num_estimators: Sequence[int],
+    gamma: Sequence[int] = (1,),
+    gamma_policies: Sequence[GammaPolicy] = ("paper",),
+    min_channels_per_group: int = 64,
+    round_to: int = 1,
+    convention: Convention = "macs",
+    dtype: torch.dtype | str | None = None,
+    leaves: Sequence[type[nn.Module]] = (),
+    progress: Progress | None = None,
+) -> Sweep:
+    """The budget of every combination; the reference is traced once, and each member slimmed once.
+
+    Raises:
+        BudgetError: one of the lists is empty.
+        SpecError: one of the values cannot be.
+        TraceError, PackError: the network cannot be recorded or slimmed.
+    """
+    for name, values in (("alpha", alpha), ("num_estimators", num_estimators), ("gamma", gamma), ("gamma_policies", gamma_policies)):
+        if not list(values):
+            why = "a sweep needs at least one value of each"
+            raise BudgetError(name, found="no value", why=why, fix=f"pass at least one {name}, for example alpha=[1, 2, 4]")
+    specs = list(
+        dict.fromkeys(
+            Spec(a, m, g, policy if g > 1 else gamma_policies[0], min_channels_per_group, round_to)
+            for a in alpha
+            for m in num_estimators
+            for g in gamma
+            for policy in gamma_policies
+        )
+    )
+    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves)
+    budgets = []
+    for done, spec in enumerate(specs, 1):
+        budgets.append(planner.budget(spec))
+        if progress is not None:
+            progress(done, len(specs))
+    ensembles = {count: planner.reference.ensemble(count) for count in sorted(set(num_estimators))}
+    return Sweep(planner.reference.cost, ensembles, tuple(budgets))
