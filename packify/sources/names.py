@@ -54,3 +54,9 @@ def _refused(name: str, why: str, fix: str = "") -> SourceError:
         "pass a timm or torchvision name (resnet50, timm:resnet50, torchvision:resnet50), path/to/file.py:factory or package.module:factory"
     )
     return SourceError("MODEL", found=repr(name), why=why, fix=fix or accepted)
+
+
+def label(kind: Kind | None, name: str) -> str:
+    """A short name, safe as part of a file's name: ``resnet50``, or the factory's own name."""
+    plain = name.rpartition(":")[2] if kind in ("file", "module") else name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-") or "model"

@@ -42,12 +42,6 @@ class Source:
         """Whether the name alone is enough to build the reference again without running a user's code."""
         return self.kind in REGISTRIES
 
-    @property
-    def label(self) -> str:
-        """A short name, safe as part of a file's name: ``resnet50``, or the factory's own name."""
-        plain = self.name if self.rebuildable else self.name.rpartition(":")[2]
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-") or "model"
-
     def to_dict(self) -> dict[str, Any]:
         """The fields as a JSON-able dict; arguments that JSON cannot hold (a user's objects) are given as their repr."""
         return {"kind": self.kind, "name": self.name, "args": {key: _as_json(value) for key, value in self.args.items()}}

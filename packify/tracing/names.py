@@ -58,9 +58,11 @@ PASSIVE_GETTERS = frozenset(
 PASSIVE = frozenset(
     "dim ndimension is_floating_point is_complex is_contiguous stride element_size get_device is_tensor is_grad_enabled _set_grad_enabled "
     "is_autocast_enabled has_names is_same_size data_ptr storage_offset is_storage __hash__ __repr__ __format__ __deepcopy__ __reduce_ex__ "
-    "_is_view is_inference is_signed __len__ storage untyped_storage _assert register_hook retain_grad requires_grad_ is_nonzero get_default_dtype "
+    "_is_view is_inference is_signed __len__ storage untyped_storage _assert register_hook retain_grad requires_grad_ get_default_dtype "
     "is_pinned result_type can_cast promote_types get_autocast_dtype is_conj is_neg set_default_dtype broadcast_shapes".split()
 )
+# These need a tensor's values.
+READS_DATA = frozenset("item tolist __bool__ __int__ __float__ __index__ __complex__ __array__ is_nonzero numpy equal allclose".split())
 # Their results are drawn anew in every call, so they are recorded even when nothing they read is.
 RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like bernoulli normal multinomial poisson uniform exponential log_normal "
@@ -93,6 +95,8 @@ def operator_of(function: Callable[..., Any]) -> Operator:
         return Operator(name)
     if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         name = function._qualified_op_name.split("::")[-1] if isinstance(function, torch._ops.OpOverloadPacket) else function._opname
+    if name in READS_DATA:
+        return Operator(name)
     dunder = name.startswith("__") and name.endswith("__")
     name = name.strip("_") if dunder else name
     inplace = name.endswith("_") and not dunder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator as python_operator
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,11 +15,10 @@ from torch.utils._device import _device_constructors
 
 from packify.errors import TraceError
 from packify.tracing.attention import DECOMPOSITIONS
-from packify.tracing.names import PASSIVE, PASSIVE_GETTERS, RANDOM, Operator, operator_of
+from packify.tracing.names import PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.tracing.sizes import Traced, plain, traced_number
 
 _FACTORIES = frozenset(_device_constructors())
-_READS_DATA = frozenset(("item", "tolist", "bool", "int", "float", "index", "is_nonzero", "numpy", "array"))
 _SKIPPED_FRAMES = (torch.__path__[0], __file__.rsplit("/", 1)[0])
 
 
@@ -55,7 +56,7 @@ class Recorder(TorchFunctionMode):
         """Record a call of a module that is kept whole, and return what it returns."""
         if not self.active:
             return forward(*args, **kwargs)
-        value = self._evaluate(forward, args, kwargs)
+        value = self._evaluate(functools.partial(recurrent_result, module), args[:1], {}) if isinstance(module, nn.RNNBase) else self._evaluate(forward, args, kwargs)
         node = self.graph.call_module(path, *self._arguments(args, kwargs))
         return self._result(self._stamp(node, value, type(module).__name__), value)
 
@@ -73,7 +74,7 @@ class Recorder(TorchFunctionMode):
         operator = operator_of(func)
         if operator.name in (PASSIVE_GETTERS if operator.getter else PASSIVE):
             return func(*args, **kwargs)
-        if operator.name in _READS_DATA:
+        if operator.name in READS_DATA:
             return self._read(func, operator, args, kwargs)
         if not any(map(self._is_recorded, _leaves((args, kwargs)))) and operator.name not in RANDOM:
             return func(*_plain(args), **_plain(kwargs))
@@ -99,7 +100,7 @@ class Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if getattr(torch.Tensor, name, None) is func:
             if operator.name in ("getitem", "setitem"):
-                return self.graph.call_function(getattr(__import__("operator"), operator.name), new_args, new_kwargs)
+                return self.graph.call_function(getattr(python_operator, operator.name), new_args, new_kwargs)
             return self.graph.call_method(name, new_args, new_kwargs)
         return self.graph.call_function(func, new_args, new_kwargs)
 
@@ -137,16 +138,13 @@ class Recorder(TorchFunctionMode):
         if known is None:
             owner = next(iter(self._tensors), None)
             first = self._attribute(owner) if owner else next(iter(self.graph.find_nodes(op="placeholder")))
-            with self.graph.inserting_after(first):
-                known = self._attributes[attribute] = self.graph.call_function(getattr, (first, attribute))
+            known = self._attributes[attribute] = self.graph.call_function(getattr, (first, attribute))
             self._stamp(known, value, attribute)
         return known
 
     def _attribute(self, name: str) -> fx.Node:
         if name not in self._attributes:
-            first = next((node for node in self.graph.nodes if node.op != "placeholder"), self.graph._root)
-            with self.graph.inserting_before(first):
-                node = self._attributes[name] = self.graph.get_attr(name)
+            node = self._attributes[name] = self.graph.get_attr(name)
             self._stamp(node, self._tensors[name].detach().to("meta"), "get_attr")
         return self._attributes[name]
 
@@ -157,7 +155,7 @@ class Recorder(TorchFunctionMode):
                 value = node.meta["val"]
                 for position in index:
                     value = value[position]
-                    node = self.graph.call_function(__import__("operator").getitem, (node, position))
+                    node = self.graph.call_function(python_operator.getitem, (node, position))
                     self._stamp(node, value, "getitem")
                 self._known[id(tensor)] = (node, ())
             return node
@@ -226,6 +224,16 @@ class Recorder(TorchFunctionMode):
             fix="keep the module with that line whole (leaves=[ItsType]), pass the argument that selects the branch as a plain value in "
             'example_inputs, or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
         )
+
+
+def recurrent_result(module: nn.RNNBase, sequence: torch.Tensor) -> tuple[Any, Any]:
+    """What an RNN, LSTM or GRU returns on a meta tensor: torch would run it step by step."""
+    directions = 2 if module.bidirectional else 1
+    hidden = module.proj_size or module.hidden_size
+    batch = [] if sequence.dim() == 2 else [sequence.size(0 if module.batch_first else 1)]
+    state = sequence.new_empty(module.num_layers * directions, *batch, hidden)
+    cell = sequence.new_empty(module.num_layers * directions, *batch, module.hidden_size)
+    return sequence.new_empty(*sequence.shape[:-1], directions * hidden), (state, cell) if isinstance(module, nn.LSTM) else state
 
 
 def _leaves(value: Any) -> Iterable[Any]:

@@ -1,0 +1,60 @@
+"""The app: which commands there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from packify.cli.convert import convert
+from packify.cli.extract import extract
+from packify.cli.failures import debugging, guarded
+from packify.cli.ops import ops
+from packify.cli.verify import verify
+from packify.version import __version__
+
+_COMMANDS = (convert, verify, extract, ops)
+
+
+class PackifyGroup(TyperGroup):
+    """The group of all commands; takes --debug before or after the name of the command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = args[: args.index("--")] if "--" in args else args
+        debugging.set("--debug" in options)
+        return super().parse_args(ctx, [arg for position, arg in enumerate(args) if arg != "--debug" or position >= len(options)])
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"packify {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="packify",
+    cls=PackifyGroup,
+    help="Turn any PyTorch network into a Packed-Ensemble: M narrow members in one network and one forward pass.",
+    epilog="Exit codes: 0 fine, 1 the work failed, 2 the command line was wrong.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_show_version)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. May follow the command, too.")] = False,
+) -> None:
+    """Options that come before any command."""
+
+
+for _command in _COMMANDS:
+    app.command(_command.__name__)(guarded(_command))
+
+
+def main() -> None:
+    """The `packify` program."""
+    app()

@@ -1,0 +1,171 @@
+"""The report of a conversion, as a person enjoys reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packify.cli.numbers import amount, megabytes, span, times
+from packify.cli.stages import stages
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from packify.budget import Budget
+    from packify.report import Note, Report
+    from packify.verify import Verification
+
+_SHOWN_NODES = 3
+_SHOWN_REASONS = 6
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Everything that `packify convert` found out.
+
+    Attributes:
+        model: as the user named it.
+        input_shapes: what the network was recorded with.
+        budget: the networks side by side.
+        report: widths, pins and the rest.
+        verification: the measured laws; None with --no-verify.
+        artefact: where it was written.
+        seconds: by step.
+    """
+
+    model: str
+    input_shapes: str
+    budget: Budget
+    report: Report
+    verification: Verification | None
+    artefact: Path
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        costs = self.budget.to_dict()
+        return {
+            "model": self.model,
+            "spec": self.report.spec.to_dict(),
+            "networks": {name: costs[name] for name in ("reference", "member", "packed", "deep_ensemble")},
+            "convention": self.budget.convention,
+            "report": self.report.to_dict(),
+            "verification": None if self.verification is None else self.verification.to_dict(),
+            "artefact": str(self.artefact),
+            "seconds": self.seconds,
+        }
+
+
+def show(console: Console, found: Conversion) -> None:
+    """The whole report."""
+    from rich.text import Text
+
+    spec = found.report.spec
+    title = Text("\n").append(found.model, style="bold")
+    title.append(f" as Packed-Ensembles (alpha {spec.alpha:g}, M {spec.num_estimators}, gamma {spec.gamma})")
+    console.print(title)
+    console.print(
+        Text(f"input {found.input_shapes}, width ratio alpha/M = {float(spec.ratio):.3g}, gamma policy {spec.gamma_policy}\n", style="dim")
+    )
+    console.print(networks_table(found.budget))
+    console.print(stages_table(found.report))
+    for title_text, notes in sections(found.report):
+        console.print(notes_text(title_text, notes))
+    if found.verification is None:
+        console.print(Text("The laws were not checked (--no-verify).", style="yellow"))
+    else:
+        console.print(Text("✓ ", style="green").append(str(found.verification), style="default"))
+    total = sum(found.seconds.values())
+    parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.seconds.items())
+    console.print(
+        Text("✓ ", style="green")
+        .append("written to ")
+        .append(f"{found.artefact}/", style="bold")
+        .append(f"  ({total:.1f} s: {parts})", style="dim")
+    )
+
+
+def networks_table(budget: Budget) -> Table:
+    """Reference, member, packed network and Deep Ensemble, side by side."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    columns = {
+        "reference": "reference",
+        "member": "one member",
+        "packed": "packed",
+        "deep_ensemble": f"{budget.spec.num_estimators} references",
+    }
+    networks = budget.networks()
+    for name, label in columns.items():
+        table.add_column(label, justify="right", style="bold" if name == "packed" else "dim" if name == "deep_ensemble" else "")
+    reference = budget.reference
+    rows = (
+        ("parameters", [(cost.params, amount(cost.params)) for cost in networks.values()], reference.params),
+        ("Mult-Adds", [(cost.mult_adds, amount(cost.mult_adds)) for cost in networks.values()], reference.mult_adds),
+        (
+            "size",
+            [(cost.total_weight_bytes, megabytes(cost.total_weight_bytes)) for cost in networks.values()],
+            reference.total_weight_bytes,
+        ),
+    )
+    for label, cells, base in rows:
+        table.add_row(label, *(f"{text}  {times(value, base):>6}" if position else text for position, (value, text) in enumerate(cells)))
+    return table
+
+
+def stages_table(report: Report) -> Table:
+    """Widths and gamma, stage by stage."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage")
+    for label in ("layers", "reference widths", "member widths", "ratio", "gamma"):
+        table.add_column(label, justify="right")
+    for stage in stages(report.layers):
+        gammas = ", ".join(
+            str(gamma) if len(stage.gammas) == 1 else f"{gamma} ({count} of {stage.layers})" for gamma, count in stage.gammas
+        )
+        table.add_row(
+            stage.name, str(stage.layers), span(list(stage.reference_widths)), span(list(stage.member_widths)), f"{stage.ratio:.3g}", gammas
+        )
+    return table
+
+
+def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
+    """The notes of a report under their headings, empty ones left out."""
+    named = (
+        ("Pinned widths", report.pins),
+        ("Rounded widths", report.rounded),
+        ("Lowered gamma", report.lowered),
+        ("Relayouts", report.relayouts),
+        ("Fallbacks", report.fallbacks),
+        ("Averages", report.averages),
+    )
+    return [(title, notes) for title, notes in named if notes]
+
+
+def notes_text(title: str, notes: Sequence[Note]) -> Text:
+    """Notes under one heading, those with the same reason on one line."""
+    from rich.text import Text
+
+    reasons: dict[tuple[str, str], list[Note]] = {}
+    for note in notes:
+        reasons.setdefault((note.what, note.why), []).append(note)
+    text = Text(f"{title} ({len(notes)})", style="bold")
+    for (what, why), alike in list(reasons.items())[:_SHOWN_REASONS]:
+        nodes = ", ".join(note.node for note in alike[:_SHOWN_NODES])
+        more = f" and {len(alike) - _SHOWN_NODES} more" if len(alike) > _SHOWN_NODES else ""
+        text.append(f"\n  {nodes}{more}", style="not bold").append(f": {what}", style="not bold").append(
+            f" - {why}" if why else "", style="not bold dim"
+        )
+    if len(reasons) > _SHOWN_REASONS:
+        text.append(f"\n  and {len(reasons) - _SHOWN_REASONS} more reasons: --json lists them all", style="not bold dim")
+    return text.append("\n")

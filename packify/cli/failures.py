@@ -1,0 +1,69 @@
+"""From an error to one clear message on stderr and an exit code: 1 the work failed, 2 the command line was wrong."""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import typer
+
+from packify.cli.console import err
+from packify.errors import BudgetError, PackifyError, SourceError, SpecError
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+debugging: ContextVar[bool] = ContextVar("debugging", default=False)
+
+_MISUSE = (SpecError, SourceError, BudgetError)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with its errors shown instead of raised; under --debug they are raised."""
+
+    @functools.wraps(command)
+    def shown(*args: Any, **kwargs: Any) -> None:
+        if debugging.get():
+            command(*args, **kwargs)
+            return
+        try:
+            command(*args, **kwargs)
+        except PackifyError as error:
+            show(error)
+            raise typer.Exit(MISUSED if isinstance(error, _MISUSE) else FAILED) from None
+        except KeyboardInterrupt:
+            err().print("Stopped. Nothing was left half-written.")
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise
+            show(unexpected(error))
+            raise typer.Exit(FAILED) from None
+
+    return shown
+
+
+def unexpected(error: Exception) -> PackifyError:
+    """An error that packify did not foresee, as one with the four parts."""
+    message = str(error).strip() or "no message"
+    return PackifyError(
+        "packify met something it did not foresee",
+        found=f"{type(error).__name__}: {message[:1000]}",
+        why="no rule of packify's raised this, so it may be a defect of packify's own",
+        fix="run the command again with --debug and report the traceback",
+    )
+
+
+def show(error: PackifyError) -> None:
+    """The four parts of an error on stderr."""
+    from rich.text import Text
+
+    text = Text()
+    text.append("error: ", style="bold red").append(error.where, style="bold")
+    for label, part in (("found", error.found), ("why", error.why), ("what to do", error.fix)):
+        if part:
+            text.append(f"\n  {label}: ", style="dim" if label != "what to do" else "green").append(part)
+    err().print(text, soft_wrap=True)

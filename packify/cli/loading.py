@@ -1,0 +1,42 @@
+"""Loading an artefact for a command that got DIR, and perhaps --model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packify.ensemble import PackedNetwork
+
+
+def load_packed(folder: Path, model: str | None, arg: list[str] | None) -> PackedNetwork:
+    """The packed network in `folder`.
+
+    Args:
+        folder: the artefact.
+        model: the reference's name, when it is a factory of the user's own.
+        arg: arguments for that factory; those it was saved with are the default.
+
+    Raises:
+        ArtefactError: the artefact is damaged, does not fit, or holds a single member.
+        SourceError: `model` cannot be built.
+    """
+    from packify import artefact, sources
+    from packify.ensemble import PackedNetwork
+    from packify.errors import ArtefactError
+
+    config = artefact.read_config(folder)
+    reference = None
+    if model is not None:
+        kind, _ = sources.parse_name(model)
+        saved = dict(config.source.args) if config.source is not None and config.source.kind == kind else {}
+        reference = sources.resolve(model, args=saved | dict(map(sources.parse_argument, arg or ())), device="meta").model
+    network = artefact.load(folder, reference)
+    if not isinstance(network, PackedNetwork):
+        raise ArtefactError(
+            str(folder),
+            found=f"member {config.member} alone",
+            why="the laws are about members side by side, and a member has no members",
+            fix="pass the artefact of the packed network",
+        )
+    return network

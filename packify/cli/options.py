@@ -1,0 +1,76 @@
+"""The options that several commands share, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+_MEMBERS, _INPUT, _OUTPUT = "The ensemble", "The reference", "Output"
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A timm name (resnet50, timm:resnet50), torchvision:resnet50, path/to/file.py:factory or package.module:factory.",
+        show_default=False,
+    ),
+]
+ArtefactArgument = Annotated[Path, typer.Argument(metavar="DIR", help="What `packify convert` wrote.", show_default=False)]
+
+Alpha = Annotated[
+    float, typer.Option("--alpha", help="Expansion factor: a member is alpha / M as wide as the reference.", rich_help_panel=_MEMBERS)
+]
+NumEstimators = Annotated[int, typer.Option("--M", "--num-estimators", help="Number of members.", rich_help_panel=_MEMBERS)]
+Gamma = Annotated[int, typer.Option("--gamma", help="Subgroups inside each member.", rich_help_panel=_MEMBERS)]
+GammaPolicyOption = Annotated[
+    Literal["paper", "uniform"],
+    typer.Option(
+        "--gamma-policy",
+        help="Which layers get gamma: as in the paper's published models, or all but the first and last.",
+        rich_help_panel=_MEMBERS,
+    ),
+]
+MinChannels = Annotated[
+    int,
+    typer.Option(
+        "--min-channels-per-group", help="The paper policy lowers gamma until a group has this many channels.", rich_help_panel=_MEMBERS
+    ),
+]
+RoundTo = Annotated[int, typer.Option("--round-to", help="Hidden widths of a member are multiples of this.", rich_help_panel=_MEMBERS)]
+
+NumClasses = Annotated[int | None, typer.Option("--num-classes", help="Size of the output.", show_default=False, rich_help_panel=_INPUT)]
+InChans = Annotated[int | None, typer.Option("--in-chans", help="Channels of the input.", show_default=False, rich_help_panel=_INPUT)]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size",
+        metavar="CxHxW",
+        help="Shape of one input, without the batch: 3x224x224.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+FactoryArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg", metavar="KEY=VALUE", help="An argument for the factory; may be given again.", show_default=False, rich_help_panel=_INPUT
+    ),
+]
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The reference, when DIR was made from a factory of your own.",
+        show_default=False,
+        rich_help_panel=_INPUT,
+    ),
+]
+
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the members' initial weights.", min=0, max=2**63 - 1)]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.", show_default=False, rich_help_panel=_OUTPUT)]
+Force = Annotated[bool, typer.Option("--force", help="Replace an artefact that is there.", rich_help_panel=_OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a report.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no report.", rich_help_panel=_OUTPUT)]

@@ -1,0 +1,199 @@
+"""Operators that multiply and sum: linear, convolution, matmul, einsum, attention, embedding. Their weights decide widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from packify.widths.dims import Dim, fixed, product, quotient
+from packify.widths.walk import Axes, Call, Walk
+
+
+def linear(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None) -> list[Dim]:
+    walk.equate(weight.dims[-1], input.dims[-1])
+    if weight.val.dim() == 1:
+        return input.dims[:-1]
+    walk.layer(weight.dims[0])
+    if bias is not None and bias.val.dim():
+        walk.equate(bias.dims[-1], weight.dims[0])
+    return [*input.dims[:-1], weight.dims[0]]
+
+
+def bilinear(walk: Walk, input1: Axes, input2: Axes, weight: Axes, bias: Axes | None = None) -> list[Dim]:
+    walk.equate(weight.dims[1], input1.dims[-1])
+    walk.equate(weight.dims[2], input2.dims[-1])
+    walk.layer(weight.dims[0])
+    if bias is not None:
+        walk.equate(bias.dims[0], weight.dims[0])
+    return [*input1.dims[:-1], weight.dims[0]]
+
+
+def embedding(walk: Walk, input: Axes, weight: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+    walk.pin(weight.dims[0], "a vocabulary")
+    walk.layer(weight.dims[1])
+    return [*input.dims, weight.dims[1]]
+
+
+def conv(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> list[Dim]:
+    batched = input.val.dim() == weight.val.dim()
+    channels = input.dims[1 if batched else 0]
+    out = weight.dims[0]
+    _spatial(walk, input, weight)
+    if is_depthwise(groups, channels.root().size):
+        _per_channel(walk, out, channels, weight.shape[0] // groups)
+    elif groups > 1:
+        per_group = quotient(channels, groups)
+        if weight.shape[1] > 1:
+            walk.equate(weight.dims[1], per_group)
+        quotient(out, groups)
+    else:
+        walk.equate(weight.dims[1], channels)
+    return _convolved(walk, input, out, bias, batched)
+
+
+def conv_transpose(
+    walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1
+) -> list[Dim]:
+    batched = input.val.dim() == weight.val.dim()
+    channels = input.dims[1 if batched else 0]
+    _spatial(walk, input, weight)
+    walk.equate(weight.dims[0], channels)
+    if groups == 1:
+        out = weight.dims[1]
+    elif is_depthwise(groups, channels.root().size):
+        out = product([channels, weight.dims[1]])
+        walk.pin(weight.dims[1], "a channel multiplier")
+        walk.cut(1, fixed(0), channels, fixed(0))
+    else:
+        quotient(channels, groups)
+        out = product([fixed(groups), weight.dims[1]])
+    return _convolved(walk, input, out, bias, batched)
+
+
+def _spatial(walk: Walk, input: Axes, weight: Axes) -> None:
+    for dim in (*input.dims[input.val.dim() - weight.val.dim() + 2 :], *weight.dims[2:]):
+        walk.pin(dim, "a spatial axis")
+
+
+def _per_channel(walk: Walk, out: Dim, channels: Dim, multiplier: int) -> None:
+    walk.equate(out, channels if multiplier == 1 else product([channels, fixed(multiplier)]))
+
+
+def _convolved(walk: Walk, input: Axes, out: Dim, bias: Axes | None, batched: bool) -> list[Dim]:
+    walk.layer(out)
+    if bias is not None:
+        walk.equate(bias.dims[0], out)
+    lead = [input.dims[0]] if batched else []
+    return [*lead, out, *(fixed(size) for size in walk.out.shape[len(lead) + 1 :])]
+
+
+def is_depthwise(groups: int, channels: int) -> bool:
+    """One group per channel: the group count follows the width."""
+    return groups > 1 and groups == channels
+
+
+def refit_conv(args: Any, kwargs: Any, call: Call) -> Any:
+    """A depthwise conv has as many groups as channels."""
+    weight = call.keywords.get("weight", call.values[1] if len(args) > 1 else None)
+    return _with_groups(args, kwargs, call, 6, lambda channels: channels // weight.shape[1])
+
+
+def refit_conv_transpose(args: Any, kwargs: Any, call: Call) -> Any:
+    groups = call.cuts.get(1, (0, 0, 0))[1]
+    return _with_groups(args, kwargs, call, 6, lambda channels: channels if groups else None)
+
+
+def _with_groups(args: Any, kwargs: Any, call: Call, position: int, wanted_for: Callable[[int], int | None]) -> Any:
+    x = call.keywords.get("input", call.values[0] if args else None)
+    groups = call.keywords.get("groups", call.values[position] if len(args) > position else 1)
+    wanted = wanted_for(x.shape[1 if x.dim() == len(call.shape) and x.dim() > 2 else 0]) if groups > 1 else groups
+    if wanted in (None, groups):
+        return args, kwargs
+    if len(args) > position:
+        return (*args[:position], wanted, *args[position + 1 :]), kwargs
+    return args, {**kwargs, "groups": wanted}
+
+
+def matmul(walk: Walk, input: Axes, other: Axes) -> list[Dim]:
+    left, right = list(input.dims), list(other.dims)
+    a = left if len(left) > 1 else [fixed(1), *left]
+    b = right if len(right) > 1 else [*right, fixed(1)]
+    walk.equate(a[-1], b[-2])
+    if other.weight and not input.weight and len(right) > 1:
+        walk.layer(b[-1])
+    if input.weight and not other.weight and len(left) > 1:
+        walk.layer(a[-2])
+    lead = _broadcast_dims(walk, a[:-2], b[:-2])
+    return [*lead, *(a[-2:-1] if len(left) > 1 else []), *(b[-1:] if len(right) > 1 else [])]
+
+
+def _broadcast_dims(walk: Walk, a: list[Dim], b: list[Dim]) -> list[Dim]:
+    width = max(len(a), len(b))
+    a, b = [fixed(1)] * (width - len(a)) + a, [fixed(1)] * (width - len(b)) + b
+    result = []
+    for x, y in zip(a, b, strict=True):
+        if x.root().size == 1 or y.root().size == 1:
+            result.append(y if x.root().size == 1 else x)
+        else:
+            walk.equate(x, y)
+            result.append(x)
+    return result
+
+
+def addmm(walk: Walk, input: Axes, mat1: Axes, mat2: Axes, **kwargs: Any) -> list[Dim]:
+    dims = matmul(walk, mat1, mat2)
+    lead = len(dims) - len(input.dims)
+    for dim, own in zip(dims[lead:], input.dims, strict=True):
+        if own.root().size == dim.root().size:
+            walk.equate(dim, own)
+    return dims
+
+
+def attention(walk: Walk, query: Axes, key: Axes, value: Axes, attn_mask: Axes | None = None, *args: Any, **kwargs: Any) -> list[Dim]:
+    walk.equate(query.dims[-1], key.dims[-1])
+    walk.equate(key.dims[-2], value.dims[-2])
+    lead = _broadcast_dims(walk, query.dims[:-2], key.dims[:-2]) if query.shape[:-2] == key.shape[:-2] else query.dims[:-2]
+    for axis, dim in enumerate(reversed(value.dims[:-2]), 1):
+        if lead[-axis].root().size == dim.root().size:
+            walk.equate(lead[-axis], dim)
+    for dims in (query.dims[-2:-1], key.dims[-2:-1]):
+        for dim in dims:
+            walk.pin(dim, "a number of tokens")
+    if attn_mask is not None:
+        for dim, other in zip(reversed(attn_mask.dims), reversed([*lead, query.dims[-2], key.dims[-2]]), strict=False):
+            if dim.root().size == other.root().size:
+                walk.equate(dim, other)
+    return [*lead, query.dims[-2], value.dims[-1]]
+
+
+def einsum(walk: Walk, equation: str, *operands: Any) -> list[Dim]:
+    inputs = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else list(operands)
+    terms, output = einsum_terms(equation, [len(axes.dims) for axes in inputs])
+    known: dict[str, Dim] = {}
+    for axes, term in zip(inputs, terms, strict=True):
+        for label, dim in zip(term, axes.dims, strict=True):
+            if label in known and known[label].root().size == dim.root().size:
+                walk.equate(known[label], dim)
+            elif label not in known or known[label].root().size == 1:
+                known[label] = dim
+    for axes, term in zip(inputs, terms, strict=True):
+        others = {label for other, labels in zip(inputs, terms, strict=True) if other is not axes for label in labels}
+        if axes.weight and not all(other.weight for other in inputs):
+            for label, dim in zip(term, axes.dims, strict=True):
+                if label in output and label not in others:
+                    walk.layer(dim)
+    return [known[label] for label in output]
+
+
+def einsum_terms(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """The labels of every operand and of the output, ellipses written out with capitals that the equation does not use."""
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = [chr(code) for code in range(0x391, 0x391 + 26)]
+    widest = max((rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True) if "..." in term), default=0)
+    dots = "".join(spare[:widest])
+    full = [term.replace("...", dots[widest - (rank - len(term.replace("...", ""))) :]) for term, rank in zip(terms, ranks, strict=True)]
+    if not arrow:
+        labels = "".join(terms).replace("...", "")
+        output = ("..." if "..." in left else "") + "".join(sorted(label for label in set(labels) if labels.count(label) == 1))
+    return full, output.replace("...", dots)

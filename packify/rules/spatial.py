@@ -1,0 +1,31 @@
+"""Operators over resolution: pooling, interpolation, sampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from packify.widths.dims import fixed
+from packify.widths.walk import Axes, Walk
+
+RANKS = (1, 2, 3)
+POOLS = [f"{kind}_pool{rank}d" for kind in ("max", "avg", "lp", "adaptive_max", "adaptive_avg", "fractional_max") for rank in RANKS]
+POOLS += [f"{name}_with_indices" for name in POOLS if "max" in name]
+
+
+def pool(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> Any:
+    first = walk.out if isinstance(walk.out, torch.Tensor) else walk.out[0]
+    rank = next((rank for rank in RANKS if f"{rank}d" in walk.node.meta["op"]), len(x.dims) - 2)
+    kept = len(x.dims) - rank
+    for dim in x.dims[kept:]:
+        walk.pin(dim, "a spatial axis")
+    dims = [*x.dims[:kept], *(fixed(size) for size in first.shape[kept:])]
+    return dims if first is walk.out else tuple(dims for _ in walk.out)
+
+
+def grid_sample(walk: Walk, input: Axes, grid: Axes, *args: Any, **kwargs: Any) -> Any:
+    walk.pin_all(grid, "sampling positions")
+    for dim in input.dims[2:]:
+        walk.pin(dim, "a spatial axis")
+    return [*input.dims[:2], *(fixed(size) for size in walk.out.shape[2:])]

@@ -1,0 +1,234 @@
+"""One walk over a reference graph: every axis gets its `Dim`, every operator equates what must stay equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import fx, nn
+
+from packify.errors import PackError, PackifyError
+from packify.widths.dims import GIVEN, Dim, Reason, equate, fixed, free, pin
+
+
+@dataclass
+class Axes:
+    """A tensor of the reference while widths travel.
+
+    Attributes:
+        dims: one `Dim` per axis.
+        val: the reference's meta tensor.
+        weight: computed from parameters alone, not from the input.
+    """
+
+    dims: list[Dim]
+    val: torch.Tensor
+    weight: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.val.shape)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a refit knows about a call in the member.
+
+    Attributes:
+        values, keywords: the arguments as they come out in the member before refitting (meta tensors and numbers).
+        shape: the shape that the output must have (a tuple of shapes for several outputs).
+        cuts: for axes that the call slices or pads, the member's sizes before, of and after the piece.
+    """
+
+    values: tuple[Any, ...]
+    keywords: dict[str, Any]
+    shape: Any
+    cuts: dict[int, tuple[int, int, int]]
+
+
+class HasWidths(Protocol):
+    """The part of a rule that this pass uses."""
+
+    @property
+    def widths(self) -> Any: ...
+    @property
+    def refit(self) -> Any: ...
+
+
+class Parameters:
+    """The dims of every parameter and buffer, shared by the graphs of all modes. Tied tensors share theirs."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.dims: dict[str, list[Dim]] = {}
+        known: dict[int, list[Dim]] = {}
+        for name, tensor in (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False)):
+            if id(tensor) not in known:
+                floating = tensor.is_floating_point() or tensor.is_complex()
+                known[id(tensor)] = [free(size) if size != 1 and floating else fixed(size) for size in tensor.shape]
+            self.dims[name] = known[id(tensor)]
+
+
+class Walk:
+    """The state of one walk, and what width rules call.
+
+    Attributes:
+        node: the node being walked.
+        out: its reference value.
+        dims: the dims of every node's value walked so far (nested for tuples).
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, parameters: Parameters, rules: Mapping[Any, HasWidths]) -> None:
+        self.root, self.graph, self.parameters, self.rules = root, graph, parameters, rules
+        self.dims: dict[fx.Node, Any] = {}
+        self.node: fx.Node = next(iter(graph.nodes))
+        self.cuts: dict[fx.Node, dict[int, tuple[Dim, Dim, Dim]]] = {}
+        self._weights: set[fx.Node] = set()
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            self.node = node
+            self.dims[node] = self._visit(node)
+
+    # -- what rules call ---------------------------------------------------------------------------------------------
+
+    @property
+    def out(self) -> Any:
+        return self.node.meta["val"]
+
+    def reason(self, why: str) -> Reason:
+        return Reason(self.node.meta["path"] or self.node.name, self.node.meta["source"], why)
+
+    def equate(self, left: Dim, right: Dim) -> None:
+        equate(left, right, self.reason(f"two axes meet in {self.node.meta['op']}"))
+
+    def pin(self, dim: Dim, why: str) -> None:
+        pin(dim, self.reason(why))
+
+    def pin_all(self, value: Any, why: str) -> None:
+        for axes in tensors(value):
+            for dim in axes.dims:
+                self.pin(dim, why)
+
+    def layer(self, dim: Dim) -> None:
+        """A layer with weights decides this size: it is a width, and scales."""
+        dim.root().demands.append(self.node.meta["path"] or self.node.name)
+
+    def parameter(self, name: str) -> Axes | None:
+        """A parameter or buffer of the module that this node calls."""
+        module: Any = self.root.get_submodule(str(self.node.target))
+        tensor = getattr(module, name, None)
+        return None if tensor is None else Axes(self.parameters.dims[f"{self.node.target}.{name}"], tensor, weight=True)
+
+    def cut(self, axis: int, before: Dim, piece: Dim, after: Dim) -> None:
+        """This node slices or pads an axis: remember the parts, so that its constants can be refitted."""
+        self.cuts.setdefault(self.node, {})[axis] = (before, piece, after)
+
+    def structure(self, value: Any = None) -> Any:
+        """Fresh dims, for every tensor of the output (or of `value`), that cannot change."""
+        value = self.out if value is None else value
+        if isinstance(value, torch.Tensor):
+            return [fixed(size) for size in value.shape]
+        if isinstance(value, (tuple, list)):
+            return tuple(self.structure(item) for item in value)
+        return None
+
+    def broadcast(self, *values: Any) -> list[Dim]:
+        """The dims of tensors that are broadcast together; sizes that meet are equated."""
+        operands = tensors(values)
+        ndim = max(len(axes.dims) for axes in operands)
+        result: list[Dim] = [fixed(1)] * ndim
+        for axes in operands:
+            for position, dim in enumerate(axes.dims, ndim - len(axes.dims)):
+                if axes.shape[position - ndim] == 1:
+                    continue
+                if result[position].root().size == 1:
+                    result[position] = dim
+                else:
+                    self.equate(result[position], dim)
+        return result
+
+    # -- the walk ----------------------------------------------------------------------------------------------------
+
+    def _visit(self, node: fx.Node) -> Any:
+        value = node.meta["val"]
+        if node.op == "placeholder":
+            return [fixed(size) for size in value.shape]
+        if node.op == "get_attr":
+            self._weights.add(node)
+            return self.parameters.dims.get(str(node.target)) or self.structure()
+        args, kwargs = self.arguments(node.args), self.arguments(node.kwargs)
+        if node.op == "output":
+            self.pin_all(args, "the output keeps the reference's shape")
+            return None
+        inputs = tensors((args, kwargs))
+        if all(axes.weight for axes in inputs) and node.op != "call_module":
+            self._weights.add(node)
+        if not isinstance(value, (torch.Tensor, tuple, list)) and value is not None:
+            return None
+        rule = rule_of(self.rules, node)
+        if rule is None or rule.widths is None:
+            self.pin_all((args, kwargs), f"{node.meta['op']} has no rule for widths")
+            if node.op == "call_module":
+                self._pin_module(str(node.target))
+            return self.structure()
+        try:
+            return rule.widths(self, *args, **kwargs)
+        except PackifyError:
+            raise
+        except Exception as error:
+            raise PackError(
+                f"{node.meta['path'] or node.name} ({node.meta['source']})",
+                found=f"{node.meta['op']} called as {node.format_node()}: {type(error).__name__}: {error}",
+                why="its rule for widths does not know this call",
+                fix="please report this call; meanwhile keep the module whole with leaves=[ItsType]",
+            ) from error
+
+    def _pin_module(self, path: str) -> None:
+        for name, dims in self.parameters.dims.items():
+            if name.startswith(path + "."):
+                for dim in dims:
+                    self.pin(dim, "the module is kept whole")
+
+    def arguments(self, value: Any) -> Any:
+        """A node's arguments, tensors as `Axes` and numbers as the reference's values."""
+        if isinstance(value, fx.Node):
+            return self._axes(value.meta["val"], self.dims[value], value in self._weights)
+        if isinstance(value, (tuple, list)):
+            return type(value)(*map(self.arguments, value)) if hasattr(value, "_fields") else type(value)(map(self.arguments, value))
+        if isinstance(value, dict):
+            return {key: self.arguments(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self.arguments, (value.start, value.stop, value.step)))
+        return value
+
+    def _axes(self, value: Any, dims: Any, weight: bool) -> Any:
+        if isinstance(value, torch.Tensor):
+            return Axes(dims, value, weight)
+        if isinstance(value, (tuple, list)) and dims is not None:
+            return tuple(self._axes(item, part, weight) for item, part in zip(value, dims, strict=True))
+        return value
+
+
+def tensors(value: Any) -> list[Axes]:
+    """Every tensor in nested arguments."""
+    if isinstance(value, Axes):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [axes for item in value for axes in tensors(item)]
+    if isinstance(value, dict):
+        return [axes for item in value.values() for axes in tensors(item)]
+    if isinstance(value, slice):
+        return tensors((value.start, value.stop, value.step))
+    return []
+
+
+def rule_of(rules: Mapping[Any, HasWidths], node: fx.Node) -> Any:
+    """The rule for a node: by the function itself first (a user's), then by the operator's name."""
+    if node.op == "call_function" and node.target in rules:
+        return rules[node.target]
+    return rules.get(node.meta["op"])
+
+
+__all__ = ["GIVEN", "Parameters", "Walk", "rule_of", "tensors"]
