@@ -70,9 +70,7 @@ def convert(
         with step("import", "importing torch"):
             import torch
 
-            import packify
             from packify import artefact, sources
-            from packify.cli.conversion import Conversion, show
 
         kind, plain = sources.parse_name(model)
         target = artefact.check_target(out or Path(f"{sources.label(kind, plain)}-{spec.label}"), force)
@@ -84,13 +82,20 @@ def convert(
             example = reference.example()
         options: dict[str, Any] = spec.to_dict()
         with step("pack", f"slimming and packing {model}"):
+            import packify
+            from packify.budget import budget
+
             packed = packify.pack(reference.model, example, **options, seed=seed, inputs=inputs, average=average)
-            budget = packify.budget(reference.model, example, **options)
+            costs = budget(reference.model, example, **options)
         with step("verify", "checking the laws"):
-            verification = None if no_verify else packify.verify(packed)
+            from packify.verify import verify
+
+            verification = None if no_verify else verify(packed)
         with step("write", f"writing {target}"):
             written = artefact.save(packed, target, source=reference.source, force=force)
-    found = Conversion(model, shapes(example), budget, packed.report, verification, written, step.seconds)
+    from packify.cli.conversion import Conversion, show
+
+    found = Conversion(model, shapes(example), costs, packed.report, verification, written, step.seconds)
     if json:
         print_json(found.to_dict())
     elif quiet:

@@ -8,7 +8,7 @@ from packify.cli.options import Json
 
 def ops(json: Json = False) -> None:
     """List the operators that have rules, by family."""
-    from packify.rules import RULES
+    from packify.rules.table import RULES
 
     families: dict[str, list[str]] = {}
     for key, rule in RULES.items():

@@ -69,7 +69,7 @@ ReferenceOption = Annotated[
     ),
 ]
 
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the members' initial weights.", min=0, max=2**63 - 1)]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the members' initial weights.", min=0, max=2**32 - 1)]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.", show_default=False, rich_help_panel=_OUTPUT)]
 Force = Annotated[bool, typer.Option("--force", help="Replace an artefact that is there.", rich_help_panel=_OUTPUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a report.", rich_help_panel=_OUTPUT)]

@@ -13,11 +13,11 @@ def verify(
     """Check the laws on an artefact: each packed member equals itself alone, and no member sees another."""
     with steps(3, quiet or json) as step:
         with step("import", "importing torch"):
-            import packify
+            from packify.verify import verify as check
         with step("load", f"loading {directory}"):
             packed = load_packed(directory, model, arg)
         with step("verify", "checking the laws"):
-            verification = packify.verify(packed)
+            verification = check(packed)
     if json:
         print_json({"artefact": str(directory), "verification": verification.to_dict(), "seconds": step.seconds})
     elif not quiet:
