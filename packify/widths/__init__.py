@@ -1,0 +1,1 @@
+"""Slim: the widths of one member, found by walking the reference once."""

@@ -1,0 +1,138 @@
+"""Where a member's convs and linears are cut into gamma subgroups (paper, section 3.1 and Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from packify.spec import Spec
+
+LAYERS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split())
+# Between a residual stream and a conv these change nothing about who reads the stream; a norm does.
+_TRANSPARENT = frozenset(
+    "relu relu6 gelu silu hardswish hardsigmoid sigmoid tanh leaky_relu elu selu celu mish softplus prelu hardtanh to contiguous clone Dropout Dropout1d Dropout2d Dropout3d dropout identity".split()
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer stands in the graph."""
+
+    first: bool
+    last: bool
+    opens_branch: bool
+
+    @property
+    def wants(self) -> str:
+        """Why the layer keeps gamma = 1 under the ``paper`` policy; empty if it does not."""
+        if self.first:
+            return "it is a first layer"
+        if self.last:
+            return "it is a last layer"
+        return "it opens a residual branch by reading the stream directly" if self.opens_branch else ""
+
+
+def places(graph: fx.Graph) -> dict[fx.Node, Place]:
+    """The place of every layer node."""
+    nodes = list(graph.nodes)
+    position = {node: index for index, node in enumerate(nodes)}
+    layers = [node for node in nodes if node.meta["op"] in LAYERS]
+    ancestors, packed = _ancestors(nodes, position)
+    last = _last(graph)
+    openers = set(_openers(nodes, position, ancestors, packed))
+    return {node: Place(_data(node) not in packed, node in last, node in openers) for node in layers}
+
+
+def gamma_for(spec: Spec, place: Place, member_in: int, member_out: int, groups: int) -> tuple[int, str]:
+    """The gamma that a layer gets, and why it is lower than asked."""
+    if spec.gamma == 1:
+        return 1, ""
+    fixed = place.wants if spec.gamma_policy == "paper" or place.first or place.last else ""
+    if fixed:
+        return 1, fixed
+    least = spec.min_channels_per_group if spec.gamma_policy == "paper" else 1
+    gamma = spec.gamma
+    while gamma > 1 and (member_in % (groups * gamma) or member_out % (groups * gamma) or member_in // (groups * gamma) < least):
+        gamma -= 1
+    if gamma == spec.gamma:
+        return gamma, ""
+    return gamma, f"{member_in} channels do not make {spec.gamma} groups" + (f" of at least {least}" if least > 1 else " of equal size")
+
+
+def _data(node: fx.Node) -> fx.Node | None:
+    value = node.args[0] if node.args else node.kwargs.get("input")
+    return value if isinstance(value, fx.Node) else None
+
+
+def _ancestors(nodes: list[fx.Node], position: dict[fx.Node, int]) -> tuple[list[int], set[fx.Node]]:
+    """Per node the set of nodes that it is computed from, as bits, parameters left out; and the nodes that any layer precedes."""
+    ancestors: list[int] = []
+    packed: set[fx.Node] = set()
+    for index, node in enumerate(nodes):
+        bits = 0 if node.op == "get_attr" else 1 << index
+        for parent in node.all_input_nodes:
+            if isinstance(parent.meta["val"], (torch.Tensor, tuple, list)):
+                bits |= ancestors[position[parent]]
+                if parent in packed or parent.op == "get_attr":
+                    packed.add(node)
+        ancestors.append(bits)
+    return ancestors, packed
+
+
+def _last(graph: fx.Graph) -> set[fx.Node]:
+    """Layers between which and the output there is no other layer."""
+    found: set[fx.Node] = set()
+    seen: set[fx.Node] = set()
+    stack = [node for output in graph.find_nodes(op="output") for node in output.all_input_nodes]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.meta["op"] in LAYERS:
+            found.add(node)
+        else:
+            stack += node.all_input_nodes
+    return found
+
+
+def _openers(nodes: list[fx.Node], position: dict[fx.Node, int], ancestors: list[int], packed: set[fx.Node]) -> Iterator[fx.Node]:
+    for node in nodes:
+        sides = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in packed and isinstance(arg.meta["val"], torch.Tensor)]
+        if node.meta["op"] != "add" or len(sides) != 2:
+            continue
+        common = ancestors[position[sides[0]]] & ancestors[position[sides[1]]]
+        if not common:
+            continue
+        fork = common.bit_length() - 1
+        lengths = [_layers_between(nodes, position, fork, position[side]) for side in sides]
+        if lengths[0] == lengths[1]:
+            continue
+        branch = position[sides[0] if lengths[0] > lengths[1] else sides[1]]
+        shortcut = position[sides[1] if lengths[0] > lengths[1] else sides[0]]
+        for index in range(fork + 1, branch + 1):
+            candidate = nodes[index]
+            inside = ancestors[branch] >> index & 1 and not ancestors[shortcut] >> index & 1
+            if inside and candidate.meta["op"] in LAYERS and _reads(candidate, nodes[fork]):
+                yield candidate
+
+
+def _layers_between(nodes: list[fx.Node], position: dict[fx.Node, int], start: int, end: int) -> int:
+    """The fewest layers on a path from one node to another."""
+    fewest = {start: 0}
+    for index in range(start + 1, end + 1):
+        node = nodes[index]
+        arriving = [fewest[position[parent]] for parent in node.all_input_nodes if position[parent] in fewest]
+        if arriving:
+            fewest[index] = min(arriving) + (node.meta["op"] in LAYERS)
+    return fewest.get(end, 0)
+
+
+def _reads(layer: fx.Node, stream: fx.Node) -> bool:
+    node = _data(layer)
+    while node is not None and node is not stream and node.meta["op"] in _TRANSPARENT:
+        node = _data(node)
+    return node is stream

@@ -1,0 +1,159 @@
+"""The member as graphs of its own: the reference's graphs at the member's sizes, run once to prove that every size fits."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from packify.layers.functional import grouped_linear
+from packify.tracing.recorder import recurrent_result
+from packify.widths.dims import Dim, member_size
+from packify.widths.walk import Call, HasWidths, Walk, rule_of
+
+
+@dataclass
+class Conflict:
+    """A node whose value in the member is not what its dims say."""
+
+    node: fx.Node
+    found: str
+
+
+@dataclass
+class MemberGraph:
+    """One mode's graph of the member, and where it did not fit."""
+
+    graph: fx.Graph
+    conflicts: list[Conflict] = field(default_factory=list)
+    nodes: dict[fx.Node, fx.Node] = field(default_factory=dict)
+
+
+class Builder:
+    """Copies one reference graph to the member's sizes.
+
+    Args:
+        walk: the widths of the reference graph.
+        root: the member's module tree, on the meta device.
+        gammas: the gamma of every layer node that has one above 1.
+        grouped: parameters whose second axis gamma has divided; what is computed from them alone has no predicted shape.
+    """
+
+    def __init__(self, walk: Walk, root: nn.Module, constants: Mapping[str, torch.Tensor], rules: Mapping[Any, HasWidths], gammas: Mapping[fx.Node, int], grouped: set[str]) -> None:
+        self.walk, self.root, self.constants, self.rules = walk, root, constants, rules
+        self.gammas, self.grouped = gammas, grouped
+        self.result = MemberGraph(fx.Graph())
+        self._unpredicted: set[fx.Node] = set()
+
+    def build(self) -> MemberGraph:
+        with torch.no_grad():
+            for node in self.walk.graph.nodes:
+                new, value = self._copy(node)
+                new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": self.gammas.get(node, 1)}
+                self.result.nodes[node] = new
+        return self.result
+
+    def _copy(self, node: fx.Node) -> tuple[fx.Node, Any]:
+        graph, dims = self.result.graph, self.walk.dims[node]
+        if node.op in ("placeholder", "get_attr"):
+            new = graph.create_node(node.op, node.target, (), {}, name=node.name)
+            if str(node.target) in self.grouped:
+                self._unpredicted.add(node)
+            return new, node.meta["val"] if node.op == "placeholder" else self._tensor(str(node.target))
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda parent: self.result.nodes[parent])
+        if node.op == "output":
+            return graph.create_node("output", "output", args, {}, name=node.name), self._values(args[0])
+        rule = rule_of(self.rules, node)
+        target: Any = node.target
+        wanted = predicted(dims, node.meta["val"])
+        if rule is not None and rule.refit is not None and wanted is not None:
+            cuts = {axis: tuple(map(member_size, parts)) for axis, parts in self.walk.cuts.get(node, {}).items()}
+            call = Call(self._values(args), self._values(kwargs), wanted, cuts)  # type: ignore[arg-type]
+            args, kwargs = rule.refit(args, kwargs, call)
+        if node in self.gammas:
+            target, args, kwargs = with_gamma(node, target, args, kwargs, self.gammas[node])
+        new = graph.create_node(node.op, target, tuple(args), dict(kwargs), name=node.name)
+        return new, self._run(node, target, args, kwargs, wanted)
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        if name in self.constants:
+            return self.constants[name].detach().to("meta")
+        path, _, attribute = name.rpartition(".")
+        tensor: torch.Tensor = getattr(self.root.get_submodule(path), attribute)
+        return tensor
+
+    def _values(self, value: Any) -> Any:
+        return fx.node.map_arg(value, lambda node: node.meta["val"])
+
+    def _run(self, node: fx.Node, target: Any, args: Any, kwargs: Any, wanted: Any) -> Any:
+        try:
+            value = self._execute(node, target, self._values(args), self._values(kwargs))
+        except Exception as error:
+            self.result.conflicts.append(Conflict(node, f"{type(error).__name__}: {error}"))
+            return stand_in(node.meta["val"], wanted)
+        sources = [parent for parent in node.all_input_nodes if isinstance(parent.meta["val"], (torch.Tensor, tuple))]
+        if sources and any(parent in self._unpredicted for parent in sources) and node not in self.gammas:
+            self._unpredicted.add(node)
+            return value
+        found = shapes_of(value)
+        if wanted is not None and found != wanted:
+            self.result.conflicts.append(Conflict(node, f"shape {found} where {wanted} was expected"))
+            return stand_in(node.meta["val"], wanted)
+        return value
+
+    def _execute(self, node: fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
+        if node.op == "call_module":
+            module = self.root.get_submodule(str(target))
+            run: Callable[..., Any] = functools.partial(recurrent_result, module) if isinstance(module, nn.RNNBase) else module
+            return run(args[0]) if isinstance(module, nn.RNNBase) else run(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        if node.meta["op"] in _CREATED_ON_META and "device" not in kwargs:
+            kwargs = {**kwargs, "device": "meta"}
+        return target(*args, **kwargs)
+
+
+_CREATED_ON_META = frozenset("zeros ones empty full rand randn arange eye linspace randint randperm tensor".split())
+
+
+def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, gamma: int) -> tuple[Any, Any, Any]:
+    """The call of a layer with its groups multiplied by gamma."""
+    if node.meta["op"] == "linear":
+        return grouped_linear, args, {**kwargs, "groups": gamma}
+    if len(args) > 6:
+        return target, (*args[:6], args[6] * gamma, *args[7:]), kwargs
+    return target, args, {**kwargs, "groups": kwargs.get("groups", 1) * gamma}
+
+
+def predicted(dims: Any, value: Any) -> Any:
+    """The member's shape of a value by its dims; nested for tuples, None for what is no tensor."""
+    if isinstance(value, torch.Tensor) and isinstance(dims, list):
+        return tuple(map(member_size, dims))
+    if isinstance(value, (tuple, list)) and isinstance(dims, tuple):
+        return tuple(predicted(part, item) for part, item in zip(dims, value, strict=True))
+    return None
+
+
+def shapes_of(value: Any) -> Any:
+    """The shapes of a value, nested as `predicted` gives them."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape)
+    if isinstance(value, (tuple, list)):
+        return tuple(shapes_of(item) for item in value)
+    return None
+
+
+def stand_in(value: Any, shape: Any) -> Any:
+    """A meta tensor of the expected shape, so that one run finds every conflict."""
+    if isinstance(value, torch.Tensor):
+        return value.new_empty(shape if shape is not None else value.shape)
+    if isinstance(value, (tuple, list)) and shape is not None:
+        return tuple(stand_in(item, part) for item, part in zip(value, shape, strict=True))
+    return value
+
+
+__all__ = ["Builder", "Conflict", "Dim", "MemberGraph", "predicted", "shapes_of"]

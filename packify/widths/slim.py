@@ -1,0 +1,300 @@
+"""Slim: one member of the ensemble, as widths, graphs and a module tree, without a single weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from packify.errors import PackError, SpecError
+from packify.layers.tree import build_tree, state_sizes
+from packify.report import LayerWidth, Note
+from packify.spec import Spec
+from packify.tracing import Traced
+from packify.widths.dims import Dim, Reason, assign, member_size, pin, require_multiple, spread
+from packify.widths.gamma import LAYERS, gamma_for, places
+from packify.widths.member import Builder, MemberGraph
+from packify.widths.walk import HasWidths, Parameters, Walk
+
+_MAX_ROUNDS = 50
+
+
+@dataclass
+class Member:
+    """One member, PE-(alpha, M, gamma)'s subnetwork.
+
+    Attributes:
+        spec: alpha, M and gamma.
+        traced: the reference.
+        root: the member's module tree on the meta device, with the reference's names.
+        graphs: its graphs by mode; ``node.meta`` has ``val`` (the member's), ``reference`` (the reference's) and ``gamma``.
+        layers, pins, rounded, lowered: for the report.
+    """
+
+    spec: Spec
+    traced: Traced
+    root: nn.Module
+    graphs: dict[str, fx.Graph]
+    layers: list[LayerWidth] = field(default_factory=list)
+    pins: list[Note] = field(default_factory=list)
+    rounded: list[Note] = field(default_factory=list)
+    lowered: list[Note] = field(default_factory=list)
+
+    @property
+    def params(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.root.parameters())
+
+
+class Slimmer:
+    """The widths of a reference, walked once; `member` then answers for any spec."""
+
+    def __init__(self, traced: Traced, rules: Mapping[Any, HasWidths]) -> None:
+        self.traced, self.rules = traced, rules
+
+    def member(self, spec: Spec) -> Member:
+        """The member of PE-(alpha, M, gamma).
+
+        Raises:
+            PackError: the sizes of a node cannot be reconciled.
+            SpecError: gamma divides no layer.
+        """
+        return _Solution(self.traced, self.rules, spec).solve()
+
+
+def slim(traced: Traced, spec: Spec, rules: Mapping[Any, HasWidths]) -> Member:
+    """`Slimmer(traced, rules).member(spec)`."""
+    return Slimmer(traced, rules).member(spec)
+
+
+class _Solution:
+    def __init__(self, traced: Traced, rules: Mapping[Any, HasWidths], spec: Spec) -> None:
+        self.traced, self.rules, self.spec = traced, rules, spec
+        self.parameters = Parameters(traced.root)
+        self.walks = {id(graph): Walk(traced.root, graph, self.parameters, rules) for graph in traced.graphs.values()}
+        for walk in self.walks.values():
+            walk.run()
+        self.places = {node: place for walk in self.walks.values() for node, place in places(walk.graph).items()}
+        if spec.gamma > 1 and spec.gamma_policy == "uniform":
+            self._divisible_by_gamma()
+
+    def _divisible_by_gamma(self) -> None:
+        for node, place in self.places.items():
+            if not (place.first or place.last) and groups_of(node) == 1:
+                width_in, width_out, *_ = self._widths(node)
+                require_multiple(width_in, self.spec.gamma)
+                require_multiple(width_out, self.spec.gamma)
+
+    def solve(self) -> Member:
+        refused: set[fx.Node] = set()
+        for _ in range(_MAX_ROUNDS):
+            roots = self._roots()
+            for dim in roots:
+                dim.scaled = False
+            spread(roots)
+            assign(roots, self.spec.ratio, self.spec.round_to)
+            gammas, notes = self._gammas(refused)
+            grouped = {name: gamma for node, gamma in gammas.items() if (name := weight_name(node)) is not None}
+            root = build_tree(self.traced.root, lambda name, tensor: self._empty(name, tensor, grouped), self.traced.leaves)
+            for module in root.modules():
+                state_sizes(module)
+            built = {key: Builder(walk, root, self.traced.constants, self.rules, gammas, set(grouped)).build() for key, walk in self.walks.items()}
+            if not self._learn(built, gammas, refused):
+                return self._member(root, built, gammas, notes)
+        raise PackError(type(self.traced.root).__name__, found=f"widths that still do not agree after {_MAX_ROUNDS} rounds", fix="please report this network")
+
+    def _roots(self) -> list[Dim]:
+        found: dict[int, Dim] = {}
+
+        def visit(value: Any) -> None:
+            if isinstance(value, Dim):
+                root = value.root()
+                if id(root) not in found:
+                    found[id(root)] = root
+                    for part in root.parts:
+                        visit(part)
+            elif isinstance(value, (list, tuple)):
+                for item in value:
+                    visit(item)
+
+        visit(list(self.parameters.dims.values()))
+        for walk in self.walks.values():
+            visit(list(walk.dims.values()))
+        return list(found.values())
+
+    def _empty(self, name: str, tensor: torch.Tensor, grouped: Mapping[str, int]) -> torch.Tensor:
+        shape = [member_size(dim) for dim in self.parameters.dims[name]]
+        if name in grouped:
+            shape[1] //= grouped[name]
+        return torch.empty(shape, dtype=tensor.dtype, device="meta")
+
+    def _learn(self, built: Mapping[int, MemberGraph], gammas: Mapping[fx.Node, int], refused: set[fx.Node]) -> bool:
+        """Turn every conflict of a run into pins. True if there was any."""
+        conflicts = [(self.walks[key], conflict) for key, result in built.items() for conflict in result.conflicts]
+        learned = False
+        for walk, conflict in conflicts:
+            node = conflict.node
+            if node in gammas and node not in refused and weight_is_computed(node):
+                refused.add(node)
+                learned = True
+                continue
+            reason = Reason(node.meta["path"] or node.name, node.meta["source"], f"{node.meta['op']} does not fit a narrower network: {conflict.found}")
+            for parent in (node, *node.all_input_nodes):
+                for dim in _flat(walk.dims[parent]):
+                    learned = pin(dim, reason) or learned
+        if conflicts and not learned:
+            node = conflicts[0][1].node
+            raise PackError(
+                f"{node.meta['path'] or node.name} ({node.meta['source']})",
+                found=f"{node.format_node()}: {conflicts[0][1].found}",
+                why="the member does not run although every axis of this operator keeps the reference's size",
+                fix="please report this call; meanwhile keep the module whole with leaves=[ItsType]",
+            )
+        return bool(conflicts)
+
+    # -- gamma -------------------------------------------------------------------------------------------------------
+
+    def _gammas(self, refused: set[fx.Node]) -> tuple[dict[fx.Node, int], dict[fx.Node, str]]:
+        gammas: dict[fx.Node, int] = {}
+        notes: dict[fx.Node, str] = {}
+        shared = _used_more_than_once(self.places)
+        widest = 1
+        for node, place in self.places.items():
+            width_in, width_out, groups, weight_in = self._widths(node)
+            name = weight_name(node)
+            if name is None or name in shared or node in refused:
+                gamma, note = 1, "" if self.spec.gamma == 1 else "its weight is computed or used by several layers"
+            elif groups > 1 and groups == width_in.root().size:
+                gamma, note = 1, "" if self.spec.gamma == 1 else "it is depthwise"
+            else:
+                gamma, note = gamma_for(self.spec, place, member_size(width_in), member_size(width_out), groups)
+                widest = max(widest, member_size(width_in)) if not (place.first or place.last) else widest
+            if gamma > 1:
+                gammas[node] = gamma
+            if note:
+                notes[node] = note
+        if self.spec.gamma > max(widest, 1) and any(not (place.first or place.last) for place in self.places.values()):
+            raise SpecError(
+                f"gamma={self.spec.gamma}",
+                found=f"the widest hidden layer of a member has {widest} input channels",
+                why="gamma groups need at least one channel each, so this gamma can never divide a layer",
+                fix=f"pass gamma={max(1, min(widest, 2))}, a larger alpha or a smaller num_estimators",
+            )
+        agreed = _agreed(gammas, self.places)
+        return agreed, notes
+
+    def _widths(self, node: fx.Node) -> tuple[Dim, Dim, int, int]:
+        """A layer's input and output width, its own groups, and the reference's weight.shape[1]."""
+        walk = next(walk for walk in self.walks.values() if node in walk.dims)
+        data, weight = argument(node, 0, "input"), argument(node, 1, "weight")
+        dims = walk.dims[data]
+        if node.meta["op"] == "linear":
+            return dims[-1], walk.dims[node][-1], 1, weight.meta["val"].shape[-1]
+        axis = len(dims) - weight.meta["val"].dim() + 1
+        return dims[axis], walk.dims[node][axis], groups_of(node), weight.meta["val"].shape[1]
+
+    # -- what is told ------------------------------------------------------------------------------------------------
+
+    def _member(self, root: nn.Module, built: Mapping[int, MemberGraph], gammas: Mapping[fx.Node, int], notes: Mapping[fx.Node, str]) -> Member:
+        graphs = {mode: built[id(graph)].graph for mode, graph in self.traced.graphs.items()}
+        member = Member(self.spec, self.traced, root, graphs)
+        told: set[str] = set()
+        for node in self.places:
+            name = node.meta["path"] or node.name
+            if name in told:
+                continue
+            told.add(name)
+            width_in, width_out, groups, _ = self._widths(node)
+            gamma = gammas.get(node, 1)
+            member.layers.append(
+                LayerWidth(
+                    name, node.meta["op"], width_in.root().size, width_out.root().size, member_size(width_in), member_size(width_out), groups, gamma, self.spec.gamma, notes.get(node, "")
+                )
+            )
+            if node in notes:
+                member.lowered.append(Note(name, node.meta["source"], f"gamma {self.spec.gamma} -> {gamma}", notes[node]))
+        self._tell_widths(member)
+        return member
+
+    def _tell_widths(self, member: Member) -> None:
+        """Pinned and rounded widths, once per width and for the first layer that decides it."""
+        if self.spec.ratio == 1:
+            return
+        for dim in self._roots():
+            if not dim.demands or dim.size == 1:
+                continue
+            wanted, size = dim.size * self.spec.ratio, member_size(dim)
+            names = ", ".join(dict.fromkeys(dim.demands)) if len(set(dim.demands)) <= 3 else f"{dim.demands[0]} and {len(set(dim.demands)) - 1} more"
+            if size == dim.size:
+                reason = next((atom.pin for atom in dim.atoms() if atom.pin is not None), None)
+                member.pins.append(Note(names, reason.source if reason else "", f"width {dim.size} kept", f"{reason.why} at {reason.node}" if reason and reason.node else reason.why if reason else "its rounding"))
+            elif size != wanted:
+                member.rounded.append(Note(names, "", f"width {dim.size} -> {size}", f"alpha / M times {dim.size} is {float(wanted):g}"))
+
+
+def argument(node: fx.Node, position: int, name: str) -> Any:
+    """An argument of a call, however it was passed."""
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
+
+
+def groups_of(node: fx.Node) -> int:
+    """The reference's own group count of a layer node."""
+    if node.meta["op"] == "linear":
+        return 1
+    groups = argument(node, 6, "groups")
+    groups = groups.meta["val"] if isinstance(groups, fx.Node) else groups
+    return int(groups or 1)
+
+
+def weight_name(node: fx.Node) -> str | None:
+    """The parameter that is, or alone computes, a layer's weight in the weight's own shape."""
+    weight = argument(node, 1, "weight")
+    found: set[str] = set()
+    stack, seen = [weight], set()
+    while stack:
+        current = stack.pop()
+        if not isinstance(current, fx.Node) or current in seen:
+            continue
+        seen.add(current)
+        if current.op == "get_attr" and current.meta["val"].shape == weight.meta["val"].shape:
+            found.add(str(current.target))
+        elif current.op in ("placeholder", "call_module"):
+            return None
+        stack += current.all_input_nodes
+    return found.pop() if len(found) == 1 else None
+
+
+def weight_is_computed(node: fx.Node) -> bool:
+    return bool(argument(node, 1, "weight").op != "get_attr")
+
+
+def _used_more_than_once(nodes: Mapping[fx.Node, Any]) -> set[str]:
+    """Weights that several layers of one graph share."""
+    seen: dict[tuple[int, str], int] = {}
+    for node in nodes:
+        key = (id(node.graph), weight_name(node) or "")
+        seen[key] = seen.get(key, 0) + 1
+    return {name for (_, name), count in seen.items() if count > 1}
+
+
+def _agreed(gammas: dict[fx.Node, int], nodes: Mapping[fx.Node, Any]) -> dict[fx.Node, int]:
+    """One gamma per weight over the graphs of all modes: the smallest common divisor that every graph can use."""
+    by_weight: dict[str, list[int]] = {}
+    for node in nodes:
+        name = weight_name(node)
+        if name is not None:
+            by_weight.setdefault(name, []).append(gammas.get(node, 1))
+    common = {name: math.gcd(*values) if len(set(values)) > 1 else values[0] for name, values in by_weight.items()}
+    return {node: common[name] for node in gammas if (name := weight_name(node)) is not None and common[name] > 1}
+
+
+def _flat(value: Any) -> list[Dim]:
+    if isinstance(value, Dim):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [dim for item in value for dim in _flat(item)]
+    return []
