@@ -68,7 +68,8 @@ class LayerCost:
         reference_width: outputs in the reference, or None where the layer has no width of its own.
         member_width: outputs in one member.
         width: outputs in the packed network, M times the member's.
-        groups: groups of the packed convolution (or blocks of the packed linear layer), or None.
+        groups: groups of the packed convolution, or blocks of the packed linear layer; a first layer, which reads the shared input,
+            has its own groups only.
         gamma: the subgroups per member that the layer really has, or None.
         params: parameters in the packed network.
         mult_adds: Mult-Adds in the packed network.

@@ -74,6 +74,11 @@ def _fan_in(weight: Tensor) -> int:
     return math.prod(weight.shape[1:])
 
 
+def _linear(call: Call, output: Tensor) -> int:
+    """``"... i", "o i -> ... o"``; the weight's second axis is the fan-in of a layer cut into subgroups, too."""
+    return output.numel() * call.tensor(1, "weight").shape[-1]
+
+
 def _product(index: int, *names: str) -> Counter:
     """Products whose every output value sums over the last axis of one operand."""
 
@@ -174,7 +179,7 @@ COUNTERS: Mapping[str, Counter] = {
     "conv_transpose2d": _conv_transpose,
     "conv_transpose3d": _conv_transpose,
     "deform_conv2d": _deform_conv,
-    "linear": _product(0, "input"),
+    "linear": _linear,
     "matmul": _product(0, "input"),
     "linalg_matmul": _product(0, "input"),
     "mm": _product(0, "input"),

@@ -16,7 +16,8 @@ from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from packify.budget.count import module_mult_adds, op_mult_adds
-from packify.errors import BudgetError
+from packify.errors import TraceError
+from packify.tracing.recorder import recurrent_result
 
 Storages = dict[int, int]
 """Bytes by storage: tensors that share memory (views, in-place results) share one entry."""
@@ -87,7 +88,7 @@ def measure(network: Network, dtype: torch.dtype | None = None) -> Run:
         dtype: floating tensors are taken to have this type; by default, the one they have.
 
     Raises:
-        BudgetError: the graph does not run on meta tensors.
+        TraceError: the graph does not run on meta tensors.
     """
     with _mode(network.root, training=False), torch.no_grad():
         try:
@@ -112,7 +113,7 @@ def kept_for_backward(network: Network, dtype: torch.dtype | None = None) -> int
     Measured by the hooks of autograd on a batch of two (batch norm refuses one); parameters and buffers are not counted.
 
     Raises:
-        BudgetError: the graph does not run on meta tensors.
+        TraceError: the graph does not run on meta tensors.
     """
     kept: dict[int, Tensor] = {}
 
@@ -156,11 +157,17 @@ class _Recorder(fx.Interpreter):
         if n.op in ("placeholder", "output"):
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
-        # the shapes before the call: an in-place operator may change its argument's
-        value = getattr(self, n.op)(n.target, args, kwargs)
+        value = self._call(n, args, kwargs)
         if self.count:
             self.steps.append(self._step(n, args, kwargs, value))
         return value
+
+    def _call(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.count and n.op == "call_module":
+            module = self.module.get_submodule(str(n.target))
+            if isinstance(module, nn.RNNBase):
+                return recurrent_result(module, args[0])
+        return getattr(self, n.op)(n.target, args, kwargs)
 
     def _step(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Step:
         op = n.meta["op"]
@@ -258,10 +265,10 @@ def _bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
     return size * dtype.itemsize // tensor.dtype.itemsize
 
 
-def _refused(error: Exception, recorder: _Recorder) -> BudgetError:
+def _refused(error: Exception, recorder: _Recorder) -> TraceError:
     node = recorder.current
     where = f"{node.name} ({node.meta.get('path', '')}, {node.meta.get('source', '')})" if node is not None else "graph"
-    return BudgetError(
+    return TraceError(
         where,
         found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
         why="a budget is counted by running the recorded graph on tensors without data, and this operator refused them",

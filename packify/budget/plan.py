@@ -13,9 +13,11 @@ from packify.budget.cost import CONVENTIONS, Budget, Convention, LayerCost
 from packify.budget.measure import network
 from packify.budget.tally import Tally, tally
 from packify.errors import BudgetError
+from packify.rules.table import RULES
 from packify.spec import GammaPolicy, Spec
 from packify.tracing import trace
-from packify.widths import Member, slim
+from packify.widths.gamma import places
+from packify.widths.slim import Member, Slimmer
 
 
 def budget(
@@ -79,7 +81,10 @@ class Planner:
         self.dtype = floating_dtype(dtype)
         self.traced = trace(model, example_inputs, leaves=leaves)
         self.reference = self._tally(self.traced)
+        self._slimmer = Slimmer(self.traced, RULES)
         self._members: dict[Spec, tuple[Member, Tally]] = {}
+        found = places(self.traced.graphs["eval"])
+        self._first = {node.meta["path"] or node.name for node, place in found.items() if place.first}
 
     def budget(self, spec: Spec) -> Budget:
         """The budget of one configuration."""
@@ -96,7 +101,7 @@ class Planner:
             packed=packed,
             deep_ensemble=self.reference.ensemble(count),
             layers=tuple(self._layers(member, counted, count, packed.mult_adds)),
-            notes=tuple(map(str, member.notes)),
+            notes=tuple(map(str, (*member.pins, *member.rounded, *member.lowered))),
         )
 
     def _tally(self, source: Any) -> Tally:
@@ -110,7 +115,7 @@ class Planner:
         """The member of a configuration: alpha and M matter only by their ratio, the policy only with a gamma."""
         key = replace(spec, alpha=float(spec.ratio), num_estimators=1, gamma_policy="paper" if spec.gamma == 1 else spec.gamma_policy)
         if key not in self._members:
-            member = slim(self.traced, spec)
+            member = self._slimmer.member(spec)
             self._members[key] = member, self._tally(member)
         return self._members[key]
 
@@ -129,7 +134,7 @@ class Planner:
                     reference_width=width.reference_out if width else None,
                     member_width=width.member_out if width else None,
                     width=count * width.member_out if width else None,
-                    groups=width.groups if width else None,
+                    groups=(1 if name in self._first else count) * width.groups * width.gamma if width else None,
                     gamma=width.gamma if width else None,
                     params=count * counted.params.get(name, 0),
                     mult_adds=mult_adds,

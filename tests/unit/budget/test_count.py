@@ -67,10 +67,10 @@ def test_counts_agree_with_flop_counter_mode(op, function, args, kwargs):
 
 def brute_force_conv(x, weight, groups, stride, padding):
     """Multiplications of a 2-D convolution counted one by one, those with the zeros of the padding included."""
-    (batch, _, height, width), (out, fan, k, l) = x, weight
-    rows = range(0, height + 2 * padding - k + 1, stride)
-    columns = range(0, width + 2 * padding - l + 1, stride)
-    return sum(1 for _ in itertools.product(range(batch), range(out), rows, columns, range(fan), range(k), range(l)))
+    (batch, _, height, width), (out, fan, tall, wide) = x, weight
+    rows = range(0, height + 2 * padding - tall + 1, stride)
+    columns = range(0, width + 2 * padding - wide + 1, stride)
+    return sum(1 for _ in itertools.product(range(batch), range(out), rows, columns, range(fan), range(tall), range(wide)))
 
 
 @pytest.mark.parametrize(("groups", "stride", "padding"), [(1, 1, 0), (2, 2, 1), (4, 1, 2)])

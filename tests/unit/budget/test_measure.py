@@ -44,7 +44,9 @@ def test_a_weight_computed_on_the_fly_counts_once():
 
 
 def test_a_batch_size_written_into_the_code_is_divided_out():
-    model = Function(lambda self, x: self.linear(x.reshape(6, 8)) + self.linear.weight.sum() * (self.linear.weight @ self.linear.weight).sum())
+    model = Function(
+        lambda self, x: self.linear(x.reshape(6, 8)) + self.linear.weight.sum() * (self.linear.weight @ self.linear.weight).sum()
+    )
     assert mult_adds(model, torch.randn(6, 2, 4)) == 8 * 8 + 8 * 8 * 8
 
 
