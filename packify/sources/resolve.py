@@ -168,10 +168,25 @@ def _built(build: Callable[[], nn.Module], device: torch.device) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             try:
                 with torch.device("meta"):
-                    return build().to("meta")
+                    return _emptied(build())
             except Exception:
                 # Whatever it was, building with real numbers tells: it works, or raises the true error.
-                return build().to("meta")
+                return _emptied(build())
+
+
+def _emptied(model: nn.Module) -> nn.Module:
+    """`model` with every tensor on meta; unlike `Module.to`, shared tensors stay shared."""
+    empty: dict[int, Any] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None or tensor.is_meta:
+                    continue
+                if id(tensor) not in empty:
+                    bare = tensor.detach().to("meta")
+                    empty[id(tensor)] = nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+                tensors[name] = empty[id(tensor)]
+    return model
 
 
 def _find_registry(name: str) -> Kind:

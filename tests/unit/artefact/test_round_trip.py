@@ -1,0 +1,185 @@
+"""save -> load through the engine: the same outputs, or one clear error."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import packify
+from packify import artefact, sources
+from packify.artefact.save import file_sha256
+from packify.errors import ArtefactError
+
+
+def _pack(reference: sources.Reference, **options: Any) -> Any:
+    spec = {"alpha": 2, "num_estimators": 2} | options
+    return packify.pack(reference.model, reference.example(), **spec)
+
+
+def _trained(packed: Any) -> Any:
+    """Weights and statistics that no initialisation would give."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in (*packed.parameters(), *packed.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator).to(tensor) + 0.1)
+    return packed.eval()
+
+
+@pytest.fixture
+def conv(nets: Path) -> sources.Reference:
+    return sources.resolve(f"{nets}:conv")
+
+
+@pytest.fixture
+def saved(conv: sources.Reference, tmp_path: Path) -> Path:
+    return packify.save(_trained(_pack(conv)), tmp_path / "net", source=conv.source)
+
+
+@pytest.mark.parametrize("name", ["conv", "Mlp", "Tied", "Tokens"])
+@pytest.mark.parametrize("options", [{}, {"alpha": 1.5, "num_estimators": 3}, {"gamma": 2, "min_channels_per_group": 1}])
+def test_the_same_outputs(nets: Path, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    reference = sources.resolve(f"{nets}:{name}")
+    packed = _trained(_pack(reference, **options))
+    packify.save(packed, tmp_path / "net", source=reference.source)
+    loaded = packify.load(tmp_path / "net", model=reference.model)
+    example = reference.example()
+    assert torch.equal(loaded(example), packed(example))
+    assert torch.equal(loaded.members(example), packed.members(example))
+    assert loaded.state_dict().keys() == packed.state_dict().keys()
+    assert loaded.spec == packed.spec
+    assert not loaded.training
+
+
+def test_ties_survive(nets: Path, tmp_path: Path) -> None:
+    reference = sources.resolve(f"{nets}:Tied")
+    packify.save(_trained(_pack(reference)), tmp_path / "net", source=reference.source)
+    loaded = packify.load(tmp_path / "net", model=reference.model)
+    assert loaded.get_parameter("a.weight") is loaded.get_parameter("b.weight")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_casts_survive(conv: sources.Reference, tmp_path: Path, dtype: torch.dtype) -> None:
+    packed = _pack(conv).to(dtype).eval()
+    packify.save(packed, tmp_path / "net", source=conv.source)
+    loaded = packify.load(tmp_path / "net", model=conv.model)
+    example = conv.example().to(dtype)
+    assert torch.equal(loaded(example), packed(example))
+
+
+def test_a_double_reference(nets: Path, tmp_path: Path) -> None:
+    model = sources.load_reference(f"{nets}:conv").double()
+    example = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    packed = packify.pack(model, example, alpha=2, num_estimators=2).eval()
+    packify.save(packed, tmp_path / "net")
+    assert torch.equal(packify.load(tmp_path / "net", model=model)(example), packed(example))
+
+
+def test_a_registrys_name_is_enough(tmp_path: Path) -> None:
+    reference = sources.resolve("resnet18", num_classes=4, input_size=(3, 32, 32))
+    packed = _pack(reference).eval()
+    packify.save(packed, tmp_path / "net", source=reference.source)
+    example = reference.example()
+    assert torch.equal(packify.load(tmp_path / "net")(example), packed(example))
+
+
+def test_a_member_of_its_own(conv: sources.Reference, tmp_path: Path) -> None:
+    packed = _trained(_pack(conv))
+    artefact.save_member(packed, 1, tmp_path / "one", source=conv.source)
+    loaded = packify.load(tmp_path / "one", model=conv.model)
+    example = conv.example()
+    torch.testing.assert_close(loaded(example), packed.extract(1).eval()(example))
+    assert loaded.state_dict().keys() == conv.model.state_dict().keys()
+
+
+def test_loading_leaves_the_reference_and_the_generator_alone(conv: sources.Reference, saved: Path) -> None:
+    before = {key: value.clone() for key, value in conv.model.state_dict().items()}
+    state = torch.get_rng_state()
+    packify.load(saved, model=conv.model)
+    assert all(torch.equal(value, before[key]) for key, value in conv.model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_nothing_is_unpickled(conv: sources.Reference, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    packify.load(saved, model=conv.model)
+
+
+def test_a_users_factory_is_never_run(saved: Path, nets: Path) -> None:
+    nets.write_text("raise RuntimeError('ran')")
+    with pytest.raises(ArtefactError, match="model="):
+        packify.load(saved)
+
+
+def test_another_network_is_refused(saved: Path, nets: Path) -> None:
+    for other in (sources.load_reference(f"{nets}:conv", args={"width": 48}), sources.load_reference(f"{nets}:Mlp"), nn.Identity()):
+        with pytest.raises(ArtefactError, match="not the one that was saved"):
+            packify.load(saved, model=other)
+
+
+def _edit(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_damaged_weights(saved: Path, conv: sources.Reference) -> None:
+    weights = saved / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:-5], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+        weights.write_bytes(damaged)
+        with pytest.raises(ArtefactError, match="truncated or changed"):
+            packify.load(saved, model=conv.model)
+    for crafted in (b"\xff" * 16, b"\x02\0\0\0\0\0\0\0{}" + b"x"):
+        weights.write_bytes(crafted)
+        _edit(saved, weights_sha256=file_sha256(weights))
+        with pytest.raises(ArtefactError):
+            packify.load(saved, model=conv.model)
+    weights.unlink()
+    with pytest.raises(ArtefactError, match="no such file"):
+        packify.load(saved, model=conv.model)
+
+
+def test_keys_and_shapes_that_do_not_fit(saved: Path, conv: sources.Reference) -> None:
+    weights = saved / "model.safetensors"
+    tensors = load_file(weights)
+    name = min(tensors)
+    for changed in (
+        {key: value for key, value in tensors.items() if key != name},
+        tensors | {"more": torch.zeros(1)},
+        tensors | {name: torch.zeros(3, 1)},
+        tensors | {name: tensors[name].long()},
+    ):
+        save_file(changed, weights)
+        _edit(saved, weights_sha256=file_sha256(weights))
+        with pytest.raises(ArtefactError):
+            packify.load(saved, model=conv.model)
+
+
+def test_more_members_than_the_file_has(saved: Path, conv: sources.Reference) -> None:
+    _edit(saved, spec={"alpha": 2.0, "num_estimators": 60000})
+    with pytest.raises(ArtefactError, match="M members"):
+        packify.load(saved, model=conv.model)
+
+
+def test_another_spec_is_refused(saved: Path, conv: sources.Reference) -> None:
+    _edit(saved, spec={"alpha": 1.0, "num_estimators": 2})
+    with pytest.raises(ArtefactError, match="not the one that was saved"):
+        packify.load(saved, model=conv.model)
+
+
+def test_a_name_that_the_registry_does_not_know(saved: Path) -> None:
+    _edit(saved, source={"kind": "timm", "name": "resnet18_from_the_future", "args": {}})
+    with pytest.raises(ArtefactError, match="pip install"):
+        packify.load(saved)
