@@ -7,14 +7,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from packify.cli.budget import budget
 from packify.cli.convert import convert
 from packify.cli.extract import extract
 from packify.cli.failures import debugging, guarded
+from packify.cli.fit import fit
 from packify.cli.ops import ops
+from packify.cli.sweep import sweep
 from packify.cli.verify import verify
 from packify.version import __version__
 
-_COMMANDS = (convert, verify, extract, ops)
+_COMMANDS = (convert, budget, fit, sweep, verify, extract, ops)
 
 
 class PackifyGroup(TyperGroup):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packify.cli.numbers import amount, megabytes, span, times
+from packify.cli.budget import networks_table
+from packify.cli.numbers import span
 from packify.cli.stages import stages
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _SHOWN_NODES = 3
 _SHOWN_REASONS = 6
+_AVERAGES = {"probs": "log of the mean softmax", "mean": "the mean over members", "none": "all members"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def show(console: Console, found: Conversion) -> None:
     console.print(stages_table(found.report))
     for title_text, notes in sections(found.report):
         console.print(notes_text(title_text, notes))
+    console.print(schemes_text(found.report))
     if found.verification is None:
         console.print(Text("The laws were not checked (--no-verify).", style="yellow"))
     else:
@@ -87,37 +91,6 @@ def show(console: Console, found: Conversion) -> None:
         .append(f"{found.artefact}/", style="bold")
         .append(f"  ({total:.1f} s: {parts})", style="dim")
     )
-
-
-def networks_table(budget: Budget) -> Table:
-    """Reference, member, packed network and Deep Ensemble, side by side."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    columns = {
-        "reference": "reference",
-        "member": "one member",
-        "packed": "packed",
-        "deep_ensemble": f"{budget.spec.num_estimators} references",
-    }
-    networks = budget.networks()
-    for name, label in columns.items():
-        table.add_column(label, justify="right", style="bold" if name == "packed" else "dim" if name == "deep_ensemble" else "")
-    reference = budget.reference
-    rows = (
-        ("parameters", [(cost.params, amount(cost.params)) for cost in networks.values()], reference.params),
-        ("Mult-Adds", [(cost.mult_adds, amount(cost.mult_adds)) for cost in networks.values()], reference.mult_adds),
-        (
-            "size",
-            [(cost.total_weight_bytes, megabytes(cost.total_weight_bytes)) for cost in networks.values()],
-            reference.total_weight_bytes,
-        ),
-    )
-    for label, cells, base in rows:
-        table.add_row(label, *(f"{text}  {times(value, base):>6}" if position else text for position, (value, text) in enumerate(cells)))
-    return table
 
 
 def stages_table(report: Report) -> Table:
@@ -142,14 +115,27 @@ def stages_table(report: Report) -> Table:
 def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
     """The notes of a report under their headings, empty ones left out."""
     named = (
-        ("Pinned widths", report.pins),
-        ("Rounded widths", report.rounded),
-        ("Lowered gamma", report.lowered),
-        ("Relayouts", report.relayouts),
-        ("Fallbacks", report.fallbacks),
-        ("Averages", report.averages),
+        ("pinned widths", report.pins),
+        ("rounded widths", report.rounded),
+        ("lowered gamma", report.lowered),
+        ("relayouts", report.relayouts),
+        ("run once per member", report.fallbacks),
+        ("notes", report.notes),
     )
     return [(title, notes) for title, notes in named if notes]
+
+
+def schemes_text(report: Report) -> Text:
+    """How outputs are averaged and how the members' weights were drawn, in two lines."""
+    from rich.text import Text
+
+    averages = ", ".join(f"{name or 'the output'}: {_AVERAGES.get(how, how)}" for name, how in report.averages.items())
+    drawn = ", ".join(f"{scheme} ({count})" for scheme, count in Counter(report.initialised.values()).most_common(_SHOWN_REASONS))
+    text = Text()
+    for label, line in (("eval mode returns", averages), ("weights drawn by", drawn)):
+        if line:
+            text.append(f"{label}: ", style="bold").append(f"{line}\n")
+    return text
 
 
 def notes_text(title: str, notes: Sequence[Note]) -> Text:

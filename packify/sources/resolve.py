@@ -122,6 +122,9 @@ def _from_registry(library: Registry, source: Source, wanted: Wanted, device: to
     if wanted.input_size is not None and wanted.in_chans is None:
         wanted = replace(wanted, in_chans=wanted.input_size[0])
     try:
+        published = library.input_size(source.name)
+        if wanted.input_size is not None and len(wanted.input_size) != len(published):
+            raise _wrong_axes(source, wanted.input_size, published)
         attempts = library.arguments(source.name, wanted)
     except SourceError:
         raise
@@ -136,7 +139,6 @@ def _from_registry(library: Registry, source: Source, wanted: Wanted, device: to
             if unexpected and unexpected[1] in attempt and position + 1 < len(attempts):
                 continue
             raise _refused_arguments(replace(source, args=args), error) from error
-        published = library.input_size(source.name)
         channels = wanted.in_chans if wanted.in_chans is not None else source.args.get("in_chans", published[0])
         return Reference(model, replace(source, args=args), wanted.input_size or (channels, *published[1:]))
     raise SourceError(
@@ -219,6 +221,16 @@ def _refused_arguments(source: Source, error: Exception) -> SourceError:
         found=f"{type(error).__name__}: {error}",
         why=f"its builder takes no {unexpected[1]}" if unexpected else f"its builder refuses to build with ({given})",
         fix=f"leave {unexpected[1]} out" if unexpected else "change the arguments, or write a factory: path/to/file.py:factory",
+    )
+
+
+def _wrong_axes(source: Source, size: tuple[int, ...], published: tuple[int, ...]) -> SourceError:
+    texts = ["x".join(map(str, axes)) for axes in (size, published)]
+    return SourceError(
+        f"{source.kind}:{source.name}",
+        found=f"the input size {texts[0]}",
+        why=f"its inputs have {len(published)} axes without the batch",
+        fix=f"pass for example --input-size {texts[1]}",
     )
 
 
