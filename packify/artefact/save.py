@@ -72,7 +72,9 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
             weights_sha256=file_sha256(weights),
             packify=__version__,
         )
-        (fresh / CONFIG_FILE).write_text(config.to_json(), encoding="utf-8")
+        text = fresh / CONFIG_FILE
+        text.write_text(config.to_json(), encoding="utf-8")
+        weights.chmod(text.stat().st_mode)  # safetensors makes files that only their owner may read
     return folder
 
 

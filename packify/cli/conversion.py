@@ -72,7 +72,7 @@ def show(console: Console, found: Conversion) -> None:
     title.append(f" as Packed-Ensembles (alpha {spec.alpha:g}, M {spec.num_estimators}, gamma {spec.gamma})")
     console.print(title)
     console.print(
-        Text(f"input {found.input_shapes}, width ratio alpha/M = {float(spec.ratio):.3g}, gamma policy {spec.gamma_policy}\n", style="dim")
+        Text(f"input {found.input_shapes}, width ratio alpha/M = {float(spec.ratio):.3g}, gamma policy {spec.gamma_policy}", style="dim")
     )
     console.print(networks_table(found.budget))
     console.print(stages_table(found.report))

@@ -92,7 +92,7 @@ def convert(
 
             verification = None if no_verify else verify(packed)
         with step("write", f"writing {target}"):
-            written = artefact.save(packed, target, source=reference.source, force=force)
+            written = artefact.save(packed.eval(), target, source=reference.source, force=force)
     from packify.cli.conversion import Conversion, show
 
     found = Conversion(model, shapes(example), costs, packed.report, verification, written, step.seconds)

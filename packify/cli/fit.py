@@ -66,7 +66,7 @@ def fit(
     gamma_policy: Policies = "both",
     min_alpha: MinAlpha = 1.0,
     max_alpha: MaxAlpha = None,
-    step: Step = 0.1,
+    step: Step = 0.125,
     best: Best = 5,
     min_channels_per_group: MinChannels = 64,
     round_to: RoundTo = 1,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from packify.report import LayerWidth
 
 _FEW, _MANY = 4, 16
+_ALIKE = 0.03
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _merged(gathered: list[Stage]) -> list[Stage]:
     merged: list[list[Stage]] = []
     for stage in gathered:
         last = merged[-1][-1] if merged else None
-        alike = last is not None and round(last.ratio, 2) == round(stage.ratio, 2) and dict(last.gammas).keys() == dict(stage.gammas).keys()
+        alike = last is not None and abs(last.ratio - stage.ratio) < _ALIKE and dict(last.gammas).keys() == dict(stage.gammas).keys()
         if alike:
             merged[-1].append(stage)
         else:
