@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def fit(
     gamma_policies: Sequence[GammaPolicy] = ("paper", "uniform"),
     min_alpha: float = 1.0,
     max_alpha: float | None = None,
-    step: float = 0.1,
+    step: float = 0.125,
     min_channels_per_group: int = 64,
     round_to: int = 1,
     convention: Convention = "macs",
@@ -144,10 +145,13 @@ def fit(
 
 
 class _Search:
-    """The state of one search. Costs grow with alpha at gamma = 1; subgroups divide them by gamma at most."""
+    """The state of one search."""
 
     def __init__(self, planner: Planner, limits: tuple[Limit, ...], batch_size: int) -> None:
         self.planner, self.limits, self.batch_size = planner, limits, batch_size
+        self.training = any(limit.quantity == "training_memory" for limit in limits)
+        reference = planner.reference.cost
+        self.room = min(limit.most / max(1, _value(reference, limit.quantity, batch_size)) for limit in limits)
         self.tried: dict[Spec, Budget] = {}
         self.found: list[Candidate] = []
         self.skipped: list[str] = []
@@ -155,22 +159,22 @@ class _Search:
 
     def widest(self, grid: Sequence[float], spec: Callable[[float], Spec]) -> None:
         """Find the largest alpha of a grid that meets every limit."""
-        gamma = spec(grid[0]).gamma
+        first = spec(grid[0])
+        guess = bisect.bisect(grid, math.sqrt(first.num_estimators * first.gamma * self.room)) - 1
         try:
-            # no gamma can save more than a factor of gamma, so this bounds the alphas worth a look
-            index = _last(len(grid), lambda i: not self._broken(self._plain(spec(grid[i])), gamma))
-            while index is not None and index >= 0 and self._broken(self._budget(spec(grid[index]))):
+            # widths that subgroups do not divide make costs jump, so from the largest alpha that can fit on, each is tried
+            index = _last(len(grid), guess, lambda i: not self._broken(self.planner.least(spec(grid[i]), training=self.training)))
+            while index >= 0 and self._broken(self._budget(spec(grid[index])).packed):
                 index -= 1
-            if index is None or index < 0:
-                self._budget(spec(grid[0]))
+            if index < 0:
+                self._budget(first)
                 return
             beyond = index + 1 < len(grid)
-            binding = self._broken(self._budget(spec(grid[index + 1]))) if beyond else ["max_alpha"]
-            self.found.append(Candidate(self._budget(spec(grid[index])), tuple(binding)))
+            binding = self._broken(self._budget(spec(grid[index + 1])).packed) if beyond else ["max_alpha"]
+            self.found.append(Candidate(self.planner.budget(spec(grid[index])), tuple(binding)))
         except (SpecError, PackError) as error:
             self.error = error
-            first = spec(grid[0])
-            self.skipped.append(f"M = {first.num_estimators}, gamma = {gamma} ({first.gamma_policy}): {error.found or error.where}")
+            self.skipped.append(f"M = {first.num_estimators}, gamma = {first.gamma} ({first.gamma_policy}): {error.found or error.where}")
 
     def result(self, reference: Cost) -> Fit:
         """What was found, sorted; or why nothing was."""
@@ -180,24 +184,19 @@ class _Search:
         front = tuple(candidate for candidate in found if not any(_beats(other.budget, candidate.budget) for other in found))
         if found:
             return Fit(self.limits, reference, tuple(found), front, skipped=tuple(self.skipped))
-        broken = {spec: self._broken(budget) for spec, budget in self.tried.items()}
+        broken = {spec: self._broken(budget.packed) for spec, budget in self.tried.items()}
         never = [limit.quantity for limit in self.limits if all(limit.quantity in quantities for quantities in broken.values())]
-        closest = min(self.tried.values(), key=self._excess)
+        closest = self.planner.budget(min(self.tried.values(), key=self._excess).spec)
         binding = tuple(never or [limit.quantity for limit in self.limits])
         return Fit(self.limits, reference, (), (), binding, closest, tuple(self.skipped))
 
     def _budget(self, spec: Spec) -> Budget:
         if spec not in self.tried:
-            self.tried[spec] = self.planner.budget(spec)
+            self.tried[spec] = self.planner.budget(spec, training=self.training)
         return self.tried[spec]
 
-    def _plain(self, spec: Spec) -> Budget:
-        return self.planner.budget(Spec(spec.alpha, spec.num_estimators, 1, "paper", spec.min_channels_per_group, spec.round_to))
-
-    def _broken(self, budget: Budget, divisor: int = 1) -> list[str]:
-        return [
-            limit.quantity for limit in self.limits if not limit.meets(_value(budget.packed, limit.quantity, self.batch_size) / divisor)
-        ]
+    def _broken(self, cost: Cost) -> list[str]:
+        return [limit.quantity for limit in self.limits if not limit.meets(_value(cost, limit.quantity, self.batch_size))]
 
     def _excess(self, budget: Budget) -> float:
         return max(_value(budget.packed, limit.quantity, self.batch_size) / limit.most for limit in self.limits)
@@ -211,20 +210,26 @@ def _value(cost: Cost, quantity: Quantity, batch_size: int) -> int:
     return cost.memory_bytes(batch_size) if quantity == "memory" else cost.training_memory_bytes(batch_size)
 
 
-def _last(length: int, holds: Callable[[int], bool]) -> int | None:
-    """The last index at which a property holds that holds up to some index and not after it."""
-    low, high = -1, length
+def _last(length: int, guess: int, holds: Callable[[int], bool]) -> int:
+    """The last index at which a property holds that holds up to some index and not after it, or -1; looked for around a guess."""
+    low, high, reach = -1, length, 1
+    probe = min(max(guess, 0), length - 1)
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low if low >= 0 else None
+        if holds(probe):
+            low, probe = probe, probe + reach
+        else:
+            high, probe = probe, probe - reach
+        reach *= 2
+        if not low < probe < high:
+            probe = (low + high) // 2
+    return low
 
 
 def _grid(least: float, most: float, step: float, count: int) -> list[float]:
     """Multiples of `step` from `least` to `most`, both included."""
     if not (math.isfinite(step) and step > 0 and math.isfinite(least) and math.isfinite(most) and least > 0):
         found = f"from {least} to {most} by {step}"
-        raise BudgetError("alpha", found=found, why="alpha is a positive number", fix="pass min_alpha=1, step=0.1")
+        raise BudgetError("alpha", found=found, why="alpha is a positive number", fix="pass min_alpha=1, step=0.125")
     if least > most:
         raise BudgetError(
             "the range of alpha",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from packify.budget.cost import CONVENTIONS, Budget, Convention, LayerCost
+from packify.budget.cost import CONVENTIONS, Budget, Convention, Cost, LayerCost
 from packify.budget.measure import network
 from packify.budget.tally import Tally, tally
 from packify.errors import BudgetError
 from packify.rules.table import RULES
 from packify.spec import GammaPolicy, Spec
-from packify.tracing import trace
+from packify.tracing import Traced, trace
 from packify.widths.gamma import places
 from packify.widths.slim import Member, Slimmer
 
@@ -83,12 +83,11 @@ class Planner:
         self.reference = self._tally(self.traced)
         self._slimmer = Slimmer(self.traced, RULES)
         self._members: dict[Spec, tuple[Member, Tally]] = {}
-        found = places(self.traced.graphs["eval"])
-        self._first = {node.meta["path"] or node.name for node, place in found.items() if place.first}
+        self._places = {node.meta["path"] or node.name: place for node, place in places(self.traced.graphs["eval"]).items()}
 
-    def budget(self, spec: Spec) -> Budget:
-        """The budget of one configuration."""
-        member, counted = self._member(spec)
+    def budget(self, spec: Spec, *, training: bool = True) -> Budget:
+        """The budget of one configuration; a search that needs no training memory leaves that out and is faster."""
+        member, counted = self._member(spec, training)
         count = spec.num_estimators
         packed = counted.packed(count)
         own = next((p.dtype for p in self.traced.root.parameters() if p.is_floating_point()), torch.float32)
@@ -104,20 +103,40 @@ class Planner:
             notes=tuple(map(str, (*member.pins, *member.rounded, *member.lowered))),
         )
 
-    def _tally(self, source: Any) -> Tally:
-        batched = self.traced.batch is not None
-        evaluation, training = (
-            network(source.root, source.graphs[mode], self.traced.constants, batched=batched) for mode in ("eval", "train")
-        )
-        return tally(evaluation, training, self.convention, self.dtype)
+    def least(self, spec: Spec, *, training: bool = True) -> Cost:
+        """A bound from below on what a configuration costs packed, without slimming it: every layer that gamma may divide is divided."""
+        _, plain = self._member(replace(spec, gamma=1), training)
+        paper = spec.gamma_policy == "paper"
+        divided = [path for path, place in self._places.items() if not (place.wants if paper else place.first or place.last)]
 
-    def _member(self, spec: Spec) -> tuple[Member, Tally]:
+        def bound(total: int, by_module: Mapping[str, int]) -> int:
+            return total - sum(by_module.get(path, 0) for path in divided) * (spec.gamma - 1) // spec.gamma
+
+        one = plain.cost
+        params = bound(one.params, plain.params)
+        share = params / one.params if one.params else 1.0
+        member = replace(
+            one,
+            params=params,
+            mult_adds=bound(one.mult_adds, plain.mult_adds),
+            weight_bytes={dtype: int(size * share) for dtype, size in one.weight_bytes.items()},
+            param_bytes=int(one.param_bytes * share),
+        )
+        return replace(plain, cost=member).packed(spec.num_estimators)
+
+    def _tally(self, source: Traced | Member, training: bool = True) -> Tally:
+        batched = self.traced.batch is not None
+        evaluation, kept = (network(source.root, source.graphs[mode], self.traced.constants, batched=batched) for mode in ("eval", "train"))
+        return tally(evaluation, kept if training else None, self.convention, self.dtype)
+
+    def _member(self, spec: Spec, training: bool) -> tuple[Member, Tally]:
         """The member of a configuration: alpha and M matter only by their ratio, the policy only with a gamma."""
         key = replace(spec, alpha=float(spec.ratio), num_estimators=1, gamma_policy="paper" if spec.gamma == 1 else spec.gamma_policy)
-        if key not in self._members:
-            member = self._slimmer.member(spec)
-            self._members[key] = member, self._tally(member)
-        return self._members[key]
+        known = self._members.get(key)
+        if known is None or (training and not known[1].trained):
+            member = self._slimmer.member(spec) if known is None else known[0]
+            known = self._members[key] = member, self._tally(member, training)
+        return known
 
     def _layers(self, member: Member, counted: Tally, count: int, total: int) -> list[LayerCost]:
         widths = {layer.name: layer for layer in member.layers}
@@ -134,7 +153,7 @@ class Planner:
                     reference_width=width.reference_out if width else None,
                     member_width=width.member_out if width else None,
                     width=count * width.member_out if width else None,
-                    groups=(1 if name in self._first else count) * width.groups * width.gamma if width else None,
+                    groups=(1 if self._reads_input(name) else count) * width.groups * width.gamma if width else None,
                     gamma=width.gamma if width else None,
                     params=count * counted.params.get(name, 0),
                     mult_adds=mult_adds,
@@ -144,6 +163,10 @@ class Planner:
                 )
             )
         return rows
+
+    def _reads_input(self, name: str) -> bool:
+        place = self._places.get(name)
+        return place is not None and place.first
 
 
 def floating_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

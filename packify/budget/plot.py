@@ -64,10 +64,12 @@ def draw(sweep: Sweep, title: str = "") -> Any:
                 zorder=3,
             )
             for b, px, py in zip(chosen, x, y, strict=True):
-                axes.annotate(f"{b.spec.alpha:g}", (px, py), textcoords="offset points", xytext=(5, -9), fontsize=7, zorder=4)
-    _landmark(axes, sweep.reference.params, sweep.reference.mult_adds, "*", 15, "reference", "reference")
+                # ungrouped points form the lower edge of the cloud, so their numbers go below and the others' above
+                offset, side = ((5, -9), "left") if gamma == 1 else ((-5, 4), "right")
+                axes.annotate(f"{b.spec.alpha:g}", (px, py), textcoords="offset points", xytext=offset, ha=side, fontsize=7, zorder=4)
+    _landmark(axes, sweep.reference.params, sweep.reference.mult_adds, "*", 24, "reference", "reference")
     for index, (count, cost) in enumerate(sorted(sweep.deep_ensembles.items())):
-        _landmark(axes, cost.params, cost.mult_adds, "X", 10, "Deep Ensemble of M" if index == 0 else "_nolegend_", f"DE, M = {count}")
+        _landmark(axes, cost.params, cost.mult_adds, "X", 16, "Deep Ensemble of M" if index == 0 else "_nolegend_", f"DE, M = {count}")
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain_ticks(axes)
@@ -77,14 +79,17 @@ def draw(sweep: Sweep, title: str = "") -> Any:
     axes.grid(visible=True, which="major", color="0.9", linewidth=0.6)
     axes.margins(0.12)
     axes.annotate("numbers beside points: $\\alpha$", (1.02, 0.0), xycoords="axes fraction", fontsize=8, annotation_clip=False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False, fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False, fontsize=8, labelspacing=0.9)
     return figure
 
 
 def _landmark(axes: Any, params: int, mult_adds: int, marker: str, size: int, label: str, text: str) -> None:
     x, y = params / 1e6, mult_adds / 1e9
-    axes.plot([x], [y], linestyle="none", marker=marker, markersize=size, color="black", label=label, zorder=5)
-    axes.annotate(text, (x, y), textcoords="offset points", xytext=(-8, 8), ha="right", fontsize=8, zorder=6)
+    # drawn below the points, hollow and larger, so that a point in the same place stays visible
+    axes.plot(
+        [x], [y], linestyle="none", marker=marker, markersize=size, markerfacecolor="white", markeredgecolor="black", label=label, zorder=2
+    )
+    axes.annotate(text, (x, y), textcoords="offset points", xytext=(10, -16), ha="left", fontsize=8, fontstyle="italic", zorder=6)
 
 
 def _plain_ticks(axes: Any) -> None:

@@ -23,7 +23,9 @@ class Tally:
         mult_adds: Mult-Adds by module name.
         kinds: what each of these modules is: its heaviest operator, else its class.
         input_bytes: one sample of the inputs.
-        scalars: buffers without axes (a packed network keeps one of each), and their bytes by dtype.
+        scalars: buffers without axes (a packed network keeps one of each).
+        scalar_bytes: their bytes by dtype.
+        trained: whether what training keeps was measured.
     """
 
     cost: Cost
@@ -33,6 +35,7 @@ class Tally:
     input_bytes: int
     scalars: int
     scalar_bytes: dict[str, int]
+    trained: bool
 
     def packed(self, count: int) -> Cost:
         """`count` members side by side: `count` times everything, but for one shared input and one of each scalar buffer."""
@@ -62,8 +65,8 @@ class Tally:
         )
 
 
-def tally(evaluation: Network, training: Network, convention: Convention, dtype: torch.dtype | None) -> Tally:
-    """Measure a network and add everything up."""
+def tally(evaluation: Network, training: Network | None, convention: Convention, dtype: torch.dtype | None) -> Tally:
+    """Measure a network and add everything up; without a `training` network, no bytes are kept for backward."""
     root = evaluation.root
     run = measure(evaluation, dtype)
     mult_adds = torchinfo_mult_adds(root, run.steps) if convention == "torchinfo" else _macs(run)
@@ -80,9 +83,18 @@ def tally(evaluation: Network, training: Network, convention: Convention, dtype:
         weight_bytes=_bytes_by_dtype([*parameters, *buffers], dtype),
         param_bytes=sum(_bytes_by_dtype(parameters, dtype).values()),
         inference_bytes=run.peak_bytes,
-        training_bytes=kept_for_backward(training, dtype),
+        training_bytes=0 if training is None else kept_for_backward(training, dtype),
     )
-    return Tally(cost, dict(params), mult_adds, _kinds(root, run), run.input_bytes, len(scalars), _bytes_by_dtype(scalars, dtype))
+    return Tally(
+        cost,
+        dict(params),
+        mult_adds,
+        _kinds(root, run),
+        run.input_bytes,
+        len(scalars),
+        _bytes_by_dtype(scalars, dtype),
+        training is not None,
+    )
 
 
 def _macs(run: Run) -> dict[str, int]:
