@@ -4,7 +4,7 @@ from packify.budget.cost import CONVENTION_TEXT, CONVENTIONS, Budget, Convention
 from packify.budget.fit import Candidate, Fit, fit
 from packify.budget.limits import Limit, parse_limit
 from packify.budget.plan import Planner, budget
-from packify.budget.plot import plot
+from packify.budget.plot import check_plot, plot
 from packify.budget.sweep import Sweep, sweep
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Planner",
     "Sweep",
     "budget",
+    "check_plot",
     "fit",
     "parse_limit",
     "plot",

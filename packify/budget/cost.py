@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from packify.report import Note
 from packify.spec import Spec
 
 Convention = Literal["macs", "torchinfo"]
@@ -103,7 +104,9 @@ class Budget:
         convention: how Mult-Adds are counted.
         dtype: the floating type that bytes are given for.
         layers: the packed network layer by layer; the columns add up to `packed`.
-        notes: widths pinned or rounded and gammas lowered, one line each.
+        pins: widths that keep the reference's size, and why.
+        rounded: widths that are not alpha / M times the reference's exactly.
+        lowered: layers whose gamma is smaller than asked.
     """
 
     spec: Spec
@@ -114,7 +117,9 @@ class Budget:
     packed: Cost
     deep_ensemble: Cost
     layers: tuple[LayerCost, ...] = ()
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    pins: tuple[Note, ...] = ()
+    rounded: tuple[Note, ...] = ()
+    lowered: tuple[Note, ...] = ()
 
     @property
     def params_ratio(self) -> float:
@@ -165,7 +170,7 @@ class Budget:
             "dtype": self.dtype,
             **networks,
             "layers": [asdict(layer) for layer in self.layers],
-            "notes": list(self.notes),
+            **{name: [asdict(note) for note in getattr(self, name)] for name in ("pins", "rounded", "lowered")},
         }
 
 

@@ -43,6 +43,7 @@ class Fit:
 
     Attributes:
         limits: the limits, in absolute numbers.
+        batch_size: the batch that memory is counted for.
         reference: the cost of the reference.
         found: for every M, gamma and policy the largest alpha that fits, widest members first.
         front: those of `found` that no other one beats in member width, M, parameters and Mult-Adds at once.
@@ -52,6 +53,7 @@ class Fit:
     """
 
     limits: tuple[Limit, ...]
+    batch_size: int
     reference: Cost
     found: tuple[Candidate, ...]
     front: tuple[Candidate, ...]
@@ -67,6 +69,7 @@ class Fit:
         """Everything as plain, JSON-able values."""
         return {
             "limits": [{"quantity": limit.quantity, "most": limit.most, "text": limit.text} for limit in self.limits],
+            "batch_size": self.batch_size,
             "reference": self.reference.to_dict(),
             "found": self.rows(),
             "binding": list(self.binding),
@@ -183,12 +186,12 @@ class _Search:
         found = sorted(_distinct(self.found), key=_widest_first)
         front = tuple(candidate for candidate in found if not any(_beats(other.budget, candidate.budget) for other in found))
         if found:
-            return Fit(self.limits, reference, tuple(found), front, skipped=tuple(self.skipped))
+            return Fit(self.limits, self.batch_size, reference, tuple(found), front, skipped=tuple(self.skipped))
         broken = {spec: self._broken(budget.packed) for spec, budget in self.tried.items()}
         never = [limit.quantity for limit in self.limits if all(limit.quantity in quantities for quantities in broken.values())]
         closest = self.planner.budget(min(self.tried.values(), key=self._excess).spec)
         binding = tuple(never or [limit.quantity for limit in self.limits])
-        return Fit(self.limits, reference, (), (), binding, closest, tuple(self.skipped))
+        return Fit(self.limits, self.batch_size, reference, (), (), binding, closest, tuple(self.skipped))
 
     def _budget(self, spec: Spec) -> Budget:
         if spec not in self.tried:
@@ -251,6 +254,9 @@ def _check(
     for name, values in (("num_estimators", counts), ("gamma", gammas), ("gamma_policies", policies)):
         if not values:
             raise BudgetError(name, found="no value", why="a search needs at least one value of each", fix=f"leave {name} out")
+    for quantity, text in written.items():
+        if text is not None:
+            parse_limit(quantity, text, reference=1.0)  # a unit that is unknown is said before any work
     if batch_size < 1:
         raise BudgetError("batch_size", found=repr(batch_size), why="a batch holds at least one sample", fix="pass batch_size=1")
 

@@ -100,7 +100,9 @@ class Planner:
             packed=packed,
             deep_ensemble=self.reference.ensemble(count),
             layers=tuple(self._layers(member, counted, count, packed.mult_adds)),
-            notes=tuple(map(str, (*member.pins, *member.rounded, *member.lowered))),
+            pins=tuple(member.pins),
+            rounded=tuple(member.rounded),
+            lowered=tuple(member.lowered),
         )
 
     def least(self, spec: Spec, *, training: bool = True) -> Cost:

@@ -21,17 +21,26 @@ def plot(sweep: Sweep, path: str | Path, title: str = "") -> Path:
     Raises:
         BudgetError: matplotlib is missing, or does not know the file's format.
     """
+    target = check_plot(path)
     figure = draw(sweep, title)
-    target = Path(path)
-    known = figure.canvas.get_supported_filetypes()
-    if target.suffix.lstrip(".").lower() not in known:
-        raise BudgetError(
-            str(path), found=f"the format {target.suffix or '(none)'}", why="a picture is written as png, pdf or svg", fix="pass sweep.png"
-        )
     try:
         figure.savefig(target, dpi=150, bbox_inches="tight")
     except OSError as error:
         raise BudgetError(str(path), found=str(error), why="the picture cannot be written there", fix="choose another path") from error
+    return target
+
+
+def check_plot(path: str | Path) -> Path:
+    """Whether a picture can be drawn and written as `path` asks, before any work is done.
+
+    Raises:
+        BudgetError: matplotlib is missing, or does not know the file's format.
+    """
+    target = Path(path)
+    known = _figure_class()().canvas.get_supported_filetypes()
+    if target.suffix.lstrip(".").lower() not in known:
+        found = f"the format {target.suffix or '(none)'}"
+        raise BudgetError(str(path), found=found, why="a picture is written as png, pdf or svg", fix="pass sweep.png")
     return target
 
 
@@ -67,9 +76,9 @@ def draw(sweep: Sweep, title: str = "") -> Any:
                 # ungrouped points form the lower edge of the cloud, so their numbers go below and the others' above
                 offset, side = ((5, -9), "left") if gamma == 1 else ((-5, 4), "right")
                 axes.annotate(f"{b.spec.alpha:g}", (px, py), textcoords="offset points", xytext=offset, ha=side, fontsize=7, zorder=4)
-    _landmark(axes, sweep.reference.params, sweep.reference.mult_adds, "*", 24, "reference", "reference")
+    _landmark(axes, sweep.reference.params, sweep.reference.mult_adds, "*", 19, "reference", "reference")
     for index, (count, cost) in enumerate(sorted(sweep.deep_ensembles.items())):
-        _landmark(axes, cost.params, cost.mult_adds, "X", 16, "Deep Ensemble of M" if index == 0 else "_nolegend_", f"DE, M = {count}")
+        _landmark(axes, cost.params, cost.mult_adds, "X", 13, "Deep Ensemble of M" if index == 0 else "_nolegend_", f"DE, M = {count}")
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain_ticks(axes)
@@ -79,7 +88,7 @@ def draw(sweep: Sweep, title: str = "") -> Any:
     axes.grid(visible=True, which="major", color="0.9", linewidth=0.6)
     axes.margins(0.12)
     axes.annotate("numbers beside points: $\\alpha$", (1.02, 0.0), xycoords="axes fraction", fontsize=8, annotation_clip=False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False, fontsize=8, labelspacing=0.9)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False, fontsize=8, labelspacing=1.1)
     return figure
 
 
@@ -87,9 +96,18 @@ def _landmark(axes: Any, params: int, mult_adds: int, marker: str, size: int, la
     x, y = params / 1e6, mult_adds / 1e9
     # drawn below the points, hollow and larger, so that a point in the same place stays visible
     axes.plot(
-        [x], [y], linestyle="none", marker=marker, markersize=size, markerfacecolor="white", markeredgecolor="black", label=label, zorder=2
+        [x],
+        [y],
+        color="black",
+        linestyle="none",
+        marker=marker,
+        markersize=size,
+        markerfacecolor="white",
+        markeredgecolor="black",
+        label=label,
+        zorder=2,
     )
-    axes.annotate(text, (x, y), textcoords="offset points", xytext=(10, -16), ha="left", fontsize=8, fontstyle="italic", zorder=6)
+    axes.annotate(text, (x, y), textcoords="offset points", xytext=(18, -20), ha="center", fontsize=8, fontstyle="italic", zorder=6)
 
 
 def _plain_ticks(axes: Any) -> None:

@@ -100,6 +100,7 @@ def show(model: str, found: Budget, per_layer: bool) -> None:
     from rich.text import Text
 
     from packify.budget import CONVENTION_TEXT
+    from packify.cli.conversion import notes_text
 
     console, spec = out(), found.spec
     title = Text("\n").append(model, style="bold")
@@ -115,13 +116,12 @@ def show(model: str, found: Budget, per_layer: bool) -> None:
             "Activations are of one sample; a Deep Ensemble's networks run one after the other, and each is trained by itself.", style="dim"
         )
     )
-    for note in found.notes[:_SHOWN_NOTES]:
-        console.print(Text(f"note: {note}", style="dim"))
-    if len(found.notes) > _SHOWN_NOTES:
-        console.print(Text(f"and {len(found.notes) - _SHOWN_NOTES} more notes: --json lists them all", style="dim"))
+    console.print()
+    for title_text, notes in (("pinned widths", found.pins), ("rounded widths", found.rounded), ("lowered gamma", found.lowered)):
+        if notes:
+            console.print(notes_text(title_text, notes))
 
 
-_SHOWN_NOTES = 6
 _ROWS: tuple[tuple[str, Callable[[Cost], int], Callable[[int], str]], ...] = (
     ("parameters", lambda cost: cost.params, amount),
     ("buffers", lambda cost: cost.buffers, amount),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from packify.budget import Candidate, Fit, Limit
+    from packify.budget import Candidate, Cost, Fit, Limit
 
 _LIMITS, _SEARCH = "Limits", "The search"
 
@@ -133,7 +133,9 @@ def show(found: Fit, best: int) -> None:
     if others:
         console.print("Also on the Pareto front (member width, M, parameters, Mult-Adds):", style="bold")
         console.print(candidates_table(found, others))
-    console.print("* on the Pareto front: no other one found is as wide, with as many members, for less.", style="dim")
+    console.print(
+        "width: of a member, alpha / M. * on the Pareto front: no other one found is as wide, with as many members, for less.", style="dim"
+    )
 
 
 def candidates_table(found: Fit, candidates: Sequence[Candidate]) -> Table:
@@ -143,10 +145,13 @@ def candidates_table(found: Fit, candidates: Sequence[Candidate]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for label in ("", "alpha", "M", "gamma"):
-        table.add_column(label, justify="right")
-    table.add_column("policy")
-    for label in ("member width", "parameters", "Mult-Adds", "weights", "inference peak", "for backward"):
         table.add_column(label, justify="right", no_wrap=True)
+    table.add_column("policy", no_wrap=True)
+    for label in ("width", "parameters", "Mult-Adds", "weights"):
+        table.add_column(label, justify="right", no_wrap=True)
+    memory = [limit.quantity for limit in found.limits if "memory" in limit.quantity]
+    for quantity in memory:
+        table.add_column(words(quantity), justify="right", no_wrap=True)
     table.add_column("bound by")
     for candidate in candidates:
         one = candidate.budget
@@ -158,10 +163,16 @@ def candidates_table(found: Fit, candidates: Sequence[Candidate]) -> Table:
             str(spec.gamma),
             spec.gamma_policy if spec.gamma > 1 else "",
             f"{float(spec.ratio):.3f}",
-            *cells(one.packed, found.reference),
+            *cells(one.packed, found.reference)[:3],
+            *(megabytes(measured(one.packed, quantity, found.batch_size)) for quantity in memory),
             ", ".join(map(words, candidate.binding)),
         )
     return table
+
+
+def measured(cost: Cost, quantity: str, batch_size: int) -> int:
+    """Bytes in inference or in training."""
+    return cost.memory_bytes(batch_size) if quantity == "memory" else cost.training_memory_bytes(batch_size)
 
 
 def words(quantity: str) -> str:

@@ -65,6 +65,8 @@ def sweep(
     with progress("importing torch", quiet=json) as report:
         from packify import budget as counting
 
+        if plot is not None:
+            counting.check_plot(plot)
         policies: list[Literal["paper", "uniform"]] = ["paper", "uniform"] if gamma_policy == "both" else [gamma_policy]
         network, example = reference(model, num_classes, in_chans, input_size, arg)
         found = counting.sweep(
