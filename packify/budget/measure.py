@@ -17,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from packify.budget.count import module_mult_adds, op_mult_adds
 from packify.errors import TraceError
+from packify.layers.functional import grouped_linear, packed_linear
 from packify.tracing.recorder import recurrent_result
 
 Storages = dict[int, int]
@@ -163,6 +164,8 @@ class _Recorder(fx.Interpreter):
         return value
 
     def _call(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if n.target is grouped_linear:  # a packed network computes it this way, which keeps less for backward
+            return packed_linear(args[0].unsqueeze(0), *args[1:], members=1, **kwargs).squeeze(0)
         if self.count and n.op == "call_module":
             module = self.module.get_submodule(str(n.target))
             if isinstance(module, nn.RNNBase):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from packify.cli.console import out, print_json, steps
-from packify.cli.numbers import amount, megabytes, times
+from packify.cli.numbers import amount, times
 from packify.cli.options import (
     Alpha,
     FactoryArgs,
@@ -122,13 +122,21 @@ def show(model: str, found: Budget, per_layer: bool) -> None:
             console.print(notes_text(title_text, notes))
 
 
+def size(value: int) -> str:
+    """Bytes with a decimal unit: ``14.3 kB``, ``102.4 MB``, ``3.58 GB``."""
+    for unit, name, digits in ((10**9, "GB", 2), (10**6, "MB", 1), (10**3, "kB", 1)):
+        if value >= unit:
+            return f"{value / unit:.{digits}f} {name}"
+    return f"{value} B"
+
+
 _ROWS: tuple[tuple[str, Callable[[Cost], int], Callable[[int], str]], ...] = (
     ("parameters", lambda cost: cost.params, amount),
     ("buffers", lambda cost: cost.buffers, amount),
     ("Mult-Adds", lambda cost: cost.mult_adds, amount),
-    ("weights", lambda cost: cost.total_weight_bytes, megabytes),
-    ("activations, inference peak", lambda cost: cost.inference_bytes, megabytes),
-    ("activations, kept for backward", lambda cost: cost.training_bytes, megabytes),
+    ("weights", lambda cost: cost.total_weight_bytes, size),
+    ("activations, inference peak", lambda cost: cost.inference_bytes, size),
+    ("activations, kept for backward", lambda cost: cost.training_bytes, size),
 )
 
 
@@ -156,7 +164,7 @@ def networks_table(found: Budget) -> Table:
         add(label, value, text)
         if label == "weights" and len(found.reference.weight_bytes) > 1:
             for dtype in found.reference.weight_bytes:
-                add(f"  {dtype}", lambda cost, dtype=dtype: cost.weight_bytes.get(dtype, 0), megabytes)  # type: ignore[misc] # the default binds the loop's value
+                add(f"  {dtype}", lambda cost, dtype=dtype: cost.weight_bytes.get(dtype, 0), size)  # type: ignore[misc] # the default binds the loop's value
     return table
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from packify.cli.budget import ConventionOption, DtypeOption, reference
+from packify.cli.budget import ConventionOption, DtypeOption, reference, size
 from packify.cli.console import out, print_json
-from packify.cli.numbers import amount, megabytes
+from packify.cli.numbers import amount
 from packify.cli.options import FactoryArgs, InChans, InputSize, Json, MinChannels, ModelArgument, NumClasses, RoundTo
 from packify.cli.sweep import cells, listed, progress
 
@@ -164,7 +164,7 @@ def candidates_table(found: Fit, candidates: Sequence[Candidate]) -> Table:
             spec.gamma_policy if spec.gamma > 1 else "",
             f"{float(spec.ratio):.3f}",
             *cells(one.packed, found.reference)[:3],
-            *(megabytes(measured(one.packed, quantity, found.batch_size)) for quantity in memory),
+            *(size(measured(one.packed, quantity, found.batch_size)) for quantity in memory),
             ", ".join(map(words, candidate.binding)),
         )
     return table
@@ -182,4 +182,4 @@ def words(quantity: str) -> str:
 
 def bound(limit: Limit) -> str:
     """A limit in absolute numbers."""
-    return megabytes(int(limit.most)) if "memory" in limit.quantity else amount(int(limit.most))
+    return size(int(limit.most)) if "memory" in limit.quantity else amount(int(limit.most))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from packify.cli.budget import ConventionOption, DtypeOption, reference
+from packify.cli.budget import ConventionOption, DtypeOption, reference, size
 from packify.cli.console import err, out, print_json
-from packify.cli.numbers import amount, megabytes, times
+from packify.cli.numbers import amount, times
 from packify.cli.options import FactoryArgs, InChans, InputSize, Json, MinChannels, ModelArgument, NumClasses, RoundTo
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def cells(cost: Cost, base: Cost) -> list[str]:
     return [
         f"{amount(cost.params)}  {times(cost.params, base.params):>6}",
         f"{amount(cost.mult_adds)}  {times(cost.mult_adds, base.mult_adds):>6}",
-        megabytes(cost.total_weight_bytes),
-        megabytes(cost.inference_bytes),
-        megabytes(cost.training_bytes),
+        size(cost.total_weight_bytes),
+        size(cost.inference_bytes),
+        size(cost.training_bytes),
     ]
 
 
