@@ -31,3 +31,26 @@ def packed_linear(input: Tensor, weight: Tensor, bias: Tensor | None, members: i
     if groups > 1:
         out = out.unflatten(0, (members, groups)).transpose(1, 2).flatten(2)
     return out.reshape(members, *lead, out.shape[-1])
+
+
+def packed_embedding(input: Tensor, weight: Tensor, members: int, packed: bool, padding_idx: int | None = None) -> Tensor:
+    """One table per member: indices ``"..."`` (or ``"m ..."`` if `packed`), weight ``"(m v) d"``, output ``"m ... d"``."""
+    vocabulary = weight.shape[0] // members
+    indices = input if packed else input.unsqueeze(0)
+    offsets = torch.arange(members, device=input.device).view(-1, *[1] * (indices.dim() - 1)) * vocabulary
+    rows = F.embedding(indices + offsets, weight)
+    if padding_idx is None:
+        return rows
+    padding = (indices == padding_idx % vocabulary).unsqueeze(-1)
+    return torch.where(padding, rows.detach(), rows)
+
+
+def affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """A norm's scale and shift per member: input ``"m ... c"``, weight and bias ``"m c"`` (``c`` may be several axes)."""
+    if weight is not None:
+        input = input * _aligned(weight, input)
+    return input if bias is None else input + _aligned(bias, input)
+
+
+def _aligned(parameter: Tensor, input: Tensor) -> Tensor:
+    return parameter.view(parameter.shape[0], *[1] * (input.dim() - parameter.dim()), *parameter.shape[1:])

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from packify.layers.functional import grouped_linear, packed_embedding, packed_linear
+from packify.packing.members import FRONT
+from packify.packing.ride import Ride, Rider
+from packify.rules.pointwise import common_axis
 
 from packify.widths.dims import Dim, fixed, product, quotient
 from packify.widths.walk import Axes, Call, Walk
@@ -197,3 +206,146 @@ def einsum_terms(equation: str, ranks: list[int]) -> tuple[list[str], str]:
         labels = "".join(terms).replace("...", "")
         output = ("..." if "..." in left else "") + "".join(sorted(label for label in set(labels) if labels.count(label) == 1))
     return full, output.replace("...", dots)
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride_linear(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = None, groups: int = 1) -> Any:
+    """A shared input needs one ordinary matmul; a packed one is a batched matmul with the members in front."""
+    value = node.meta["val"]
+    weight, bias = _member_major(rider, weight), _member_major(rider, bias)
+    if not (input.packed or weight.packed):
+        return rider.native(node, (input, weight, bias), {}, None)
+    if weight.ndim == 1 or (bias is not None and bias.packed != weight.packed):
+        return rider.fallback(node, (input, weight, bias), {} if groups == 1 else {"groups": groups})
+    if not weight.packed:
+        if input.axis == input.ndim - 1 or input.axis == FRONT:
+            return rider.back(rider.emit(grouped_linear, rider.front(input), weight, bias, groups), value)
+        return rider.result(rider.emit(grouped_linear, input, weight, bias, groups), value, input.axis)
+    if not input.packed and groups == 1:
+        return rider.result(rider.emit(F.linear, input, weight, bias), value, value.dim() - 1)
+    if not input.packed:
+        input = rider.to(input, 0)
+    return rider.back(rider.emit(packed_linear, rider.front(input), weight, bias, rider.members, groups), value)
+
+
+def _member_major(rider: Rider, parameter: Any) -> Any:
+    """A parameter with its members on the leading axis."""
+    return rider.to(parameter, 0) if isinstance(parameter, Ride) and parameter.packed else parameter
+
+
+def ride_conv(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """A grouped conv over ``b (m c) ...``; a shared input with one group needs none (paper, Figure 3c)."""
+    transposed = "transpose" in node.meta["op"]
+    weight, bias = _member_major(rider, weight), _member_major(rider, bias)
+    if not (input.packed or weight.packed or (bias is not None and bias.packed)):
+        return rider.native(node, (input, weight, bias, *args), kwargs, None)
+    channels = 1 if input.ndim == weight.ndim else 0
+    groups = kwargs.get("groups", args[3] if len(args) > 3 else 1)
+    weight = rider.to(weight, 0)
+    bias = rider.to(bias, 0) if bias is not None else None
+    if input.packed or groups != 1 or transposed:
+        input, groups = rider.to(input, channels), groups * rider.members
+    if len(args) > 3:
+        args = (*args[:3], groups, *args[4:])
+    elif groups != 1:
+        kwargs = {**kwargs, "groups": groups}
+    return rider.native(node, (input, weight, bias, *args), kwargs, channels)
+
+
+def ride_matmul(rider: Rider, node: Any, input: Any, other: Any) -> Any:
+    value = node.meta["val"]
+    if not (input.packed or other.packed):
+        return rider.native(node, (input, other), {}, None)
+    if min(input.ndim, other.ndim) < 2:
+        return _matmul_with_vector(rider, node, input, other)
+    axis = common_axis([input, other], value)
+    batched = axis is not None and axis != FRONT and axis < value.dim() - 2
+    if batched and input.packed and other.packed:
+        back = int(axis or 0) - value.dim()
+        return rider.native(node, (rider.to(input, input.ndim + back), rider.to(other, other.ndim + back)), {}, axis)
+    if node.meta["op"] != "matmul":
+        return rider.back(rider.emit(torch.matmul, rider.front(input), rider.front(other)), value)
+    ndim = max(input.ndim, other.ndim)
+    return rider.back(rider.emit(torch.matmul, rider.front(input, ndim), rider.front(other, ndim)), value)
+
+
+def _matmul_with_vector(rider: Rider, node: Any, input: Any, other: Any) -> Any:
+    """A vector becomes a matrix of one row or column, whose axis goes away again."""
+    value = node.meta["val"]
+    left = rider.emit(torch.unsqueeze, rider.front(input), -2) if input.ndim == 1 else rider.front(input, max(input.ndim, other.ndim))
+    right = rider.emit(torch.unsqueeze, rider.front(other), -1) if other.ndim == 1 else rider.front(other, max(input.ndim, other.ndim))
+    for _ in range(max(input.ndim, other.ndim) - 2):
+        left = rider.emit(torch.unsqueeze, left, 1) if input.ndim == 1 and input.packed else left
+        right = rider.emit(torch.unsqueeze, right, 1) if other.ndim == 1 and other.packed else right
+    made = rider.emit(torch.matmul, left, right)
+    made = rider.emit(torch.squeeze, made, -1) if other.ndim == 1 else made
+    made = rider.emit(torch.squeeze, made, -1 if other.ndim == 1 else -2) if input.ndim == 1 else made
+    return rider.back(made, value)
+
+
+def ride_addmm(rider: Rider, node: Any, input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    rides = (input, mat1, mat2)
+    if not any(ride.packed for ride in rides):
+        return rider.native(node, rides, {"beta": beta, "alpha": alpha}, None)
+    if node.meta["op"] not in ("addmm", "baddbmm"):
+        return rider.fallback(node, rides, {"beta": beta, "alpha": alpha})
+    product_ = rider.emit(torch.matmul, rider.front(mat1), rider.front(mat2))
+    scaled = product_ if alpha == 1 else rider.emit(torch.mul, product_, alpha)
+    own = rider.front(input, node.meta["val"].dim())
+    own = own if beta == 1 else rider.emit(torch.mul, own, beta)
+    return rider.back(rider.emit(torch.add, own, scaled), node.meta["val"])
+
+
+def ride_attention(rider: Rider, node: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **kwargs: Any) -> Any:
+    rides = [ride for ride in (query, key, value, attn_mask) if isinstance(ride, Ride)]
+    if not any(ride.packed for ride in rides):
+        return rider.native(node, (query, key, value, attn_mask, *args), kwargs, None)
+    out = node.meta["val"]
+    if min(ride.ndim for ride in (query, key, value)) < 3:
+        return rider.fallback(node, (query, key, value, attn_mask, *args), kwargs)
+    query, key, value = (rider.to(ride, 0) for ride in (query, key, value))
+    if isinstance(attn_mask, Ride) and attn_mask.packed:
+        attn_mask = _mask_per_batch(rider, attn_mask, query)
+    elif isinstance(attn_mask, Ride) and attn_mask.ndim == query.ndim and attn_mask.shape[0] != 1:
+        attn_mask = rider.to(attn_mask, 0)
+    return rider.native(node, (query, key, value, attn_mask, *args), kwargs, 0) if out.dim() == query.ndim else rider.fallback(node, (query, key, value, attn_mask, *args), kwargs)
+
+
+def _mask_per_batch(rider: Rider, mask: Ride, query: Ride) -> Ride:
+    """A packed mask, ``(m 1) h l s`` or ``(m h) l s``, as ``(m b) h l s``."""
+    if mask.ndim == query.ndim and mask.shape[0] == query.shape[0]:
+        return rider.to(mask, 0)
+    wide = rider.front(mask, query.ndim)
+    batch = rider.graph.call_method("size", (query.node, 0))
+    batch = rider.emit(operator.floordiv, batch, rider.members)
+    expanded = rider.emit(torch.Tensor.expand, wide, rider.members, batch, *[-1] * (query.ndim - 1))
+    padded = mask.val.reshape(*[1] * (query.ndim - mask.ndim), *mask.shape)
+    made: Ride = rider.back(expanded, padded.expand(query.shape[0], *padded.shape[1:]))
+    return made
+
+
+def ride_einsum(rider: Rider, node: Any, equation: str, *operands: Any) -> Any:
+    inputs = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else list(operands)
+    if not any(ride.packed for ride in inputs):
+        return rider.native(node, (equation, *inputs), {}, None)
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    if not arrow:
+        terms, labels = einsum_terms(equation, [ride.ndim for ride in inputs])
+        left, output = ",".join(terms), labels
+    free_label = next(label for label in "zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONMLKJIHGFEDCBA" if label not in equation)
+    terms = [free_label + term if ride.packed else term for term, ride in zip(left.split(","), inputs, strict=True)]
+    made = rider.emit(torch.einsum, f"{','.join(terms)}->{free_label}{output}", *(rider.front(ride) for ride in inputs))
+    return rider.back(made, node.meta["val"])
+
+
+def ride_embedding(rider: Rider, node: Any, input: Any, weight: Any, padding_idx: Any = None, *args: Any, **kwargs: Any) -> Any:
+    if not weight.packed:
+        return rider.native(node, (input, weight, padding_idx, *args), kwargs, input.axis)
+    plain = not any(value for value in (*args, *kwargs.values()))
+    if not plain:
+        return rider.fallback(node, (input, weight, padding_idx, *args), kwargs)
+    weight = rider.to(weight, 0)
+    made = rider.emit(packed_embedding, rider.front(input), weight, rider.members, input.packed, padding_idx)
+    return rider.back(made, node.meta["val"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from packify.packing.members import FRONT
+from packify.packing.ride import Rider, rides_in
+from packify.tracing.names import RANDOM
 from packify.widths.dims import fixed, free
 from packify.widths.walk import Axes, Call, Walk
 
@@ -34,3 +37,24 @@ def refit_arange(args: Any, kwargs: Any, call: Call) -> Any:
 
 def one_hot(walk: Walk, x: Axes, num_classes: int = -1) -> Any:
     return [*x.dims, fixed(walk.out.shape[-1])]
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride_created(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
+    """A tensor made from sizes is the same for all members, unless it is drawn."""
+    if node.meta["op"] in RANDOM:
+        return rider.fallback(node, args, kwargs, "each member draws its own")
+    return rider.native(node, args, kwargs, None)
+
+
+def ride_meshgrid(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
+    if any(ride.packed for ride in rides_in((args, kwargs))):
+        return rider.fallback(node, args, kwargs)
+    return rider.native(node, args, kwargs, None)
+
+
+def ride_new_axis(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """one_hot: a new last axis."""
+    return rider.native(node, (x, *args), kwargs, x.axis) if x.axis != FRONT else rider.fallback(node, (x, *args), kwargs)

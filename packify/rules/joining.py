@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 
+from packify.packing.members import FRONT
+from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.widths.dims import Dim, fixed, free, split_product, split_total, total
 from packify.widths.walk import Axes, Call, Walk
 
@@ -244,3 +247,174 @@ def refit_pad(args: Any, kwargs: Any, call: Call) -> Any:
         position = len(call.shape) - 1 - axis
         amounts[2 * position], amounts[2 * position + 1] = before, after
     return (args[0], tuple(amounts), *args[2:]), {key: value for key, value in kwargs.items() if key != "pad"}
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride_cat(rider: Rider, node: Any, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+    """Joined on the members' own axis, tensors are interleaved member by member."""
+    value = node.meta["val"]
+    dim = kwargs.get("axis", dim)
+    tensors = [ride for ride in tensors if ride.ndim == value.dim()]
+    if not any(ride.packed for ride in tensors):
+        return rider.native(node, (tensors, dim), {}, None)
+    axis = joint_axis(tensors, prefer_not=dim % value.dim())
+    aligned = [rider.to(ride, axis) for ride in tensors]
+    if axis == dim % value.dim():
+        return rider.result(rider.cat(aligned, axis), value, axis)
+    return rider.result(rider.emit(torch.cat, aligned, dim), value, axis)
+
+
+def joint_axis(tensors: list[Ride], prefer_not: int) -> int:
+    """The axis on which most packed tensors have their members, weighted by size."""
+    votes: dict[int, int] = {}
+    for ride in tensors:
+        if ride.axis is not None and ride.axis != FRONT:
+            votes[ride.axis] = votes.get(ride.axis, 0) + ride.val.numel()
+    return max(votes, key=lambda axis: (votes[axis], axis != prefer_not)) if votes else 0
+
+
+def ride_stack(rider: Rider, node: Any, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+    value = node.meta["val"]
+    tensors = list(tensors)
+    if not any(ride.packed for ride in tensors):
+        return rider.native(node, (tensors, dim), kwargs, None)
+    if tensors[0].ndim == 0:
+        return rider.fallback(node, (tensors, dim), kwargs)
+    axis, position = joint_axis(tensors, prefer_not=-1), dim % value.dim()
+    aligned = [rider.to(ride, axis) for ride in tensors]
+    return rider.result(rider.emit(torch.stack, aligned, position), value, axis + (position <= axis))
+
+
+def ride_pieces(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """split, chunk, tensor_split: pieces of each member's share."""
+    if not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    op, value = node.meta["op"], node.meta["val"]
+    dim = cut_axis(op, args, kwargs) % x.ndim
+    if x.axis not in (dim, FRONT):
+        return rider.native(node, (x, *args), kwargs, x.axis)
+    first = args[:1] or tuple(item for key, item in kwargs.items() if key != "dim")[:1]
+    cut = getattr(torch, op)
+    made = rider.emit(cut, rider.front(x), *first, dim - x.ndim)
+    return rider.back(made, value)
+
+
+def ride_unbind(rider: Rider, node: Any, x: Any, dim: int = 0) -> Any:
+    if not x.packed:
+        return rider.native(node, (x, dim), {}, None)
+    dim %= x.ndim
+    if x.axis not in (dim, FRONT):
+        return rider.native(node, (x, dim), {}, x.axis - (dim < x.axis))
+    return rider.back(rider.emit(torch.unbind, rider.front(x), dim - x.ndim), node.meta["val"])
+
+
+def ride_getitem(rider: Rider, node: Any, x: Any, index: Any) -> Any:
+    if isinstance(x, tuple):
+        return x[index]
+    if not isinstance(x, Ride):
+        return rider.again(node, (x, index), {})
+    indices = rides_in(index)
+    if not x.packed and not any(ride.packed for ride in indices):
+        return rider.native(node, (x, index), {}, None)
+    items = full_index(index, x.ndim)
+    if any(ride.packed for ride in indices) or _splits_advanced(items) or any(isinstance(item, Ride) and item.val.dtype == torch.bool for item in items):
+        return rider.fallback(node, (x, index), {}, "it is indexed by packed, boolean or separate tensors")
+    axis = _axis_left(items, x.axis, [ride.ndim for ride in indices])
+    if axis is not None:
+        return rider.native(node, (x, tuple(items)), {}, axis)
+    return rider.back(rider.emit(operator.getitem, rider.front(x), (slice(None), *items)), node.meta["val"])
+
+
+def _splits_advanced(items: list[Any]) -> bool:
+    marks = [isinstance(item, (Ride, list)) for item in items]
+    if not any(marks):
+        return False
+    marks = [mark or isinstance(item, int) for mark, item in zip(marks, items, strict=True)]
+    first, last = marks.index(True), len(marks) - 1 - marks[::-1].index(True)
+    return not all(marks[first : last + 1])
+
+
+def _axis_left(items: list[Any], axis: int | None, index_ndims: list[int]) -> int | None:
+    """Where the members' axis is after indexing; None if the index touches it."""
+    if axis is None or axis == FRONT:
+        return None
+    at, out, counted = 0, 0, False
+    for item in items:
+        if item is None:
+            out += 1
+            continue
+        if at == axis:
+            return out if isinstance(item, slice) and item == slice(None) else None
+        if isinstance(item, slice):
+            out += 1
+        elif isinstance(item, (Ride, list)) and not counted:
+            out += max(index_ndims, default=1)
+            counted = True
+        at += 1
+    return None
+
+
+def ride_along_dim(rider: Rider, node: Any, x: Any, dim: int, *args: Any, **kwargs: Any) -> Any:
+    """select, narrow, index_select: on any axis but the members' as they are."""
+    dim %= x.ndim
+    if any(ride.packed for ride in rides_in((args, kwargs))):
+        return rider.fallback(node, (x, dim, *args), kwargs)
+    if not x.packed:
+        return rider.native(node, (x, dim, *args), kwargs, None)
+    if x.axis not in (dim, FRONT):
+        gone = node.meta["op"] == "select" and dim < x.axis
+        return rider.native(node, (x, dim, *args), kwargs, x.axis - gone)
+    function = getattr(torch, node.meta["op"])
+    return rider.back(rider.emit(function, rider.front(x), dim - x.ndim, *args, **kwargs), node.meta["val"])
+
+
+def ride_gather(rider: Rider, node: Any, x: Any, dim: int, index: Any, **kwargs: Any) -> Any:
+    if not (x.packed or index.packed):
+        return rider.native(node, (x, dim, index), kwargs, None)
+    axis = 0 if dim % x.ndim else min(1, x.ndim - 1)
+    if dim % x.ndim == axis:
+        return rider.fallback(node, (x, dim, index), kwargs)
+    return rider.native(node, (rider.to(x, axis), dim, rider.to(index, axis)), kwargs, axis)
+
+
+def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> Any:
+    """Writing into a packed tensor goes through a view with the members in front."""
+    if any(ride.packed for ride in rides_in(index)):
+        return rider.fallback(node, (x, index, value), {})
+    packed_value = isinstance(value, Ride) and value.packed
+    if not x.packed:
+        if not packed_value:
+            rider.again(node, (x, index, value), {})
+            return None
+        old, x = x, rider.to(x, 0)
+        rider.env = {key: map_rides(held, lambda ride: x if ride is old else ride) for key, held in rider.env.items()}
+    items = full_index(index, x.ndim)
+    if isinstance(value, Ride):
+        selected = torch.empty(x.shape, device="meta")[tuple(_meta(item) for item in items)]
+        value = rider.front(value, selected.dim()) if value.packed else value
+    rider.emit(operator.setitem, rider.front(x), (slice(None), *items), value)
+    return None
+
+
+def _meta(item: Any) -> Any:
+    return item.val if isinstance(item, Ride) else item
+
+
+def ride_pad(rider: Rider, node: Any, x: Any, pad: Any, *args: Any, **kwargs: Any) -> Any:
+    if not x.packed:
+        return rider.native(node, (x, pad, *args), kwargs, None)
+    padded = {x.ndim - 1 - position for position in range(len(pad) // 2) if (pad[2 * position], pad[2 * position + 1]) != (0, 0)}
+    if x.axis in padded or x.axis == FRONT:
+        free_axis = next((axis for axis in range(x.ndim) if axis not in padded), None)
+        if free_axis is None:
+            return rider.fallback(node, (x, pad, *args), kwargs)
+        x = rider.to(x, free_axis)
+    return rider.native(node, (x, pad, *args), kwargs, x.axis)
+
+
+def ride_glu(rider: Rider, node: Any, x: Any, dim: int = -1) -> Any:
+    if not x.packed or x.axis not in (dim % x.ndim, FRONT):
+        return rider.native(node, (x, dim), {}, x.axis)
+    return rider.back(rider.emit(torch.nn.functional.glu, rider.front(x), dim % x.ndim - x.ndim), node.meta["val"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from packify.packing.members import FRONT
+from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.widths.dims import Dim, fixed, free, product, split_product
 from packify.widths.walk import Axes, Call, Walk
 
@@ -180,3 +184,193 @@ def refit_unflatten(args: Any, kwargs: Any, call: Call) -> Any:
     known = call.keywords.get("sizes", call.values[2] if len(args) > 2 else ())
     axis = dim if dim >= 0 else dim + len(call.shape) - len(sizes) + 1
     return (args[0], dim, tuple(_fit(sizes, known, call.shape[axis : axis + len(sizes)]))), {}
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride_reshape(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """A reshape keeps the members where their axis stays the outermost factor of one; else they go to the batch axis first."""
+    if not x.packed:
+        return rider.native(node, (x, *map_rides(args, _template)), kwargs, None)
+    value = node.meta["val"]
+    if value.dim() == 0 or x.ndim == 0:
+        return rider.fallback(node, (x, *args), kwargs)
+    axis = axis_after(x.shape, tuple(value.shape), x.axis) if x.axis != FRONT else None
+    if axis is None:
+        x, axis = rider.to(x, 0), 0
+    sizes = reshape_sizes(rider, node, args, kwargs)
+    sizes[axis] = _times(rider, sizes[axis])
+    return rider.result(rider.emit(torch.reshape, x, tuple(sizes)), value, axis)
+
+
+def axis_after(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
+    """The axis that starts, in memory, where `axis` started."""
+    ahead = math.prod(before[:axis])
+    starts = [position for position in range(len(after)) if math.prod(after[:position]) == ahead]
+    exact = [position for position in starts if after[position] == before[axis]]
+    wide = [position for position in starts if after[position] != 1]
+    return next(iter(exact or wide or starts), None)
+
+
+def reshape_sizes(rider: Rider, node: Any, args: Any, kwargs: Any) -> list[Any]:
+    """The member's output sizes, as the graph computes them."""
+    if node.meta["op"] == "reshape_as" and args and isinstance(args[0], Ride):
+        return sizes_of(rider, args[0])
+    given = kwargs.get("shape", kwargs.get("size", args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args))
+    return list(given)
+
+
+def sizes_of(rider: Rider, ride: Ride) -> list[Any]:
+    """The member's sizes of a tensor at run time."""
+    return [member_size(rider, ride, axis) for axis in range(ride.ndim)]
+
+
+def member_size(rider: Rider, ride: Ride, axis: int) -> Any:
+    """One member's size along an axis: what `size` returned in the member."""
+    axis %= max(ride.ndim, 1)
+    node = rider.graph.call_method("size", (ride.node, axis + (ride.axis == FRONT)))
+    return rider.emit(operator.floordiv, node, rider.members) if ride.axis == axis else node
+
+
+def _times(rider: Rider, size: Any) -> Any:
+    if isinstance(size, int):
+        return size if size == -1 else size * rider.members
+    return rider.emit(operator.mul, size, rider.members)
+
+
+def _template(ride: Ride) -> Any:
+    return ride
+
+
+def ride_axes(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """flatten, squeeze, unsqueeze, unflatten, expand dims: where the members' axis is untouched, else on an axis in front."""
+    if not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    op, value = node.meta["op"], node.meta["val"]
+    axis = None if x.axis == FRONT else _axis_kept(op, x, args, kwargs, value)
+    if axis is not None:
+        if op == "squeeze" and not args and not kwargs:
+            args = (tuple(index for index, size in enumerate(x.shape) if size == 1 and index != x.axis),)
+        return rider.native(node, (x, *args), kwargs, axis)
+    target, negative = _from_the_back(op, x, args, kwargs, value)
+    return rider.back(rider.emit(target, rider.front(x), *negative), value)
+
+
+def _axis_kept(op: str, x: Ride, args: Any, kwargs: Any, value: torch.Tensor) -> int | None:
+    axis = int(x.axis or 0)
+    first = args[0] if args else kwargs.get("dim", kwargs.get("start_dim"))
+    if op in ("flatten", "ravel"):
+        start = (first or 0) % x.ndim
+        end = kwargs.get("end_dim", args[1] if len(args) > 1 else -1) % x.ndim
+        if axis <= start:
+            return axis
+        return axis - (end - start) if axis > end else None
+    if op == "unsqueeze":
+        return axis + (first % value.dim() <= axis)
+    if op == "squeeze":
+        gone = [index for index, size in enumerate(x.shape) if size == 1] if first is None else [d % x.ndim for d in (first if isinstance(first, (tuple, list)) else (first,))]
+        gone = [index for index in gone if x.shape[index] == 1]
+        if axis in gone:
+            return None if first is not None or value.dim() == 0 else None
+        return axis - sum(index < axis for index in gone)
+    if op == "unflatten":
+        split = first % x.ndim
+        return axis if axis < split else axis + (value.dim() - x.ndim) if axis > split else None
+    return None
+
+
+def _from_the_back(op: str, x: Ride, args: Any, kwargs: Any, value: torch.Tensor) -> tuple[Any, tuple[Any, ...]]:
+    """The call with axes counted from the back, so that an axis in front changes nothing."""
+    first = args[0] if args else kwargs.get("dim", kwargs.get("start_dim"))
+    if op in ("flatten", "ravel"):
+        start = (first or 0) % x.ndim
+        end = kwargs.get("end_dim", args[1] if len(args) > 1 else -1) % x.ndim
+        return torch.flatten, (start - x.ndim, end - x.ndim)
+    if op == "unsqueeze":
+        return torch.unsqueeze, (first % value.dim() - value.dim(),)
+    if op == "squeeze":
+        gone = range(x.ndim) if first is None else [d % x.ndim for d in (first if isinstance(first, (tuple, list)) else (first,))]
+        return torch.squeeze, (tuple(index - x.ndim for index in gone if x.shape[index] == 1),)
+    return torch.unflatten, (first % x.ndim - x.ndim, kwargs.get("sizes", args[1] if len(args) > 1 else ()))
+
+
+def ride_permute(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    if not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    if x.axis == FRONT:
+        return rider.fallback(node, (x, *args), kwargs)
+    order = permutation(node.meta["op"], x.ndim, args, kwargs)
+    return rider.native(node, (x, *args), kwargs, order.index(x.axis))
+
+
+def ride_expand(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    if not x.packed:
+        if args and isinstance(args[0], Ride) and args[0].packed:
+            return rider.native(_as_expand(rider, node), (x, sizes_of(rider, args[0])), {}, None)
+        return rider.native(node, (x, *args), kwargs, None)
+    value = node.meta["val"]
+    lead = value.dim() - x.ndim
+    if args and isinstance(args[0], Ride):
+        sizes = sizes_of(rider, args[0])
+    else:
+        given = kwargs.get("size", args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args)
+        sizes = list(given)
+    if x.axis != FRONT and x.shape[x.axis] == value.shape[x.axis + lead]:
+        sizes[x.axis + lead] = -1
+        return rider.result(rider.emit(torch.Tensor.expand, x, tuple(sizes)), value, x.axis + lead)
+    return rider.back(rider.emit(torch.Tensor.expand, rider.front(x, value.dim()), (rider.members, *sizes)), value)
+
+
+def _as_expand(rider: Rider, node: Any) -> Any:
+    return node
+
+
+def ride_repeat(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    if not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    given = kwargs.get("repeats", kwargs.get("dims", args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args))
+    counts = list(given)
+    counts = [1] * (x.ndim - len(counts)) + counts
+    lead = len(counts) - x.ndim
+    if x.axis != FRONT and counts[x.axis + lead] == 1:
+        return rider.result(rider.emit(torch.Tensor.repeat, x, tuple(counts)), node.meta["val"], x.axis + lead)
+    return rider.back(rider.emit(torch.Tensor.repeat, rider.front(x, len(counts)), (1, *counts)), node.meta["val"])
+
+
+def ride_repeat_interleave(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    repeats = kwargs.get("repeats", args[0] if args else None)
+    if not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    if dim is None or isinstance(repeats, Ride) or x.axis == FRONT:
+        return rider.fallback(node, (x, *args), kwargs)
+    return rider.native(node, (x, *args), kwargs, x.axis)
+
+
+def ride_windows(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """unfold and fold: images in ``b (m c) h w`` or ``(m b) c h w``; windows of one axis wherever the members are not."""
+    if not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    if node.meta["op"] == "unfold" and node.meta["val"].dim() == x.ndim + 1:
+        dimension = kwargs.get("dimension", args[0] if args else 0) % x.ndim
+        if x.axis == dimension or x.axis == FRONT:
+            x = rider.to(x, 0 if dimension else 1)
+        return rider.native(node, (x, *args), kwargs, x.axis)
+    x = x if x.axis in (0, 1) and x.ndim > 2 else rider.to(x, 0)
+    return rider.native(node, (x, *args), kwargs, x.axis)
+
+
+def ride_batchwise(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """Operators that know nothing but a batch: the members ride in it."""
+    if not any(ride.packed for ride in rides_in((x, args, kwargs))):
+        return rider.native(node, (x, *args), kwargs, None)
+    args, kwargs = (map_rides(part, lambda ride: rider.to(ride, 0)) for part in ((x, *args), kwargs))
+    return rider.native(node, args, kwargs, 0)
+
+
+def ride_shuffle(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """pixel_shuffle, ``... (c r r) h w -> ... c (h r) (w r)``: right wherever the members are not on the image's axes."""
+    if x.packed and (x.axis == FRONT or x.axis >= x.ndim - 2):
+        x = rider.to(x, 0)
+    return rider.native(node, (x, *args), kwargs, x.axis)

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch.nn import functional as F
+
+from packify.layers.functional import affine
+from packify.packing.members import FRONT
+from packify.packing.ride import Rider, map_rides, rides_in
 from packify.widths.dims import Dim, require_multiple
 from packify.widths.walk import Axes, Call, Walk
 
@@ -55,3 +61,54 @@ def refit_layer_norm(args: Any, kwargs: Any, call: Call) -> Any:
 
 def local_response_norm(walk: Walk, input: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     return input.dims
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride_channels(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """Per-channel layers know nothing but channels: M times as many of them, members outermost."""
+    parameters = rides_in((args, kwargs))
+    if not x.packed and not any(ride.packed for ride in parameters) and node.op != "call_module":
+        return rider.native(node, (x, *args), kwargs, None)
+    if node.op == "call_module" and not _has_tensors(rider, node) and not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    args, kwargs = (map_rides(part, lambda ride: rider.to(ride, 0)) for part in (args, kwargs))
+    axis = 1 if x.ndim > 1 else 0
+    return rider.native(node, (rider.to(x, axis), *args), kwargs, axis)
+
+
+def _has_tensors(rider: Rider, node: Any) -> bool:
+    module = rider.root.get_submodule(str(node.target))
+    return any(tensor is not None for tensor in (*module._parameters.values(), *module._buffers.values()))
+
+
+def ride_group_norm(rider: Rider, node: Any, input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    parameters = [ride for ride in (weight, bias) if ride is not None]
+    if not any(ride.packed for ride in (input, *parameters)):
+        return rider.native(node, (input, num_groups, weight, bias, eps), {}, None)
+    if input.axis == 0 and not any(ride.packed for ride in parameters):
+        return rider.native(node, (input, num_groups, weight, bias, eps), {}, 0)
+    weight, bias = (None if ride is None else rider.to(ride, 0) for ride in (weight, bias))
+    return rider.native(node, (rider.to(input, 1), num_groups * rider.members, weight, bias, eps), {}, 1)
+
+
+def ride_layer_norm(rider: Rider, node: Any, input: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:
+    """Normalise without parameters, then scale and shift each member by its own."""
+    value = node.meta["val"]
+    rms = node.meta["op"] == "rms_norm"
+    names = ("weight", "eps") if rms else ("weight", "bias", "eps")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    weight, bias = given.pop("weight", None), given.pop("bias", None)
+    parameters = [ride for ride in (weight, bias) if ride is not None]
+    if not any(ride.packed for ride in (input, *parameters)):
+        return rider.native(node, (input, normalized_shape, *args), kwargs, None)
+    function = F.rms_norm if rms else F.layer_norm
+    outside = input.axis != FRONT and (not input.packed or input.axis < input.ndim - len(normalized_shape))
+    if not any(ride.packed for ride in parameters) and outside:
+        return rider.native(node, (input, normalized_shape, *args), kwargs, input.axis)
+    if not input.packed:
+        input = rider.to(input, 0)
+    normal = rider.emit(function, rider.front(input), normalized_shape, **given)
+    scale, shift = (None if ride is None else rider.front(rider.to(ride, FRONT)) for ride in (weight, bias))
+    return rider.back(rider.emit(affine, normal, scale, shift), value)

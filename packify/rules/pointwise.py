@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 
+from packify.packing.members import FRONT
+from packify.packing.ride import Ride, Rider, map_rides, rides_in
+from packify.tracing.names import RANDOM
+
 from packify.widths.walk import Axes, Walk, tensors
 
 NAMES = """
@@ -34,3 +38,86 @@ def prelu(walk: Walk, x: Axes, weight: Axes) -> Any:
     if weight.dims and weight.val.numel() > 1 and len(x.dims) > 1:
         walk.equate(weight.dims[0], x.dims[1])
     return x.dims
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
+    """Broadcasting members together: on a common axis where every operand has one, else on an axis of their own."""
+    operands = rides_in((args, kwargs))
+    value = node.meta["val"]
+    random = node.meta["op"] in RANDOM and not (node.meta["op"] in ("dropout", "rrelu") and not any(r.packed for r in operands) and _is_off(args, kwargs))
+    if random and operands and not any(operand.packed for operand in operands):
+        first = rider.to(operands[0], 0) if operands[0].ndim else Ride(rider.emit(spread_front, operands[0], rider.members), FRONT, operands[0].val)
+        args, kwargs = map_first(args, kwargs, operands[0], first)
+        operands = rides_in((args, kwargs))
+    if not isinstance(value, torch.Tensor):
+        return rider.fallback(node, args, kwargs) if any(operand.packed for operand in operands) else rider.native(node, args, kwargs, None)
+    changed = operands[0] if node.meta["inplace"] and operands else None
+    axis = common_axis(operands, value, changed)
+    if axis is None:
+        return rider.native(node, args, kwargs, None)
+    if axis == FRONT:
+        made = rider.again(node, map_rides(args, lambda r: _front(rider, r, value.dim())), map_rides(kwargs, lambda r: _front(rider, r, value.dim())))
+        return rider.back(made, value)
+    back = axis - value.dim()
+    if changed is not None and not changed.packed:
+        args, kwargs = map_first(args, kwargs, changed, rider.to(changed, axis))
+    args, kwargs = (map_rides(part, lambda r: _aligned(rider, r, back)) for part in (args, kwargs))
+    return rider.native(node, args, kwargs, axis)
+
+
+def _is_off(args: Any, kwargs: Any) -> bool:
+    return kwargs.get("training", args[2] if len(args) > 2 else True) is False
+
+
+def common_axis(operands: list[Ride], value: torch.Tensor, changed: Ride | None = None) -> int | None:
+    """The axis of the output on which all packed operands can carry their members; None if there is none packed, `FRONT` if there is no such axis."""
+    packed = [operand for operand in operands if operand.axis is not None]
+    if not packed:
+        return None
+    ndim = value.dim()
+    for leader in sorted(packed, key=lambda r: (r is not changed, -r.val.numel())):
+        if leader.axis == FRONT:
+            continue
+        back = int(leader.axis or 0) - leader.ndim
+        axis = ndim + back
+        if axis < 0:
+            continue
+        size = value.shape[axis]
+        fits = all(other.axis != FRONT and other.ndim >= -back and other.shape[back] == size for other in packed)
+        return axis if fits else FRONT
+    return FRONT
+
+
+def _aligned(rider: Rider, ride: Ride, back: int) -> Ride:
+    """An operand with its members on the common axis, counted from the back; a shared one that is constant along it stays."""
+    if ride.axis is None and (ride.ndim < -back or ride.shape[back] == 1):
+        return ride
+    return rider.to(ride, ride.ndim + back)
+
+
+def _front(rider: Rider, ride: Ride, ndim: int) -> Any:
+    return rider.front(ride, ndim) if ride.packed else ride
+
+
+def spread_front(tensor: torch.Tensor, members: int) -> torch.Tensor:
+    """A shared scalar, once per member: ``"m"``."""
+    return tensor.unsqueeze(0).repeat(members)
+
+
+def map_first(args: Any, kwargs: Any, old: Ride, new: Ride) -> tuple[Any, Any]:
+    """Arguments with one operand exchanged."""
+    return tuple(map_rides(part, lambda r: new if r is old else r) for part in (args, kwargs))  # type: ignore[return-value]
+
+
+def ride_prelu(rider: Rider, node: Any, x: Any, weight: Any) -> Any:
+    if not weight.packed:
+        return rider.native(node, (x, weight), {}, x.axis)
+    if x.ndim < 2:
+        return rider.fallback(node, (x, weight), {})
+    x, weight = rider.to(x, 1), rider.to(weight, 0)
+    if weight.val.numel() == 1 and x.shape[1] != 1:
+        weight = rider.result(rider.emit(torch.repeat_interleave, weight, x.shape[1]), x.val.new_empty(x.shape[1]), 0)
+    return rider.native(node, (x, weight), {}, 1)

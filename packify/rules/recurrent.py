@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from packify.packing.ride import Rider
 from packify.widths.dims import Dim, fixed, free, product
 from packify.widths.walk import Axes, Walk
 
@@ -40,3 +41,8 @@ def _equate(walk: Walk, name: str, *dims: Dim) -> None:
     if own is not None:
         for left, right in zip(own.dims, dims, strict=True):
             walk.equate(left, right)
+
+
+def ride(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
+    """One kernel runs one member: the module runs once per member on views of its weights."""
+    return rider.fallback(node, args, kwargs, "its kernel takes the weights of one network")

@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+from packify.packing.members import FRONT
+from packify.packing.ride import Ride, Rider
+from packify.rules import pointwise
 from packify.widths.dims import Dim, fixed
 from packify.widths.walk import Axes, Walk
 
@@ -22,13 +25,24 @@ def axes_of(ndim: int, dim: Any) -> list[int]:
     return [axis % ndim for axis in dims] if dims else list(range(ndim))
 
 
+# Where the axis argument stands after the tensor, where that is not first; and its default, where that is not "all axes".
+_POSITION = {"norm": 1, "vector_norm": 1, "linalg_vector_norm": 1, "renorm": 1, "roll": 1, "normalize": 1, "topk": 1, "kthvalue": 1, "quantile": 1}
+_DEFAULT = {"sort": -1, "argsort": -1, "topk": -1, "kthvalue": -1, "mode": -1, "normalize": 1, "triu": (-2, -1), "tril": (-2, -1), "msort": 0}
+_KEYS = ("dim", "dims", "axis")
+
+
 def dim_argument(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The axes a reduction goes over, from whichever argument holds them."""
-    position = 1 if op in ("norm", "vector_norm", "linalg_vector_norm", "renorm") else 0
-    if "dim" in kwargs:
-        return kwargs["dim"]
+    """The axes an operator works along, from whichever argument holds them."""
+    for key in _KEYS:
+        if key in kwargs:
+            return kwargs[key]
+    position = _POSITION.get(op, 0)
+    if op in ("triu", "tril"):
+        return _DEFAULT[op]
     value = args[position] if len(args) > position else None
-    return value if not isinstance(value, (bool, float, Axes)) else None
+    if op == "flip" and isinstance(value, int):
+        return tuple(args)
+    return value if isinstance(value, (int, tuple, list)) and not isinstance(value, bool) else _DEFAULT.get(op)
 
 
 def reduction(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> Any:
@@ -63,3 +77,45 @@ def ordered(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> Any:
         else:
             dims.append(dim)
     return dims if isinstance(walk.out, torch.Tensor) else tuple(dims for _ in walk.out)
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """Where the operator leaves the members' axis alone it runs as it is, else on an axis in front."""
+    if args and isinstance(args[0], Ride):
+        return pointwise.ride(rider, node, x, *args, **kwargs)
+    if not x.packed:
+        return rider.native(node, (x, *args), kwargs, None)
+    op, value = node.meta["op"], node.meta["val"]
+    given = dim_argument(op, args, kwargs)
+    over = axes_of(x.ndim, given)
+    first = value if isinstance(value, torch.Tensor) else value[0]
+    if x.axis not in over and x.axis != FRONT:
+        gone = 0 if first.dim() == x.ndim else sum(axis < x.axis for axis in over)
+        return rider.native(node, (x, *args), kwargs, x.axis - gone)
+    negative = tuple(axis - x.ndim for axis in over)
+    if given is None and op in _FLATTENS or x.ndim == 0:
+        return rider.fallback(node, (x, *args), kwargs, "it runs over all axes at once")
+    new_args, new_kwargs = with_dim(op, args, kwargs, negative if given is None or isinstance(given, (tuple, list)) else negative[0])
+    return rider.back(rider.again(node, (rider.front(x), *new_args), new_kwargs), value)
+
+
+# Without an axis these work on the flattened tensor.
+_FLATTENS = frozenset("max min argmax argmin median prod any all count_nonzero norm cumsum roll nanmedian aminmax".split())
+
+
+def with_dim(op: str, args: Any, kwargs: Any, dim: Any) -> tuple[Any, Any]:
+    """The same call along other axes."""
+    position = _POSITION.get(op, 0)
+    for key in _KEYS:
+        if key in kwargs:
+            return args, {**kwargs, key: dim}
+    if op in ("triu", "tril"):
+        return args, kwargs
+    if op == "flip":
+        return (dim,), kwargs
+    if len(args) > position:
+        return (*args[:position], dim, *args[position + 1 :]), kwargs
+    return args, {**kwargs, "dims" if op == "roll" else "dim": dim}

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from packify.packing.members import FRONT
+from packify.packing.ride import Rider
 from packify.widths.dims import fixed
 from packify.widths.walk import Axes, Walk
 
@@ -29,3 +31,20 @@ def grid_sample(walk: Walk, input: Axes, grid: Axes, *args: Any, **kwargs: Any) 
     for dim in input.dims[2:]:
         walk.pin(dim, "a spatial axis")
     return [*input.dims[:2], *(fixed(size) for size in walk.out.shape[2:])]
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride_image(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """Pooling and interpolation treat batch and channels alike: members ride on either."""
+    rank = next((rank for rank in RANKS if f"{rank}d" in node.meta["op"]), x.ndim - 2)
+    if x.packed and (x.axis == FRONT or x.axis >= x.ndim - rank):
+        x = rider.to(x, 0)
+    return rider.native(node, (x, *args), kwargs, x.axis)
+
+
+def ride_grid_sample(rider: Rider, node: Any, input: Any, grid: Any, *args: Any, **kwargs: Any) -> Any:
+    if not grid.packed and input.axis in (None, 1):
+        return rider.native(node, (input, grid, *args), kwargs, input.axis)
+    return rider.native(node, (rider.to(input, 0), rider.to(grid, 0), *args), kwargs, 0)

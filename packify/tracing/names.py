@@ -67,7 +67,7 @@ READS_DATA = frozenset("item tolist __bool__ __int__ __float__ __index__ __compl
 RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like bernoulli normal multinomial poisson uniform exponential log_normal "
     "cauchy geometric random dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
-    "gumbel_softmax trunc_normal".split()
+    "gumbel_softmax trunc_normal Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split()
 )
 
 

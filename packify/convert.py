@@ -1,0 +1,230 @@
+"""The three ways to a packed network: from a reference, from trained members, and for a part of a model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from packify.ensemble import AVERAGES, PackedNetwork, default_average
+from packify.errors import PackError, SpecError
+from packify.initialise import initialise
+from packify.layers.packed import pack_layer
+from packify.layers.tree import build_tree
+from packify.network import Interface, MemberNetwork
+from packify.packing.pack import pack_graph
+from packify.report import Note, Report
+from packify.rules.table import merged
+from packify.spec import GammaPolicy, Spec
+from packify.tracing import Traced, structure, trace
+from packify.widths.slim import Member, slim
+
+
+def pack(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    alpha: float,
+    num_estimators: int,
+    gamma: int = 1,
+    gamma_policy: GammaPolicy = "paper",
+    min_channels_per_group: int = 64,
+    round_to: int = 1,
+    seed: int = 0,
+    inputs: str = "shared",
+    average: Any = None,
+    leaves: Sequence[type[nn.Module]] = (),
+    rules: Mapping[Any, Any] | None = None,
+) -> PackedNetwork:
+    """A Packed-Ensemble of `model`: PE-(alpha, M, gamma) with freshly drawn members. `model` is not changed.
+
+    Args:
+        model: the reference; one on the meta device gives a packed network on the meta device.
+        example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
+        alpha, num_estimators, gamma: the paper's three numbers.
+        gamma_policy, min_channels_per_group, round_to: see `Spec`.
+        seed: of the members' initial weights.
+        inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."``.
+        average: ``"probs"``, ``"mean"``, ``"none"``, a list or a dict of them by output, or None to choose by the output's shape.
+        leaves: module types to keep whole.
+        rules: operator rules of your own, by function or by operator name.
+
+    Raises:
+        SpecError: a number is out of range.
+        TraceError: the model cannot be recorded.
+        PackError: a node cannot be slimmed or packed.
+    """
+    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+    table = merged(rules)
+    traced = trace(model, example_inputs, leaves=leaves)
+    member = slim(traced, spec, table)
+    packed = assemble(member, example_inputs, model, inputs=inputs, average=average, rules=table)
+    if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
+        packed.report.initialised = initialise(packed, model, shapes, num_estimators, seed)
+    return packed
+
+
+def pack_members(
+    networks: Sequence[nn.Module],
+    example_inputs: Any,
+    *,
+    inputs: str = "shared",
+    average: Any = None,
+    leaves: Sequence[type[nn.Module]] = (),
+    rules: Mapping[Any, Any] | None = None,
+) -> PackedNetwork:
+    """Networks of one architecture as one packed network (alpha = M, gamma = 1): a Deep Ensemble in one forward pass.
+
+    Raises:
+        PackError: the networks differ in the names or shapes of their tensors.
+    """
+    networks = list(networks)
+    if not networks:
+        raise SpecError("networks", found="none", why="an ensemble has at least one member", fix="pass packify.pack_members([net_a, net_b], example_inputs)")
+    _same_architecture(networks)
+    table, members = merged(rules), len(networks)
+    traced = trace(networks[0], example_inputs, leaves=leaves)
+    member = slim(traced, Spec(members, members), table)
+    packed = assemble(member, example_inputs, networks[0], inputs=inputs, average=average, rules=table)
+    states = [dict((*network.named_parameters(), *network.named_buffers())) for network in networks]
+    with torch.no_grad():
+        for name, tensor in (*packed.named_parameters(), *packed.named_buffers()):
+            if name not in states[0] or tensor.is_meta:
+                continue
+            shares = tensor.chunk(members) if tensor.dim() else [tensor]
+            for share, state in zip(shares, states, strict=False):
+                share.copy_(state[name].view(share.shape))
+    return packed
+
+
+def pack_submodule(model: nn.Module, name: str, example_inputs: Any, **settings: Any) -> nn.Module:
+    """A copy of `model` whose submodule `name` is packed; for models with Python control flow around a traceable trunk.
+
+    `example_inputs` are the submodule's own. In evaluation mode the packed part returns the members' average, so that the rest
+    of the model works as before; in training mode it returns ``"(m b) ..."``.
+
+    Raises:
+        PackError: there is no such submodule.
+    """
+    try:
+        part = model.get_submodule(name)
+    except AttributeError as error:
+        children = ", ".join(child for child, _ in model.named_children())
+        raise PackError(f"submodule {name!r}", found=str(error), why=f"{type(model).__name__} has the children {children}", fix="pass one of these names, or a dotted path") from error
+    if not name:
+        raise PackError("submodule ''", found="an empty name", why="that is the whole model", fix="call packify.pack(model, ...)")
+    settings.setdefault("average", "mean")
+    packed = pack(part, example_inputs, **settings)
+    memo: dict[int, Any] = {id(part): packed}
+    changed: nn.Module = copy.deepcopy(model, memo)
+    return changed
+
+
+def assemble(member: Member, example_inputs: Any, model: nn.Module, *, inputs: str, average: Any, rules: Mapping[Any, Any]) -> PackedNetwork:
+    """The packed network of a member, its tensors allocated where the reference's are and not yet filled."""
+    if inputs not in ("shared", "independent"):
+        raise SpecError("inputs", found=repr(inputs), why="members see one shared batch or independent ones", fix='pass inputs="shared" or inputs="independent"')
+    traced, members = member.traced, member.spec.num_estimators
+    devices = {name: tensor.device for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))}
+
+    def allocate(name: str, tensor: Tensor) -> Tensor:
+        counted = isinstance(tensor, nn.Parameter) or tensor.dim()
+        shape = (members * tensor.shape[0], *tensor.shape[1:]) if tensor.dim() else (members,) if counted else ()
+        return torch.empty(shape, dtype=tensor.dtype, device=devices.get(name, "cpu"))
+
+    root = build_tree(member.root, allocate, traced.leaves)
+    widths = {name: module.in_features for name, module in member.root.named_modules() if isinstance(module, nn.Linear)}
+    gammas = {layer.name: layer.gamma for layer in member.layers}
+    for name, module in root.named_modules():
+        if not isinstance(module, traced.leaves or ()):
+            pack_layer(module, members, widths.get(name, 0) * gammas.get(name, 1))
+    graphs = {id(graph): pack_graph(graph, root, members, rules, independent=inputs == "independent") for graph in member.graphs.values()}
+    where = next(iter(devices.values()), torch.device("cpu"))
+    for tree in (root, member.root):
+        for name, constant in traced.constants.items():
+            tree.register_buffer(name, constant.detach().to("meta" if tree is member.root else where), persistent=False)
+    for tree in (root, member.root):
+        _match_modes(tree, model)
+    interface = Interface(traced.signature, traced.input_template, traced.outputs)
+    averages = _averages(member, average)
+    report = _report(member, model, graphs, averages, traced)
+    packed = PackedNetwork(
+        root,
+        {mode: graphs[id(graph)].graph for mode, graph in member.graphs.items()},
+        MemberNetwork(member.root, member.graphs, interface),
+        interface,
+        spec=member.spec,
+        report=report,
+        average=averages,
+        inputs=inputs,
+        example_inputs=_shapes_only(example_inputs),
+        kept=traced.leaves,
+    )
+    report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
+    return packed
+
+
+def _match_modes(tree: nn.Module, model: nn.Module) -> None:
+    modes = {name: module.training for name, module in model.named_modules(remove_duplicate=False)}
+    for name, module in tree.named_modules():
+        module.training = modes.get(name, model.training)
+
+
+def _averages(member: Member, average: Any) -> dict[str, list[str]]:
+    result = {}
+    for mode, graph in member.graphs.items():
+        (output,) = graph.find_nodes(op="output")
+        leaves = output.args[0]
+        paths = structure.paths(member.traced.outputs[mode])
+        result[mode] = [_average_of(leaf, path, index, average) for index, (leaf, path) in enumerate(zip(leaves, paths, strict=True))]
+    return result
+
+
+def _average_of(leaf: Any, path: str, index: int, average: Any) -> str:
+    how = average
+    if isinstance(average, Mapping):
+        how = average.get(path)
+    elif isinstance(average, (list, tuple)):
+        how = average[index] if index < len(average) else None
+    if how is None:
+        return default_average(leaf.meta["val"], leaf.meta["op"]) if hasattr(leaf, "meta") else "mean"
+    if how not in AVERAGES:
+        raise SpecError("average", found=repr(how), why=f"outputs are averaged as one of {', '.join(AVERAGES)}", fix='pass average="probs" for logits, average="mean" for values')
+    return str(how)
+
+
+def _report(member: Member, model: nn.Module, graphs: Mapping[int, Any], averages: Mapping[str, list[str]], traced: Traced) -> Report:
+    paths = structure.paths(traced.outputs["eval"])
+    report = Report(member.spec, member.layers, member.pins, member.rounded, member.lowered)
+    report.averages = dict(zip(paths, averages["eval"], strict=True))
+    report.reference_params = sum(parameter.numel() for parameter in model.parameters())
+    report.member_params = member.params
+    for graph in graphs.values():
+        report.relayouts += [note for note in graph.relayouts if note not in report.relayouts]
+        report.fallbacks += [note for note in graph.fallbacks if note not in report.fallbacks]
+    hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._backward_hooks]
+    report.notes += [Note(name or type(model).__name__, "", "hooks stay with the reference", "a packed network runs a graph, not this module") for name in hooked]
+    return report
+
+
+def _shapes_only(example_inputs: Any) -> Any:
+    return structure.walk(example_inputs, lambda leaf: torch.empty_like(leaf, device="meta") if isinstance(leaf, Tensor) else leaf)
+
+
+def _same_architecture(networks: Sequence[nn.Module]) -> None:
+    first = {name: tuple(tensor.shape) for name, tensor in networks[0].state_dict().items()}
+    for index, network in enumerate(networks[1:], 1):
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        differing = sorted(name for name in first.keys() | shapes.keys() if first.get(name) != shapes.get(name))
+        if differing:
+            name = differing[0]
+            raise PackError(
+                f"networks[{index}]",
+                found=f"{name} of shape {shapes.get(name, 'none')} where networks[0] has {first.get(name, 'none')}" + (f", and {len(differing) - 1} more" if len(differing) > 1 else ""),
+                why="members of one packed network have the same architecture",
+                fix="build all networks by the same call",
+            )

@@ -1,0 +1,157 @@
+"""The packed network: M members, one forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from packify.errors import PackError
+from packify.layers.tree import build_tree, state_sizes
+from packify.network import GraphNetwork, Interface, MemberNetwork
+from packify.packing.members import fold
+from packify.report import Report
+from packify.spec import Spec
+from packify.tracing import structure
+
+AVERAGES = ("probs", "mean", "none")
+
+
+class PackedNetwork(GraphNetwork):
+    """M independent members side by side (Laurent et al., ICLR 2023, eq. 5).
+
+    In training mode a call returns all members' outputs, member-major ``"(m b) ..."``; in evaluation mode their average in the
+    reference's own output shape. Parameters and buffers have the reference's names; ``p.chunk(M)[m]`` is member m's.
+
+    Attributes:
+        spec: alpha, M, gamma and the policies.
+        report: what was done and why.
+        average: per output leaf ``"probs"``, ``"mean"`` or ``"none"``.
+        inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."`` with one batch per member.
+        example_inputs: meta tensors shaped like the example the network was packed with.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        graphs: Mapping[str, fx.Graph],
+        member: MemberNetwork,
+        interface: Interface,
+        *,
+        spec: Spec,
+        report: Report,
+        average: dict[str, list[str]],
+        inputs: str,
+        example_inputs: Any,
+        kept: tuple[type[nn.Module], ...] = (),
+    ) -> None:
+        super().__init__(body, graphs, interface)
+        state = self.__dict__
+        state["template"] = member
+        state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs
+        state["averages"], state["kept"] = average, kept
+
+    @property
+    def num_estimators(self) -> int:
+        """M."""
+        return int(self.spec.num_estimators)
+
+    @property
+    def batched(self) -> bool:
+        """All inputs share their leading axis, the batch."""
+        leaves = [leaf for leaf in structure.flatten(self.example_inputs)[0] if isinstance(leaf, Tensor)]
+        return len({leaf.shape[0] if leaf.dim() else None for leaf in leaves}) == 1
+
+    @property
+    def average(self) -> Any:
+        """How members are averaged: one word, or one per output leaf by its path."""
+        kinds = self.averages["eval"]
+        if len(set(kinds)) == 1:
+            return kinds[0]
+        return dict(zip(structure.paths(self.interface.outputs["eval"]), kinds, strict=True))
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of names, shapes and code: equal for networks that can exchange weights."""
+        parts = [f"{name} {tuple(tensor.shape)}" for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])]
+        parts += [str(self.graphs[mode].python_code("self").src) for mode in ("eval", "train")]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The reference's arguments; ``"(m b) ..."`` in training mode, the average in evaluation mode."""
+        outputs = self.run(*args, **kwargs)
+        if self.training:
+            return self.restructure([_folded(output) for output in outputs])
+        return self.restructure([averaged(output, how) for output, how in zip(outputs, self.averages["eval"], strict=True)])
+
+    def members(self, *args: Any, **kwargs: Any) -> Any:
+        """Every member's own output, ``"m b ..."``, in either mode."""
+        return self.restructure(list(self.run(*args, **kwargs)))
+
+    def extract(self, member: int) -> MemberNetwork:
+        """Member `member` as a network of its own, with copies of its weights.
+
+        Raises:
+            PackError: there is no such member.
+        """
+        if isinstance(member, bool) or not isinstance(member, int) or not -self.num_estimators <= member < self.num_estimators:
+            raise PackError(f"extract({member!r})", found=f"{self.num_estimators} members", why="members are numbered from 0", fix=f"pass a number from 0 to {self.num_estimators - 1}")
+        template: MemberNetwork = self.__dict__["template"]
+        own = dict((*self.named_parameters(), *self.named_buffers()))
+
+        def share(name: str, tensor: Tensor) -> Tensor:
+            packed = own[name].detach()
+            shape = tensor.shape
+            if not packed.dim() or name.startswith("_constant_"):
+                return packed.clone()
+            return packed.chunk(self.num_estimators)[member].clone().view(shape)
+
+        body = build_tree(template.body, share, self.kept)
+        for part in body.modules():
+            state_sizes(part)
+        modes = dict(self.named_modules())
+        for name, part in body.named_modules():
+            part.training = modes[name].training
+        return MemberNetwork(body, template.graphs, self.interface)
+
+
+def _folded(output: Any) -> Any:
+    if not isinstance(output, Tensor):
+        return output
+    return fold(output, 0) if output.dim() > 1 else output
+
+
+def averaged(output: Any, how: str) -> Any:
+    """The members' average of ``"m b ..."``.
+
+    ``"probs"``: log of the mean softmax over the class axis, so that argmax, softmax and cross-entropy of the result are the
+    ensemble's (paper, eq. 5); ``"mean"``: the mean; ``"none"``: all members, ``"m b ..."``.
+    """
+    if not isinstance(output, Tensor) or how == "none":
+        return output
+    if how == "mean" or not output.is_floating_point():
+        return output.mean(0) if output.is_floating_point() else output[0] if output.dtype == torch.bool else output.double().mean(0)
+    axis = class_axis(output.dim() - 1) + 1
+    return torch.logsumexp(output.log_softmax(axis), 0) - math.log(output.shape[0])
+
+
+def class_axis(ndim: int) -> int:
+    """The axis of the classes in logits ``"b k"`` or ``"b k h w"``; in ``"b n k"`` the last."""
+    return 1 if ndim > 3 else ndim - 1
+
+
+def default_average(value: Any, op: str) -> str:
+    """How an output is averaged when the user does not say: by its shape and by the operator that makes it."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return "mean"
+    if op in ("softmax", "sigmoid", "hardsigmoid", "tanh", "normalize"):
+        return "mean"
+    if value.dim() < 2 or value.dim() == 3 or value.shape[class_axis(value.dim())] < 2:
+        return "mean"
+    return "probs"
+
+

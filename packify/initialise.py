@@ -1,0 +1,136 @@
+"""New members: every tensor drawn by the scheme that the reference's own statistics show, at the member's shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# Gains of the schemes in torch.nn.init: variance times fan. 1/3 is torch's default for Linear and Conv.
+_GAINS = (1 / 3, 0.5, 1.0, 2.0, 25 / 9)
+_CLOSE = 0.06
+_FEW = 64
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a tensor is drawn.
+
+    Attributes:
+        name: for the report, e.g. ``"uniform, variance 1/3 / fan_in"``.
+        mean, std: of the reference's tensor.
+        fan: which fan the variance is inverse to: ``"in"``, ``"out"``, ``"avg"``, or ``""`` for a fixed one.
+        uniform: uniform rather than (truncated) normal.
+        constant: every element equals `mean`.
+        limit: largest deviation from the mean in standard deviations.
+    """
+
+    name: str
+    mean: float
+    std: float
+    fan: str = ""
+    uniform: bool = False
+    constant: bool = False
+    limit: float = math.inf
+
+
+def scheme_of(tensor: Tensor) -> Scheme:
+    """The scheme that a reference tensor's statistics show."""
+    values = tensor.detach().to(torch.float64).flatten()
+    if values.numel() == 0 or bool((values == values[0]).all()):
+        value = float(values[0]) if values.numel() else 0.0
+        return Scheme(f"constant {value:g}", value, 0.0, constant=True)
+    mean, std = float(values.mean()), float(values.std(unbiased=False))
+    spread = float((values - mean).abs().max()) / std
+    uniform = spread < 1.8
+    limit = spread if spread < 2.4 and values.numel() > 1000 else math.inf
+    kind = "uniform" if uniform else "normal"
+    if tensor.dim() < 2 or values.numel() < _FEW:
+        return Scheme(f"{kind}, std {std:.3g}", mean, std, uniform=uniform, limit=limit)
+    fan_in, fan_out = fans(tensor)
+    best = min(
+        ((abs(std**2 * fan / gain - 1), order, name, gain) for order, (name, fan) in enumerate((("in", fan_in), ("out", fan_out), ("avg", (fan_in + fan_out) / 2))) for gain in _GAINS),
+    )
+    if best[0] < max(_CLOSE, 4 / math.sqrt(values.numel())):
+        return Scheme(f"{kind}, variance {best[3]:.3g} / fan_{best[2]}", mean if abs(mean) > std / 4 else 0.0, std, best[2], uniform, limit=limit)
+    return Scheme(f"{kind}, std {std:.3g}", mean if abs(mean) > std / 4 else 0.0, std, "", uniform, limit=limit)
+
+
+def fans(tensor: Tensor) -> tuple[float, float]:
+    """Fan-in and fan-out of a weight ``"o i ..."``."""
+    field = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * field, tensor.shape[0] * field
+
+
+def draw(shape: tuple[int, ...], reference: Tensor, scheme: Scheme, generator: torch.Generator) -> Tensor:
+    """One member's tensor, on the CPU in the reference's dtype."""
+    if scheme.constant:
+        return torch.full(shape, scheme.mean, dtype=reference.dtype)
+    new = torch.empty(shape, dtype=torch.float64 if reference.dtype == torch.float64 else torch.float32)
+    std = scheme.std
+    if scheme.fan:
+        old_in, old_out = fans(reference)
+        new_in, new_out = fans(new)
+        old, now = {"in": (old_in, new_in), "out": (old_out, new_out), "avg": (old_in + old_out, new_in + new_out)}[scheme.fan]
+        std *= math.sqrt(old / now)
+    if scheme.uniform:
+        bound = math.sqrt(3) * std
+        new.uniform_(scheme.mean - bound, scheme.mean + bound, generator=generator)
+    elif math.isfinite(scheme.limit):
+        nn.init.trunc_normal_(new, scheme.mean, std / _TRUNCATED_STD, scheme.mean - 2 * std / _TRUNCATED_STD, scheme.mean + 2 * std / _TRUNCATED_STD, generator=generator)
+    else:
+        new.normal_(scheme.mean, std, generator=generator)
+    return new.to(reference.dtype)
+
+
+# Standard deviation of a unit normal cut at two standard deviations.
+_TRUNCATED_STD = 0.8796
+
+
+def resized(reference: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A buffer at the member's shape: the leading part of every axis, repeated where the member is larger."""
+    for axis, size in enumerate(shape):
+        have = reference.shape[axis]
+        if size > have:
+            reference = torch.cat([reference] * -(-size // have), axis)
+        reference = reference.narrow(axis, 0, size)
+    return reference
+
+
+def initialise(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], members: int, seed: int) -> dict[str, str]:
+    """Fill the packed tensors, member by member, and return each parameter's scheme.
+
+    The draws come from a generator seeded with `seed`, so the global random state is left alone and one seed gives one result.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    schemes: dict[str, str] = {}
+    sources = dict((*reference.named_parameters(), *reference.named_buffers()))
+    with torch.no_grad():
+        for name, tensor in packed.named_parameters():
+            source = sources[name]
+            scheme = scheme_of(source)
+            schemes[name] = scheme.name
+            for share in tensor.chunk(members) if tensor.dim() else [tensor]:
+                share.copy_(draw(shapes[name], source, scheme, generator).view(share.shape))
+        for name, tensor in packed.named_buffers():
+            if name not in sources:
+                continue
+            if not tensor.dim():
+                tensor.copy_(sources[name])
+                continue
+            fresh = resized(sources[name], shapes[name])
+            for share in tensor.chunk(members):
+                share.copy_(_reset(name, fresh))
+    return schemes
+
+
+def _reset(name: str, tensor: Tensor) -> Tensor:
+    """A new member has no history: running statistics start afresh."""
+    if name.endswith("running_mean"):
+        return torch.zeros_like(tensor)
+    if name.endswith("running_var"):
+        return torch.ones_like(tensor)
+    return tensor

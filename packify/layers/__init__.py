@@ -1,0 +1,1 @@
+"""Layers of members and packed networks: their arithmetic and their module tree."""

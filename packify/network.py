@@ -1,0 +1,126 @@
+"""A network that is a module tree and one fx graph per mode: what a member and a packed network have in common."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from packify.errors import PackError
+from packify.tracing import structure
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How a network is called.
+
+    Attributes:
+        signature: of the reference's ``forward``.
+        template: its arguments; leaves number the graph's inputs, other values are constants of the recording.
+        outputs: structure of the output by mode.
+    """
+
+    signature: inspect.Signature
+    template: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+    def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """The tensors among a call's arguments, in the graph's order.
+
+        Raises:
+            PackError: the call has other tensors than the recorded one.
+        """
+        arguments = dict(self.signature.bind(*args, **kwargs).arguments)
+        leaves, template = structure.flatten(arguments)
+        found = dict(zip(structure.paths(template), leaves, strict=True))
+        wanted = _tensor_paths(self.template)
+        tensors = [found.get(path) for path in wanted]
+        if not all(isinstance(tensor, torch.Tensor) for tensor in tensors) or sum(isinstance(leaf, torch.Tensor) for leaf in leaves) != len(wanted):
+            raise PackError(
+                "forward",
+                found=f"tensors for {[path for path, leaf in found.items() if isinstance(leaf, torch.Tensor)]}",
+                why=f"the network was packed for inputs {wanted}: which arguments are tensors is part of the recording",
+                fix="pass the same arguments as in example_inputs, or pack again with these",
+            )
+        return tensors  # type: ignore[return-value]
+
+
+class GraphNetwork(nn.Module):
+    """Runs a graph over a module tree whose children it shares.
+
+    Args:
+        body: the module tree. Its parameters, buffers and children become this module's own.
+        graphs: by mode, ``"eval"`` and ``"train"``.
+        interface: how it is called.
+    """
+
+    def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface) -> None:
+        super().__init__()
+        state = self.__dict__
+        state["body"] = body
+        state["graphs"] = dict(graphs)
+        state["interface"] = interface
+        state["_parameters"], state["_buffers"], state["_modules"] = body._parameters, body._buffers, body._modules
+        state["_non_persistent_buffers_set"] = body._non_persistent_buffers_set
+        self.training = body.training
+        self._compile()
+
+    def _compile(self) -> None:
+        compiled: dict[int, Callable[..., Any]] = {}
+        for graph in self.graphs.values():
+            if id(graph) not in compiled:
+                compiled[id(graph)] = _function_of(graph)
+        self.__dict__["_functions"] = {mode: compiled[id(graph)] for mode, graph in self.graphs.items()}
+
+    @property
+    def code(self) -> str:
+        """The Python code of the graph that the current mode runs."""
+        return str(self.graphs["train" if self.training else "eval"].python_code("self").src)
+
+    def run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The graph's outputs, flat."""
+        inputs = self.interface.flat_inputs(args, kwargs)
+        outputs: tuple[Any, ...] = self.__dict__["_functions"]["train" if self.training else "eval"](self.body, *inputs)
+        return outputs
+
+    def restructure(self, leaves: list[Any]) -> Any:
+        """Flat outputs in the reference's structure."""
+        return structure.unflatten(self.interface.outputs["train" if self.training else "eval"], leaves)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_functions"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        body = self.__dict__["body"]
+        for key in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[key] = body.__dict__[key]
+        self._compile()
+
+
+class MemberNetwork(GraphNetwork):
+    """One member as a network of its own: the reference at the member's widths."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the reference's ``forward`` takes and returns."""
+        return self.restructure(list(self.run(*args, **kwargs)))
+
+
+def _tensor_paths(template: Mapping[str, Any]) -> list[str]:
+    """The paths of the recorded tensors, in the graph's order."""
+    leaves, places = structure.flatten(template)
+    labels = structure.paths(places)
+    numbered = [(leaf.index, label) for leaf, label in zip(leaves, labels, strict=True) if isinstance(leaf, structure.Leaf)]
+    return [label for _, label in sorted(numbered)]
+
+
+def _function_of(graph: fx.Graph) -> Callable[..., Any]:
+    code = graph.python_code("self")
+    namespace: dict[str, Any] = dict(code.globals)
+    exec(compile(code.src, "<packify graph>", "exec"), namespace)
+    function: Callable[..., Any] = namespace["forward"]
+    return function

@@ -1,0 +1,162 @@
+"""Pack: M same-shaped members in one graph. Every node of the member's graph is emitted once, in a layout in which it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import fx, nn
+
+from packify.errors import PackError, PackifyError
+from packify.packing.members import FRONT
+from packify.packing.ride import Ride, Rider, map_rides, rides_in
+from packify.report import Note
+
+
+class HasRide(Protocol):
+    """The part of a rule that this pass uses."""
+
+    @property
+    def ride(self) -> Any: ...
+
+
+@dataclass
+class PackedGraph:
+    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way."""
+
+    graph: fx.Graph
+    relayouts: list[Note] = field(default_factory=list)
+    fallbacks: list[Note] = field(default_factory=list)
+
+
+def pack_graph(graph: fx.Graph, root: nn.Module, members: int, rules: Mapping[Any, HasRide], *, independent: bool = False) -> PackedGraph:
+    """The packed form of one member's graph.
+
+    Args:
+        graph: the member's graph, with its meta values.
+        root: the packed network's module tree.
+        members: M.
+        rules: operator to rule.
+        independent: inputs are ``"(m b) ..."``, one batch per member, instead of shared.
+
+    Raises:
+        PackError: no treatment of a node keeps the members apart.
+    """
+    packer = _Packer(Rider(members, root), rules, independent, _changed_in_place(graph))
+    for node in graph.nodes:
+        packer.rider.current = node
+        packer.rider.env[node] = packer.visit(node)
+    rider = packer.rider
+    for node in reversed(list(rider.graph.nodes)):
+        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
+            rider.graph.erase_node(node)
+    return PackedGraph(rider.graph, rider.relayouts, rider.fallbacks)
+
+
+class _Packer:
+    def __init__(self, rider: Rider, rules: Mapping[Any, HasRide], independent: bool, changed: set[str]) -> None:
+        self.rider, self.rules, self.independent, self.changed = rider, rules, independent, changed
+
+    def visit(self, node: fx.Node) -> Any:
+        rider, value = self.rider, node.meta["val"]
+        if node.op == "placeholder":
+            return rider.result(rider._stamp(rider.graph.placeholder(str(node.target))), value, 0 if self.independent else None)
+        if node.op == "get_attr":
+            return self._tensor(node)
+        args, kwargs = self._arguments(node.args), self._arguments(node.kwargs)
+        if node.op == "output":
+            return rider.graph.output(tuple(self._leaf(leaf) for leaf in args[0]))
+        op = node.meta["op"]
+        if op in ("size", "numel") and isinstance(args[0], Ride):
+            return self._size(op, node, *args)
+        if not isinstance(value, (torch.Tensor, tuple, list)) and value is not None:
+            return rider.again(node, args, kwargs)
+        if op == "getitem" and isinstance(args[0], tuple):
+            return args[0][args[1]]
+        return self._ride(node, args, kwargs)
+
+    def _ride(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        rule = self.rules.get(node.target) if node.op == "call_function" else None
+        rule = rule or self.rules.get(node.meta["op"])
+        try:
+            if rule is not None and rule.ride is not None:
+                return rule.ride(self.rider, node, *args, **kwargs)
+            if node.op != "call_module" and not any(ride.packed for ride in rides_in((args, kwargs))):
+                return self.rider.native(node, args, kwargs, None)
+            return self.rider.fallback(node, args, kwargs, "it has no rule of its own")
+        except PackifyError:
+            raise
+        except Exception as error:
+            raise PackError(
+                f"{node.meta['path'] or node.name} ({node.meta['source']})",
+                found=f"{node.format_node()}: {type(error).__name__}: {error}",
+                why="no treatment of this call is known that keeps the members apart",
+                fix="please report this call; meanwhile keep the module whole with leaves=[ItsType]",
+            ) from error
+
+    def _tensor(self, node: fx.Node) -> Ride:
+        """Parameters and buffers are packed, constants of the code shared. Index buffers are the same for all members: one share is read."""
+        rider, value, name = self.rider, node.meta["val"], str(node.target)
+        made = rider._stamp(rider.graph.get_attr(name))
+        path, _, attribute = name.rpartition(".")
+        owner = rider.root.get_submodule(path)
+        if attribute not in owner._parameters and attribute not in owner._buffers or name.startswith("_constant_"):
+            return Ride(made, None, value)
+        if value.dim() == 0:
+            ride: Ride = rider.result(made, value, FRONT if attribute in owner._parameters else None)
+            return ride
+        if value.is_floating_point() or value.is_complex() or name in self.changed:
+            packed: Ride = rider.result(made, value, 0)
+            return packed
+        shared: Ride = rider.result(rider.emit(torch.narrow, made, 0, 0, value.shape[0]), value, None)
+        return shared
+
+    def _size(self, op: str, node: fx.Node, ride: Ride, axis: Any = None) -> fx.Node:
+        rider = self.rider
+        if op == "numel":
+            count = rider.graph.call_method("numel", (ride.node,))
+            return rider.emit(_floordiv, count, rider.members) if ride.packed else count
+        axis %= ride.ndim
+        size = rider._stamp(rider.graph.call_method("size", (ride.node, axis + (ride.axis == FRONT))))
+        return rider.emit(_floordiv, size, rider.members) if ride.axis == axis else size
+
+    def _leaf(self, leaf: Any) -> Any:
+        """One output as ``"m ..."``."""
+        if not isinstance(leaf, Ride):
+            return leaf
+        if leaf.packed:
+            return self.rider.front(leaf)
+        return self.rider.emit(_repeat, leaf, self.rider.members)
+
+    def _arguments(self, value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return self.rider.env[value]
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(self._arguments, value))
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self._arguments, value))
+        if isinstance(value, dict):
+            return {key: self._arguments(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self._arguments, (value.start, value.stop, value.step)))
+        return value
+
+
+def _floordiv(value: int, members: int) -> int:
+    return value // members
+
+
+def _repeat(tensor: torch.Tensor, members: int) -> torch.Tensor:
+    """A shared output, once per member: ``"... -> m ..."``."""
+    return tensor.unsqueeze(0).expand(members, *tensor.shape)
+
+
+def _changed_in_place(graph: fx.Graph) -> set[str]:
+    """Buffers that the graph writes to."""
+    targets = (node.args[0] for node in graph.nodes if node.meta.get("inplace") and node.args)
+    return {str(target.target) for target in targets if isinstance(target, fx.Node) and target.op == "get_attr"}
+
+
+__all__ = ["PackedGraph", "map_rides", "pack_graph"]
