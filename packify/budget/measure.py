@@ -91,7 +91,7 @@ def measure(network: Network, dtype: torch.dtype | None = None) -> Run:
     Raises:
         TraceError: the graph does not run on meta tensors.
     """
-    with _mode(network.root, training=False), torch.no_grad():
+    with _mode(network.root, training=False), torch.no_grad(), torch.device("meta"):
         try:
             recorder = _Recorder(network)
             recorder.run(*_with_batch(network, 1))
@@ -123,7 +123,7 @@ def kept_for_backward(network: Network, dtype: torch.dtype | None = None) -> int
         return tensor
 
     batch = 2 if network.batch is not None else 1
-    with _mode(network.root, training=True), torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
+    with _mode(network.root, training=True), torch.enable_grad(), torch.device("meta"), saved_tensors_hooks(pack, lambda tensor: tensor):
         recorder = _Recorder(network, count=False)
         try:
             recorder.run(*_with_batch(network, batch))
