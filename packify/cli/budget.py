@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import nn
 
-    from packify.budget import Budget, Cost
+    from packify.budgets import Budget, Cost
 
 _COUNTING = "Counting"
 
@@ -72,7 +72,7 @@ def budget(
     spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
     with steps(3, json) as step:
         with step("import", "importing torch"):
-            from packify import budget as counting
+            from packify import budgets as counting
         with step("build", f"building {model} without weights"):
             network, example = reference(model, num_classes, in_chans, input_size, arg)
         with step("count", f"counting {model}"):
@@ -99,7 +99,7 @@ def show(model: str, found: Budget, per_layer: bool) -> None:
     """The whole report."""
     from rich.text import Text
 
-    from packify.budget import CONVENTION_TEXT
+    from packify.budgets import CONVENTION_TEXT
     from packify.cli.conversion import notes_text
 
     console, spec = out(), found.spec

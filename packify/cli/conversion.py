@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from packify.budget import Budget
+    from packify.budgets import Budget
     from packify.report import Note, Report
     from packify.verify import Verification
 

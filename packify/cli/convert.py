@@ -83,7 +83,7 @@ def convert(
         options: dict[str, Any] = spec.to_dict()
         with step("pack", f"slimming and packing {model}"):
             import packify
-            from packify.budget import budget
+            from packify.budgets import budget
 
             packed = packify.pack(reference.model, example, **options, seed=seed, inputs=inputs, average=average)
             costs = budget(reference.model, example, **options)

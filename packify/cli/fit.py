@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from packify.budget import Candidate, Cost, Fit, Limit
+    from packify.budgets import Candidate, Cost, Fit, Limit
 
 _LIMITS, _SEARCH = "Limits", "The search"
 
@@ -81,7 +81,7 @@ def fit(
     """Search alpha, M and gamma for the widest members that meet limits."""
     counts, gammas = listed("--M", num_estimators, int), listed("--gamma", gamma, int)
     with progress("importing torch", quiet=json) as report:
-        from packify import budget as counting
+        from packify import budgets as counting
 
         policies: list[Literal["paper", "uniform"]] = ["paper", "uniform"] if gamma_policy == "both" else [gamma_policy]
         network, example = reference(model, num_classes, in_chans, input_size, arg)

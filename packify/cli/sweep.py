@@ -18,7 +18,7 @@ from packify.cli.options import FactoryArgs, InChans, InputSize, Json, MinChanne
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from packify.budget import Cost, Sweep
+    from packify.budgets import Cost, Sweep
 
 _COMBINATIONS, _FILES = "The combinations", "Files"
 Number = TypeVar("Number", int, float)
@@ -63,7 +63,7 @@ def sweep(
     """Compare every combination of some alphas, Ms and gammas."""
     alphas, counts, gammas = listed("--alpha", alpha, float), listed("--M", num_estimators, int), listed("--gamma", gamma, int)
     with progress("importing torch", quiet=json) as report:
-        from packify import budget as counting
+        from packify import budgets as counting
 
         if plot is not None:
             counting.check_plot(plot)

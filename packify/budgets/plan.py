@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from packify.budget.cost import CONVENTIONS, Budget, Convention, Cost, LayerCost
-from packify.budget.measure import network
-from packify.budget.tally import Tally, tally
+from packify.budgets.cost import CONVENTIONS, Budget, Convention, Cost, LayerCost
+from packify.budgets.measure import network
+from packify.budgets.tally import Tally, tally
 from packify.errors import BudgetError
 from packify.rules.table import RULES
 from packify.spec import GammaPolicy, Spec

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from packify.budget.count import COUNTERS, module_mult_adds, op_mult_adds
+from packify.budgets.count import COUNTERS, module_mult_adds, op_mult_adds
 
 
 def meta(*shape):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from packify.budget import Planner, budget
+from packify.budgets import Planner, budget
 from packify.errors import BudgetError, SpecError
 from packify.spec import Spec
 

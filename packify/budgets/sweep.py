@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from packify.budget.cost import Budget, Convention, Cost
-from packify.budget.plan import Planner
+from packify.budgets.cost import Budget, Convention, Cost
+from packify.budgets.plan import Planner
 from packify.errors import BudgetError
 from packify.spec import GammaPolicy, Spec
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from packify.budget import Planner, fit
-from packify.budget.fit import _last
+from packify.budgets import Planner, fit
+from packify.budgets.fit import _last
 from packify.errors import BudgetError, SpecError
 from packify.spec import Spec
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packify.budget.einsum import einsum_mult_adds
+from packify.budgets.einsum import einsum_mult_adds
 
 Counter = Callable[["Call", Any], int]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from packify.budget.sweep import Sweep
+from packify.budgets.sweep import Sweep
 from packify.errors import BudgetError
 
 # Told apart by shape and fill alone, so that a black-and-white print loses nothing.

@@ -8,8 +8,8 @@ import torch
 from matplotlib.colors import to_rgb
 from torch import nn
 
-from packify.budget import plot, sweep
-from packify.budget.plot import draw
+from packify.budgets import plot, sweep
+from packify.budgets.plot import draw
 from packify.errors import BudgetError
 
 X = torch.zeros(2, 64)

@@ -5,8 +5,8 @@ import torchinfo
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from packify.budget.measure import kept_for_backward, measure, network
-from packify.budget.torchinfo import torchinfo_mult_adds
+from packify.budgets.measure import kept_for_backward, measure, network
+from packify.budgets.torchinfo import torchinfo_mult_adds
 from packify.tracing import trace
 
 FLOAT = 4

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from packify.budget.count import module_mult_adds, op_mult_adds
+from packify.budgets.count import module_mult_adds, op_mult_adds
 from packify.errors import TraceError
 from packify.layers.functional import grouped_linear, packed_linear
 from packify.tracing.recorder import recurrent_result

@@ -1,6 +1,6 @@
 import pytest
 
-from packify.budget.limits import parse_limit
+from packify.budgets.limits import parse_limit
 from packify.errors import BudgetError
 
 

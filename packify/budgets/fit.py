@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from packify.budget.cost import Budget, Convention, Cost
-from packify.budget.limits import Limit, Quantity, parse_limit
-from packify.budget.plan import Planner
-from packify.budget.sweep import Progress
+from packify.budgets.cost import Budget, Convention, Cost
+from packify.budgets.limits import Limit, Quantity, parse_limit
+from packify.budgets.plan import Planner
+from packify.budgets.sweep import Progress
 from packify.errors import BudgetError, PackError, SpecError
 from packify.spec import GammaPolicy, Spec
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from packify.budget.cost import Convention, Cost
-from packify.budget.measure import Network, Run, kept_for_backward, measure
-from packify.budget.torchinfo import torchinfo_mult_adds
+from packify.budgets.cost import Convention, Cost
+from packify.budgets.measure import Network, Run, kept_for_backward, measure
+from packify.budgets.torchinfo import torchinfo_mult_adds
 
 
 @dataclass(frozen=True)
