@@ -1,4 +1,4 @@
-"""Law 7: what is predicted is what is built. Parameters exactly; Mult-Adds as FlopCounterMode measures them on the built network, halved."""
+"""Law 7: what is predicted is what is built. Parameters exactly; Mult-Adds as FlopCounterMode measures them, halved."""
 
 import pytest
 import timm
@@ -63,7 +63,7 @@ def test_a_built_network_costs_what_was_predicted(name, spec):
     assert measured(model, x[:1]) == found.reference.mult_adds
 
 
-@pytest.mark.parametrize("name", [name for name in timm.list_models("test_*")])
+@pytest.mark.parametrize("name", timm.list_models("test_*"))
 def test_references_agree_with_flop_counter_mode_and_torchinfo(name):
     with torch.device("meta"):
         model = timm.create_model(name).eval()
