@@ -165,7 +165,9 @@ class _Recorder(fx.Interpreter):
 
     def _call(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if n.target is grouped_linear:  # a packed network computes it this way, which keeps less for backward
-            return packed_linear(args[0].unsqueeze(0), *args[1:], members=1, **kwargs).squeeze(0)
+            given = dict(zip(("input", "weight", "bias", "groups"), args, strict=False)) | kwargs
+            bias, groups = given.get("bias"), given.get("groups", 1)
+            return packed_linear(given["input"].unsqueeze(0), given["weight"], bias, 1, groups).squeeze(0)
         if self.count and n.op == "call_module":
             module = self.module.get_submodule(str(n.target))
             if isinstance(module, nn.RNNBase):

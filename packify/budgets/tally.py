@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,7 +116,7 @@ def _kinds(root: nn.Module, run: Run) -> dict[str, str]:
     return kinds
 
 
-def _bytes_by_dtype(tensors: list[Tensor], dtype: torch.dtype | None) -> dict[str, int]:
+def _bytes_by_dtype(tensors: Sequence[Tensor], dtype: torch.dtype | None) -> dict[str, int]:
     totals: Counter[str] = Counter()
     for tensor in tensors:
         kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype

@@ -129,7 +129,7 @@ def cells(cost: Cost, base: Cost) -> list[str]:
     ]
 
 
-def listed(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+def listed(option: str, text: str, kind: type[Number]) -> list[Number]:
     """``"1,2,4"`` as numbers.
 
     Raises:
@@ -142,7 +142,7 @@ def listed(option: str, text: str, kind: Callable[[str], Number]) -> list[Number
     except ValueError:
         values = []
     if not values:
-        what = "whole numbers" if kind is int else "numbers"
+        what = {int: "whole numbers", float: "numbers"}[kind]
         raise BudgetError(option, found=repr(text), why=f"it takes {what} with commas between them", fix=f"pass for example {option} 1,2,4")
     return values
 
