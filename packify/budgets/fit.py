@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -98,6 +98,7 @@ def fit(
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
+    rules: Mapping[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """The configurations with the widest members that meet every limit.
@@ -129,7 +130,7 @@ def fit(
     }
     _check(written, counts, gammas, gamma_policies, batch_size)
     grids = {count: _grid(min_alpha, count if max_alpha is None else max_alpha, step, count) for count in counts}
-    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves)
+    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, rules=rules)
     reference = planner.reference.cost
     limits = tuple(
         parse_limit(quantity, text, _value(reference, quantity, batch_size)) for quantity, text in written.items() if text is not None

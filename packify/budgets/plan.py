@@ -13,7 +13,7 @@ from packify.budgets.cost import CONVENTIONS, Budget, Convention, Cost, LayerCos
 from packify.budgets.measure import network
 from packify.budgets.tally import Tally, tally
 from packify.errors import BudgetError
-from packify.rules.table import RULES
+from packify.rules.table import merged
 from packify.spec import GammaPolicy, Spec
 from packify.tracing import Traced, trace
 from packify.widths.gamma import places
@@ -33,6 +33,7 @@ def budget(
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
+    rules: Mapping[Any, Any] | None = None,
 ) -> Budget:
     """What PE-(alpha, M, gamma) of a network would cost, next to the reference and to a Deep Ensemble of M references.
 
@@ -44,6 +45,7 @@ def budget(
         convention: ``"macs"`` or ``"torchinfo"``, how Mult-Adds are counted.
         dtype: floating weights and activations are given in bytes of this type; by default, the model's own.
         leaves: module types to keep whole.
+        rules: operator rules of your own, as `packify.pack` takes them.
 
     Raises:
         SpecError: alpha, M, gamma or a policy cannot be.
@@ -51,7 +53,7 @@ def budget(
         BudgetError: the convention or dtype is unknown.
     """
     spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
-    return Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves).budget(spec)
+    return Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, rules=rules).budget(spec)
 
 
 class Planner:
@@ -63,6 +65,7 @@ class Planner:
         convention: ``"macs"`` or ``"torchinfo"``.
         dtype: floating type to give bytes for; by default, the model's own.
         leaves: module types to keep whole.
+        rules: operator rules of your own, as `packify.pack` takes them.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Planner:
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
         leaves: Sequence[type[nn.Module]] = (),
+        rules: Mapping[Any, Any] | None = None,
     ) -> None:
         if convention not in CONVENTIONS:
             known = " or ".join(CONVENTIONS)
@@ -81,7 +85,7 @@ class Planner:
         self.dtype = floating_dtype(dtype)
         self.traced = trace(model, example_inputs, leaves=leaves)
         self.reference = self._tally(self.traced)
-        self._slimmer = Slimmer(self.traced, RULES)
+        self._slimmer = Slimmer(self.traced, merged(rules))
         self._members: dict[Spec, tuple[Member, Tally]] = {}
         self._places = {node.meta["path"] or node.name: place for node, place in places(self.traced.graphs["eval"]).items()}
 

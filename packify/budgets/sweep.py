@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,7 @@ def sweep(
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
+    rules: Mapping[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
     """The budget of every combination; the reference is traced once, and each member slimmed once.
@@ -94,7 +95,7 @@ def sweep(
             for policy in gamma_policies
         )
     )
-    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves)
+    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, rules=rules)
     budgets = []
     for done, spec in enumerate(specs, 1):
         budgets.append(planner.budget(spec))
