@@ -18,6 +18,8 @@ from packify.report import Report
 from packify.spec import Spec
 from packify.tracing import structure
 
+# What a user may change on a layer of a packed network, and an extracted member must have too.
+_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
 AVERAGES = ("probs", "mean", "none")
 
 
@@ -51,7 +53,7 @@ class PackedNetwork(GraphNetwork):
     ) -> None:
         super().__init__(body, graphs, interface)
         state = self.__dict__
-        state["template"] = member
+        state["member_template"] = member
         state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs
         state["averages"], state["kept"] = average, kept
 
@@ -100,7 +102,7 @@ class PackedNetwork(GraphNetwork):
         """
         if isinstance(member, bool) or not isinstance(member, int) or not -self.num_estimators <= member < self.num_estimators:
             raise PackError(f"extract({member!r})", found=f"{self.num_estimators} members", why="members are numbered from 0", fix=f"pass a number from 0 to {self.num_estimators - 1}")
-        template: MemberNetwork = self.__dict__["template"]
+        template: MemberNetwork = self.member_template
         own = dict((*self.named_parameters(), *self.named_buffers()))
 
         def share(name: str, tensor: Tensor) -> Tensor:
@@ -113,9 +115,10 @@ class PackedNetwork(GraphNetwork):
         body = build_tree(template.body, share, self.kept)
         for part in body.modules():
             state_sizes(part)
-        modes = dict(self.named_modules())
+        packed_parts = dict(self.named_modules())
         for name, part in body.named_modules():
-            part.training = modes[name].training
+            for setting in _SETTINGS & vars(part).keys():
+                setattr(part, setting, getattr(packed_parts[name], setting))
         return MemberNetwork(body, template.graphs, self.interface)
 
 

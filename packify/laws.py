@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from packify.ensemble import PackedNetwork
 from packify.errors import LawBroken
 from packify.packing.members import unfold
 from packify.tracing import structure
+from packify.tracing.names import operator_of
 
 _TOLERANCE = 1e-8
 
@@ -77,12 +79,29 @@ def _double(packed: PackedNetwork) -> PackedNetwork:
     if any(tensor.is_meta for tensor in (*packed.parameters(), *packed.buffers())):
         raise LawBroken("packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights")
     network = copy.deepcopy(packed).cpu().double()
-    for module in network.modules():
-        if isinstance(module, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)):
+    for module in (*network.modules(), *network.member_template.body.modules()):
+        if isinstance(module, _DROPOUTS):
             module.p = 0.0
         if isinstance(module, nn.RNNBase):
             module.dropout = 0.0
+    for graph in {id(graph): graph for part in (network, network.member_template) for graph in part.graphs.values()}.values():
+        _without_dropout(graph)
+    for part in (network, network.member_template):
+        part.recompile()
     return network
+
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def _without_dropout(graph: fx.Graph) -> None:
+    """Functional dropout with probability 0, so that two runs can be compared."""
+    for node in graph.find_nodes(op="call_function", target=F.scaled_dot_product_attention):
+        node.args = (*node.args[:4], 0.0, *node.args[5:]) if len(node.args) > 4 else node.args
+        node.kwargs = {key: 0.0 if key == "dropout_p" else value for key, value in node.kwargs.items()}
+    for node in graph.nodes:
+        if node.op == "call_function" and "dropout" in operator_of(node.target).name:
+            node.args, node.kwargs = node.args[:1], {**node.kwargs, "p": 0.0}
 
 
 def _randomise(network: PackedNetwork) -> None:

@@ -67,9 +67,10 @@ class GraphNetwork(nn.Module):
         state["_parameters"], state["_buffers"], state["_modules"] = body._parameters, body._buffers, body._modules
         state["_non_persistent_buffers_set"] = body._non_persistent_buffers_set
         self.training = body.training
-        self._compile()
+        self.recompile()
 
-    def _compile(self) -> None:
+    def recompile(self) -> None:
+        """Make the graphs as they are now what runs."""
         compiled: dict[int, Callable[..., Any]] = {}
         for graph in self.graphs.values():
             if id(graph) not in compiled:
@@ -99,7 +100,7 @@ class GraphNetwork(nn.Module):
         body = self.__dict__["body"]
         for key in ("_parameters", "_buffers", "_modules"):
             self.__dict__[key] = body.__dict__[key]
-        self._compile()
+        self.recompile()
 
 
 class MemberNetwork(GraphNetwork):

@@ -80,6 +80,7 @@ PACKED: dict[type[nn.Module], type[nn.Module]] = {
 def pack_layer(module: nn.Module, members: int, reference_in: int | None = None) -> None:
     """Make one layer of a packed tree tell the truth: its class, its sizes, its groups."""
     if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()
         return  # runs once per member, with a member's own sizes
     if type(module) in PACKED:
         width = module.in_features if isinstance(module, nn.Linear) else 1

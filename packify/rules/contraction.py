@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,8 +46,9 @@ def conv(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None, stride
     batched = input.val.dim() == weight.val.dim()
     channels = input.dims[1 if batched else 0]
     out = weight.dims[0]
-    _spatial(walk, input, weight)
+    spatial = _spatial(walk, input, weight)
     if is_depthwise(groups, channels.root().size):
+        walk.cut(1, fixed(0), channels, fixed(0))
         _per_channel(walk, out, channels, weight.shape[0] // groups)
     elif groups > 1:
         per_group = quotient(channels, groups)
@@ -57,7 +57,7 @@ def conv(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None, stride
         quotient(out, groups)
     else:
         walk.equate(weight.dims[1], channels)
-    return _convolved(walk, input, out, bias, batched)
+    return _convolved(walk, input, out, bias, batched, spatial)
 
 
 def conv_transpose(
@@ -65,7 +65,7 @@ def conv_transpose(
 ) -> list[Dim]:
     batched = input.val.dim() == weight.val.dim()
     channels = input.dims[1 if batched else 0]
-    _spatial(walk, input, weight)
+    spatial = _spatial(walk, input, weight)
     walk.equate(weight.dims[0], channels)
     if groups == 1:
         out = weight.dims[1]
@@ -76,24 +76,34 @@ def conv_transpose(
     else:
         quotient(channels, groups)
         out = product([fixed(groups), weight.dims[1]])
-    return _convolved(walk, input, out, bias, batched)
+    return _convolved(walk, input, out, bias, batched, spatial)
 
 
-def _spatial(walk: Walk, input: Axes, weight: Axes) -> None:
-    for dim in (*input.dims[input.val.dim() - weight.val.dim() + 2 :], *weight.dims[2:]):
-        walk.pin(dim, "a spatial axis")
+def _spatial(walk: Walk, input: Axes, weight: Axes) -> list[Dim]:
+    """The output's spatial dims. A conv that keeps the length of an axis that is some layer's width, as channel attention does, leaves it a width."""
+    for dim in weight.dims[2:]:
+        walk.pin(dim, "a kernel size")
+    rank = weight.val.dim() - 2
+    dims = []
+    for dim, size in zip(input.dims[-rank:], walk.out.shape[-rank:], strict=True):
+        if size == dim.root().size and dim.root().demands:
+            dims.append(dim)
+        else:
+            walk.pin(dim, "a spatial axis")
+            dims.append(fixed(size))
+    return dims
 
 
 def _per_channel(walk: Walk, out: Dim, channels: Dim, multiplier: int) -> None:
     walk.equate(out, channels if multiplier == 1 else product([channels, fixed(multiplier)]))
 
 
-def _convolved(walk: Walk, input: Axes, out: Dim, bias: Axes | None, batched: bool) -> list[Dim]:
+def _convolved(walk: Walk, input: Axes, out: Dim, bias: Axes | None, batched: bool, spatial: list[Dim]) -> list[Dim]:
     walk.layer(out)
     if bias is not None:
         walk.equate(bias.dims[0], out)
     lead = [input.dims[0]] if batched else []
-    return [*lead, out, *(fixed(size) for size in walk.out.shape[len(lead) + 1 :])]
+    return [*lead, out, *spatial]
 
 
 def is_depthwise(groups: int, channels: int) -> bool:
@@ -102,25 +112,11 @@ def is_depthwise(groups: int, channels: int) -> bool:
 
 
 def refit_conv(args: Any, kwargs: Any, call: Call) -> Any:
-    """A depthwise conv has as many groups as channels."""
-    weight = call.keywords.get("weight", call.values[1] if len(args) > 1 else None)
-    return _with_groups(args, kwargs, call, 6, lambda channels: channels // weight.shape[1])
-
-
-def refit_conv_transpose(args: Any, kwargs: Any, call: Call) -> Any:
-    groups = call.cuts.get(1, (0, 0, 0))[1]
-    return _with_groups(args, kwargs, call, 6, lambda channels: channels if groups else None)
-
-
-def _with_groups(args: Any, kwargs: Any, call: Call, position: int, wanted_for: Callable[[int], int | None]) -> Any:
-    x = call.keywords.get("input", call.values[0] if args else None)
-    groups = call.keywords.get("groups", call.values[position] if len(args) > position else 1)
-    wanted = wanted_for(x.shape[1 if x.dim() == len(call.shape) and x.dim() > 2 else 0]) if groups > 1 else groups
-    if wanted in (None, groups):
+    """A depthwise conv, marked by its cut, has as many groups as channels."""
+    if 1 not in call.cuts:
         return args, kwargs
-    if len(args) > position:
-        return (*args[:position], wanted, *args[position + 1 :]), kwargs
-    return args, {**kwargs, "groups": wanted}
+    groups = call.cuts[1][1]
+    return ((*args[:6], groups, *args[7:]), kwargs) if len(args) > 6 else (args, {**kwargs, "groups": groups})
 
 
 def matmul(walk: Walk, input: Axes, other: Axes) -> list[Dim]:

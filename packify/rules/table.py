@@ -49,7 +49,7 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("contraction", contraction.bilinear), "bilinear"),
     **_rows(Rule("contraction", contraction.embedding, contraction.ride_embedding), "embedding"),
     **_rows(Rule("contraction", contraction.conv, contraction.ride_conv, refit=contraction.refit_conv), "conv1d conv2d conv3d"),
-    **_rows(Rule("contraction", contraction.conv_transpose, contraction.ride_conv, refit=contraction.refit_conv_transpose), "conv_transpose1d conv_transpose2d conv_transpose3d"),
+    **_rows(Rule("contraction", contraction.conv_transpose, contraction.ride_conv, refit=contraction.refit_conv), "conv_transpose1d conv_transpose2d conv_transpose3d"),
     **_rows(Rule("contraction", contraction.matmul, contraction.ride_matmul), "matmul bmm mm mv dot"),
     **_rows(Rule("contraction", contraction.addmm, contraction.ride_addmm), "addmm baddbmm addbmm addmv"),
     **_rows(Rule("contraction", contraction.einsum, contraction.ride_einsum), "einsum"),

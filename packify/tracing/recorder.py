@@ -15,10 +15,12 @@ from torch.utils._device import _device_constructors
 
 from packify.errors import TraceError
 from packify.tracing.attention import DECOMPOSITIONS
+from packify.tracing.constants import constant_value
 from packify.tracing.names import PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.tracing.sizes import Traced, plain, traced_number
 
 _FACTORIES = frozenset(_device_constructors())
+_TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
 _SKIPPED_FRAMES = (torch.__path__[0], __file__.rsplit("/", 1)[0])
 
 
@@ -78,6 +80,10 @@ class Recorder(TorchFunctionMode):
             return self._read(func, operator, args, kwargs)
         if not any(map(self._is_recorded, _leaves((args, kwargs)))) and operator.name not in RANDOM:
             return func(*_plain(args), **_plain(kwargs))
+        if kwargs.get("out") is not None:
+            out = kwargs["out"]
+            result = self.__torch_function__(func, types, args, {key: value for key, value in kwargs.items() if key != "out"})
+            return self.__torch_function__(torch.Tensor.copy_, types, (out, result))
         if operator.name in ("shape", "size", "numel", "nelement"):
             return self._sizes(operator.name, *args, **kwargs)
         if func in DECOMPOSITIONS:
@@ -86,7 +92,7 @@ class Recorder(TorchFunctionMode):
         value = self._evaluate(func, args, kwargs)
         node = self._node(func, operator, args, kwargs)
         self._stamp(node, value, operator.name)
-        node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True or "out" in kwargs
+        node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True
         if value is None:
             return None
         return self._result(node, value)
@@ -98,7 +104,7 @@ class Recorder(TorchFunctionMode):
         if operator.getter:
             return self.graph.call_function(getattr, (new_args[0], operator.name))
         name = getattr(func, "__name__", "")
-        if getattr(torch.Tensor, name, None) is func:
+        if getattr(func, "__qualname__", "").split(".")[0] in _TENSOR_CLASSES:
             if operator.name in ("getitem", "setitem"):
                 return self.graph.call_function(getattr(python_operator, operator.name), new_args, new_kwargs)
             return self.graph.call_method(name, new_args, new_kwargs)
@@ -176,6 +182,8 @@ class Recorder(TorchFunctionMode):
     def _is_recorded(self, value: Any) -> bool:
         if isinstance(value, torch.Tensor):
             return id(value) in self._known or id(value) in self._names
+        if isinstance(value, torch.device):
+            return value.type == "meta"  # the network's own device, whatever that is when it runs
         return isinstance(value, Traced) and value.recorder is self
 
     def _evaluate(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -217,6 +225,9 @@ class Recorder(TorchFunctionMode):
             return func(self._data[name], *args[1:], **kwargs)
         if not any(map(self._is_recorded, _leaves((args, kwargs)))):
             return func(*args, **kwargs)
+        known = [constant_value(self._tensor_node(item), self._data, self.constants) if isinstance(item, torch.Tensor) else item for item in args]
+        if not any(item is None for item in known):
+            return func(*known, **kwargs)
         raise TraceError(
             f"{_source()}, in {self.scope[-1] or 'forward'}",
             found=f"the code reads the value of a tensor ({operator.name}) of shape {tuple(args[0].shape)}",

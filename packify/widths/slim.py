@@ -138,8 +138,9 @@ class _Solution:
         learned = False
         for walk, conflict in conflicts:
             node = conflict.node
-            if node in gammas and node not in refused and weight_is_computed(node):
-                refused.add(node)
+            blamed = {layer for layer in gammas if layer not in refused and weight_is_computed(layer) and (layer is node or node in weight_nodes(layer))}
+            if blamed:
+                refused |= blamed
                 learned = True
                 continue
             reason = Reason(node.meta["path"] or node.name, node.meta["source"], f"{node.meta['op']} does not fit a narrower network: {conflict.found}")
@@ -166,13 +167,14 @@ class _Solution:
         for node, place in self.places.items():
             width_in, width_out, groups, weight_in = self._widths(node)
             name = weight_name(node)
+            if not (place.first or place.last):
+                widest = max(widest, member_size(width_in))
             if name is None or name in shared or node in refused:
                 gamma, note = 1, "" if self.spec.gamma == 1 else "its weight is computed or used by several layers"
             elif groups > 1 and groups == width_in.root().size:
                 gamma, note = 1, "" if self.spec.gamma == 1 else "it is depthwise"
             else:
                 gamma, note = gamma_for(self.spec, place, member_size(width_in), member_size(width_out), groups)
-                widest = max(widest, member_size(width_in)) if not (place.first or place.last) else widest
             if gamma > 1:
                 gammas[node] = gamma
             if note:
@@ -250,21 +252,25 @@ def groups_of(node: fx.Node) -> int:
     return int(groups or 1)
 
 
-def weight_name(node: fx.Node) -> str | None:
-    """The parameter that is, or alone computes, a layer's weight in the weight's own shape."""
-    weight = argument(node, 1, "weight")
-    found: set[str] = set()
-    stack, seen = [weight], set()
+def weight_nodes(node: fx.Node) -> set[fx.Node]:
+    """The nodes that a layer's weight is computed by, itself included."""
+    seen: set[fx.Node] = set()
+    stack = [argument(node, 1, "weight")]
     while stack:
         current = stack.pop()
-        if not isinstance(current, fx.Node) or current in seen:
-            continue
-        seen.add(current)
-        if current.op == "get_attr" and current.meta["val"].shape == weight.meta["val"].shape:
-            found.add(str(current.target))
-        elif current.op in ("placeholder", "call_module"):
-            return None
-        stack += current.all_input_nodes
+        if isinstance(current, fx.Node) and current not in seen:
+            seen.add(current)
+            stack += current.all_input_nodes
+    return seen
+
+
+def weight_name(node: fx.Node) -> str | None:
+    """The parameter that is, or alone computes, a layer's weight in the weight's own shape."""
+    nodes = weight_nodes(node)
+    shape = argument(node, 1, "weight").meta["val"].shape
+    if any(current.op in ("placeholder", "call_module") for current in nodes):
+        return None
+    found = {str(current.target) for current in nodes if current.op == "get_attr" and current.meta["val"].shape == shape}
     return found.pop() if len(found) == 1 else None
 
 
