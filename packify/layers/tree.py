@@ -70,7 +70,7 @@ def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Modul
         if id(module) in modules:
             return modules[id(module)]
         plain = is_plain_layer(module) or isinstance(module, kept)
-        new = modules[id(module)] = shallow_copy(module) if plain else Scope(type(module).__name__)
+        new = modules[id(module)] = shallow_copy(module) if plain else Scope(module.kind if isinstance(module, Scope) else type(module).__name__)
         new.training = module.training
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         for name, tensor in module._parameters.items():

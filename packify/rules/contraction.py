@@ -242,7 +242,8 @@ def ride_conv(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = None
     weight = rider.to(weight, 0)
     bias = rider.to(bias, 0) if bias is not None else None
     if input.packed or groups != 1 or transposed:
-        input, groups = rider.to(input, channels), groups * rider.members
+        input = rider.to(input, channels)
+        groups = groups * rider.members if isinstance(groups, int) else rider.emit(operator.mul, groups, rider.members)
     if len(args) > 3:
         args = (*args[:3], groups, *args[4:])
     elif groups != 1:

@@ -173,6 +173,14 @@ def gather(walk: Walk, x: Axes, dim: int, index: Axes, **kwargs: Any) -> list[Di
     return index.dims
 
 
+def take_along_dim(walk: Walk, x: Axes, indices: Axes, dim: int | None = None) -> list[Dim]:
+    if dim is None:
+        walk.pin_all((x, indices), "it is read as one flat tensor")
+        return indices.dims if indices.val.dim() == walk.out.dim() else [fixed(size) for size in walk.out.shape]
+    dims = gather(walk, x, dim, indices)
+    return [own if own.root().size != 1 else other for own, other in zip(dims, x.dims, strict=True)] if walk.out.shape != indices.shape else dims
+
+
 def setitem(walk: Walk, x: Axes, index: Any, value: Any) -> None:
     if not isinstance(value, Axes):
         getitem_dims = full_index(index, len(x.dims))
@@ -377,6 +385,17 @@ def ride_gather(rider: Rider, node: Any, x: Any, dim: int, index: Any, **kwargs:
     if dim % x.ndim == axis:
         return rider.fallback(node, (x, dim, index), kwargs)
     return rider.native(node, (rider.to(x, axis), dim, rider.to(index, axis)), kwargs, axis)
+
+
+def ride_take_along_dim(rider: Rider, node: Any, x: Any, indices: Any, dim: int | None = None) -> Any:
+    if dim is None or node.meta["val"].shape != indices.shape:
+        return rider.fallback(node, (x, indices, dim), {})
+    if not (x.packed or indices.packed):
+        return rider.native(node, (x, indices, dim), {}, None)
+    axis = 0 if dim % x.ndim else min(1, x.ndim - 1)
+    if dim % x.ndim == axis or x.shape[axis] != indices.shape[axis]:
+        return rider.fallback(node, (x, indices, dim), {})
+    return rider.native(node, (rider.to(x, axis), rider.to(indices, axis), dim), {}, axis)
 
 
 def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> Any:

@@ -20,8 +20,8 @@ eq ne lt le gt ge and or xor invert not logical_and logical_or logical_not logic
 nan_to_num where masked_fill lerp addcmul addcdiv heaviside hypot
 copysign xlogy sinc deg2rad rad2deg to type type_as float double half bfloat16 int long bool byte short cpu cuda contiguous clone detach alias data
 fill zero copy real imag conj angle lgamma digamma positive feature_alpha_dropout dropout dropout1d dropout2d dropout3d alpha_dropout rrelu
-bernoulli uniform normal exponential log_normal cauchy geometric random rand_like randn_like zeros_like ones_like full_like empty_like randint_like new_tensor
-requires_grad relu_ checkpoint identity polar complex ldexp gumbel_softmax trunc_normal
+bernoulli uniform normal exponential log_normal cauchy geometric random rand_like randn_like zeros_like ones_like full_like empty_like randint_like
+requires_grad relu_ identity polar complex ldexp gumbel_softmax trunc_normal
 """.split()
 
 

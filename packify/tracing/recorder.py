@@ -95,7 +95,17 @@ class Recorder(TorchFunctionMode):
         node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True
         if value is None:
             return None
-        return self._result(node, value)
+        result = self._result(node, value)
+        if not torch.is_grad_enabled() and not node.meta["inplace"]:
+            self._detach(result)
+        return result
+
+    def _detach(self, value: Any) -> None:
+        """What was computed under no_grad carries no gradient in the graph either."""
+        for tensor in _leaves(value):
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                node = self.graph.call_method("detach", (self._tensor_node(tensor),))
+                self._know(tensor, self._stamp(node, tensor, "detach"), ())
 
     # -- nodes -------------------------------------------------------------------------------------------------------
 
@@ -193,7 +203,8 @@ class Recorder(TorchFunctionMode):
             kwargs["device"] = torch.device("meta")
         was_active, self.active = self.active, False
         try:
-            return func(*args, **kwargs)
+            with torch.no_grad():
+                return func(*args, **kwargs)
         finally:
             self.active = was_active
 

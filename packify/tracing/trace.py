@@ -40,6 +40,8 @@ KEPT_WHOLE: tuple[type[nn.Module], ...] = (
 )
 # A batch of this size is unlikely to equal a width, a head count or a token count, so axes are told apart by their sizes.
 _TRACING_BATCH = 5
+# A second recording with another batch shows whether the first turned the batch size into a plain number.
+_OTHER_BATCH = 7
 
 
 @dataclass
@@ -90,7 +92,6 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         raise TraceError("example_inputs", found="no tensor", why="shapes are read from an example", fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...)")
     root = shadow(model)
     data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
-    was = [(module, module.training) for module in root.modules()]
     batch = _common_batch(flat)
     attempts = [_TRACING_BATCH, batch] if batch is not None else [None]
     for attempt, size in enumerate(attempts):
@@ -100,10 +101,9 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         except TraceError:
             if attempt == len(attempts) - 1:
                 raise
-        finally:
-            for module, training in was:
-                module.training = training
     (eval_run, eval_output), (train_run, train_output) = runs
+    if size is not None and size != _OTHER_BATCH:
+        _refuse_fixed_batch(eval_run.graph, lambda: _run(root, data, flat, template, signature, _OTHER_BATCH, "eval", tuple(leaves))[0].graph)
     names = [node.name for node in eval_run.graph.find_nodes(op="placeholder")]
     tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
     same = _signature_of(eval_run.graph) == _signature_of(train_run.graph) and eval_output == train_output
@@ -123,6 +123,22 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         input_dtypes=[tensor.dtype for tensor in tensors],
         leaves=tuple(leaves),
     )
+
+
+def _refuse_fixed_batch(graph: fx.Graph, record_again: Callable[[], fx.Graph]) -> None:
+    """Raise if the graph holds for one batch size only."""
+    try:
+        again = record_again()
+    except TraceError:
+        return  # the network takes no other batch
+    for node, first, second in zip(graph.nodes, _signature_of(graph), _signature_of(again), strict=False):
+        if first != second:
+            raise TraceError(
+                f"{node.meta['source']}, in {node.meta['path'] or 'forward'}",
+                found=f"with another batch size the code runs {second[1]}{second[2]} where it ran {first[1]}{first[2]}",
+                why="the code turns the batch size into a plain number (len(x), int(x.shape[0]), a loop over the batch), so a graph would hold for one batch size only",
+                fix="use x.shape[0] or x.size(0) itself and operators over the whole batch, or keep the module whole: leaves=[ItsType]",
+            )
 
 
 def bind(signature: inspect.Signature, example_inputs: Any) -> dict[str, Any]:
@@ -150,18 +166,19 @@ def _run(
     tensors = dict((*root.named_parameters(), *root.named_buffers()))
     floating = (tensor.dtype for tensor in (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, flat)) if tensor.is_floating_point())
     recorder = Recorder(tensors, data, next(floating, torch.float32))
-    root.train(mode == "train")
     inputs = [_stand_in(leaf, batch) for leaf in flat]
     arguments = structure.unflatten(template, inputs)
     labels = _labels(template)
     for leaf, label in zip(inputs, labels, strict=True):
         if isinstance(leaf, torch.Tensor):
             recorder.placeholder(label, leaf)
-    wrapped = _wrap(root, recorder, leaves)
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
+    root.train(mode == "train")
+    _wrap(root, recorder, leaves)
     bound = signature.bind_partial()
     bound.arguments.update(arguments)
     try:
-        with recorder, torch.random.fork_rng(devices=[]):
+        with recorder, torch.enable_grad(), torch.random.fork_rng(devices=[]):
             recorder.active = True
             result = root(*bound.args, **bound.kwargs)
             recorder.active = False
@@ -174,8 +191,11 @@ def _run(
         raise _refused(error, root, inputs) from error
     finally:
         recorder.active = False
-        for module in wrapped:
-            vars(module).pop("forward", None)
+        for module, state, buffers in before:  # whatever forward cached on a module is forgotten
+            vars(module).clear()
+            vars(module).update(state)
+            module._buffers.clear()
+            module._buffers.update(buffers)
     _drop_unused(recorder.graph)
     return recorder, output_template
 
@@ -191,15 +211,12 @@ def _labels(template: Any) -> list[str]:
     return [path.replace(".", "_") or "input" for path in structure.paths(template)]
 
 
-def _wrap(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Module], ...]) -> list[nn.Module]:
+def _wrap(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Module], ...]) -> None:
     """Give every submodule of the copy a forward that keeps the scope, or that records the module as one node."""
-    wrapped = []
     for path, module in root.named_modules():
         if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
             continue
         vars(module)["forward"] = _recorded(module, path, recorder) if path and _kept_whole(module, leaves) else _scoped(module, path, recorder)
-        wrapped.append(module)
-    return wrapped
 
 
 def _kept_whole(module: nn.Module, leaves: tuple[type[nn.Module], ...]) -> bool:

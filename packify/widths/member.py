@@ -124,9 +124,9 @@ def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, gamma: int) -
     """The call of a layer with its groups multiplied by gamma."""
     if node.meta["op"] == "linear":
         return grouped_linear, args, {**kwargs, "groups": gamma}
-    if len(args) > 6:
-        return target, (*args[:6], args[6] * gamma, *args[7:]), kwargs
-    return target, args, {**kwargs, "groups": kwargs.get("groups", 1) * gamma}
+    groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+    groups = gamma * (groups.meta["val"] if isinstance(groups, fx.Node) else groups)
+    return (target, (*args[:6], groups, *args[7:]), kwargs) if len(args) > 6 else (target, args, {**kwargs, "groups": groups})
 
 
 def predicted(dims: Any, value: Any) -> Any:
