@@ -1,0 +1,330 @@
+"""The three ways to a packed network, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+import packify
+from tests.laws import checks
+from tests.models import images, interfaces, sequences
+from tests.models.catalogue import CASES
+
+
+def _small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+# -- pack: no harm -------------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_and_the_random_states_are_untouched() -> None:
+    model = _small().train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    calls: list[str] = []
+    model[0].register_forward_hook(lambda *_: calls.append("forward"))
+    model.register_forward_pre_hook(lambda *_: calls.append("before"))
+    x = torch.randn(2, 3, 8, 8)
+    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].copy()  # noqa: NPY002
+    with checks.untouched(model):
+        packed = packify.pack(model, x, alpha=2, num_estimators=2)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    assert (states[2] == numpy.random.get_state()[1]).all()  # noqa: NPY002
+    assert calls == []
+    assert torch.is_grad_enabled()
+    assert packed.training
+    assert not packed.get_submodule("1").training
+    assert not packed.get_parameter("0.weight").requires_grad
+    assert any("hook" in note.what for note in packed.report.notes)
+
+
+@pytest.mark.parametrize("name", ["vit", "unet", "old weight norm", "lstm", "seq2seq"])
+def test_packing_leaves_the_random_state_alone(name: str) -> None:
+    model, inputs = CASES[name].build(), CASES[name].inputs()
+    state = torch.get_rng_state()
+    packify.pack(model, inputs, alpha=2, num_estimators=2)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_one_seed_gives_one_network() -> None:
+    model, x = _small(), torch.randn(2, 3, 8, 8)
+    first = packify.pack(model, x, alpha=2, num_estimators=2, seed=3)
+    torch.randn(5)
+    again, other = (packify.pack(model, x, alpha=2, num_estimators=2, seed=seed) for seed in (3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert not torch.equal(first.get_parameter("0.weight"), other.get_parameter("0.weight"))
+    one, two = first.get_parameter("0.weight").chunk(2)
+    assert not torch.equal(one, two)
+
+
+def test_the_packed_network_shares_no_storage_with_the_reference() -> None:
+    model = interfaces.Tables()
+    packed = packify.pack(model, torch.randn(2, 5, 6), alpha=1, num_estimators=1)
+    theirs = {tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    assert not theirs & {tensor.data_ptr() for tensor in (*packed.parameters(), *packed.buffers())}
+
+
+# -- pack: what it takes --------------------------------------------------------------------------------------------------
+
+
+def test_example_inputs_as_tensor_tuple_and_dict() -> None:
+    model = interfaces.TwoInputs()
+    image, table = torch.randn(2, 3, 5, 5), torch.randn(2, 4)
+    by_place = packify.pack(model, (image, table), alpha=2, num_estimators=2)
+    by_name = packify.pack(model, {"image": image, "table": table}, alpha=2, num_estimators=2)
+    with torch.no_grad():
+        expected = by_place.members(image, table)
+        checks.close(by_name.members(table=table, image=image), expected, "by name")
+        checks.close(by_place.members(image, table=table), expected, "by both")
+
+
+def test_a_reference_on_the_meta_device_gives_a_network_there() -> None:
+    with torch.device("meta"):
+        model = _small()
+    packed = packify.pack(model, torch.empty(2, 3, 8, 8), alpha=2, num_estimators=2)
+    assert all(parameter.is_meta for parameter in packed.parameters())
+    assert packed.report.packed_params == sum(parameter.numel() for parameter in packed.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_reference_of_another_dtype(dtype: torch.dtype) -> None:
+    packed = packify.pack(_small().to(dtype), torch.randn(2, 3, 8, 8, dtype=dtype), alpha=2, num_estimators=2)
+    assert {parameter.dtype for parameter in packed.parameters()} == {dtype}
+    assert packed(torch.randn(2, 3, 8, 8, dtype=dtype)).dtype == dtype
+
+
+def test_example_batch_of_one() -> None:
+    packed = packify.pack(_small(), torch.randn(1, 3, 8, 8), alpha=2, num_estimators=2).eval()
+    assert packed(torch.randn(7, 3, 8, 8)).shape == (7, 4)
+
+
+def test_averages_can_be_chosen() -> None:
+    x = torch.randn(3, 5)
+    packed = packify.pack(interfaces.Outputs("dict"), x, alpha=2, num_estimators=2, average={"out": "probs", "aux": "mean"}).eval()
+    with torch.no_grad():
+        members, out = packed.members(x), packed(x)
+    checks.close(out["out"].exp(), members["out"].softmax(-1).mean(0), "probs", 1e-5)
+    checks.close(out["aux"], members["aux"].mean(0), "mean", 1e-5)
+    packed = packify.pack(interfaces.Outputs("dict"), x, alpha=2, num_estimators=2, average="none").eval()
+    assert packed(x)["aux"].shape == (2, 3, 4)
+
+
+def test_independent_inputs() -> None:
+    x = torch.randn(6, 3, 8, 8)
+    packed = packify.pack(_small(), x, alpha=2, num_estimators=3, inputs="independent").eval()
+    with torch.no_grad():
+        members = packed.members(x)
+        assert members.shape == (3, 2, 4)
+        assert packed(x).shape == (2, 4)
+        for member in range(3):
+            checks.close(members[member], packed.extract(member)(x[2 * member : 2 * member + 2]), f"member {member}", 1e-5)
+
+
+class Cell(nn.Module):
+    """A layer that no rule can look into: its weights meet in a way that depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) if float(x.sum()) > -1e9 else x
+
+
+def test_leaves_are_kept_whole() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 8), Cell(), nn.ReLU(), nn.Linear(8, 3)), torch.randn(3, 5)
+    with pytest.raises(packify.TraceError, match="test_convert"):
+        packify.pack(model, x, alpha=2, num_estimators=2)
+    packed = packify.pack(model, x, alpha=2, num_estimators=2, leaves=[Cell])
+    assert packed.report.fallbacks
+    network = checks.randomised(packed)
+    checks.check_equality(network, x.double())
+    checks.check_poison(network, x.double())
+    checks.check_parity(network, x.double())
+
+
+# -- pack: what it refuses -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_estimators": 0}, {"num_estimators": -1}, {"num_estimators": 2.0}, {"alpha": 0}, {"alpha": -1}, {"alpha": float("nan")}, {"alpha": "2"},
+        {"gamma": 0}, {"gamma": 1.5}, {"gamma_policy": "papers"}, {"min_channels_per_group": 0}, {"round_to": 0}, {"inputs": "both"}, {"average": "median"},
+    ],
+)  # fmt: skip
+def test_wrong_numbers(wrong: dict[str, Any]) -> None:
+    with pytest.raises(packify.SpecError) as caught:
+        packify.pack(_small(), torch.randn(2, 3, 8, 8), **{"alpha": 2, "num_estimators": 2, **wrong})
+    assert caught.value.where
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("model", [None, 3, nn.ReLU, torch.relu, "resnet18"])
+def test_something_that_is_no_module(model: Any) -> None:
+    with pytest.raises(packify.PackifyError):
+        packify.pack(model, torch.randn(2, 3), alpha=2, num_estimators=2)
+
+
+@pytest.mark.parametrize("inputs", [torch.randn(2, 3), torch.randn(2, 5, 8, 8), (torch.randn(2, 3, 8, 8),) * 2, {"y": torch.randn(2, 3, 8, 8)}, (), None, "x"])
+def test_inputs_that_the_model_refuses(inputs: Any) -> None:
+    with pytest.raises(packify.TraceError) as caught:
+        packify.pack(_small(), inputs, alpha=2, num_estimators=2)
+    assert caught.value.fix
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x)
+        if x.sum() > 0:
+            x = -x
+        return self.two(x)
+
+
+def test_control_flow_on_values_names_the_users_line() -> None:
+    with pytest.raises(packify.TraceError) as caught:
+        packify.pack(Branching(), torch.randn(2, 5), alpha=2, num_estimators=2)
+    line = 1 + next(number for number, text in enumerate(Path(__file__).read_text().splitlines()) if text.strip() == "if x.sum() > 0:")
+    assert f"test_convert.py:{line}" in str(caught.value)
+    assert "leaves" in str(caught.value)
+    assert "pack_submodule" in str(caught.value)
+
+
+def test_an_output_that_is_no_tensor() -> None:
+    class Shape(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Any:
+            return {"shape": x.shape[0], "name": "x", "out": self.fc(x)}
+
+    packed = packify.pack(Shape(), torch.randn(2, 5), alpha=2, num_estimators=2).eval()
+    out = packed(torch.randn(4, 5))
+    assert out["shape"] == 4
+    assert out["name"] == "x"
+    assert out["out"].shape == (4, 3)
+
+
+# -- pack_members -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lenet", "mlp", "unet", "norms", "vit", "window", "text", "tables", "auxiliary", "reused", "weight norm", "mixer", "dataclass output", "two inputs"])
+def test_trained_networks_keep_their_outputs(name: str) -> None:
+    case = CASES[name]
+    networks = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        network = case.build().double()
+        with torch.no_grad():
+            for buffer in network.buffers():
+                if buffer.is_floating_point() and buffer.dim():
+                    buffer.add_(torch.rand_like(buffer))
+            for parameter in network.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        networks.append(network.eval())
+    inputs = checks.doubled(case.inputs())
+    packed = packify.pack_members(networks, inputs)
+    with torch.no_grad():
+        for index, network in enumerate(networks):
+            theirs = checks.leaves(checks.call(network, inputs))
+            for mine, other in zip(checks.leaves(checks.call(packed.members, inputs)), theirs, strict=True):
+                checks.close(mine[index], other, f"network {index}")
+    assert packed.spec.alpha == packed.num_estimators == 3
+    assert not packed.training
+
+
+def test_networks_that_differ() -> None:
+    x = torch.randn(2, 9)
+    with pytest.raises(packify.PackError, match=r"networks\[1\]"):
+        packify.pack_members([images.mlp(), nn.Sequential(nn.Linear(9, 4))], x)
+    with pytest.raises(packify.SpecError):
+        packify.pack_members([], x)
+
+
+# -- pack_submodule ----------------------------------------------------------------------------------------------------------
+
+
+class Detector(nn.Module):
+    """Python around a trunk that can be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1))
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.backbone(x).mean((2, 3))
+        return self.head(features) if features.sum() > -1e9 else features
+
+
+def test_a_part_is_packed_and_the_rest_stays() -> None:
+    model, x = Detector().eval(), torch.randn(2, 3, 6, 6)
+    with checks.untouched(model):
+        changed = packify.pack_submodule(model, "backbone", x, alpha=2, num_estimators=2)
+    assert isinstance(changed.backbone, packify.PackedNetwork)
+    assert changed(x).shape == (2, 2)
+    assert torch.equal(changed.head.weight, model.head.weight)
+    assert changed.head.weight.data_ptr() != model.head.weight.data_ptr()
+    assert isinstance(model.backbone, nn.Sequential)
+
+
+@pytest.mark.parametrize("name", ["", "trunk", "backbone.7"])
+def test_a_part_that_is_not_there(name: str) -> None:
+    with pytest.raises(packify.PackError) as caught:
+        packify.pack_submodule(Detector(), name, torch.randn(2, 3, 6, 6), alpha=2, num_estimators=2)
+    assert caught.value.fix
+
+
+# -- the report ---------------------------------------------------------------------------------------------------------------
+
+
+def test_no_silence() -> None:
+    torch.manual_seed(0)
+    report = packify.pack(sequences.Vit(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=4).report
+    assert any("head" in note.node for note in report.pins)
+    assert str(report)
+    report = packify.pack(images.vgg(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=3).report
+    assert report.rounded
+    report = packify.pack(interfaces.Wide(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=4, gamma=2).report
+    lowered = {note.node for note in report.lowered}
+    for layer in report.layers:
+        assert (layer.gamma < layer.gamma_wanted) == (layer.name in lowered), layer
+    assert lowered
+    assert any(layer.gamma == 2 for layer in report.layers)
+    report = packify.pack(sequences.Recurrent("lstm"), torch.randn(2, 4, 5), alpha=2, num_estimators=2).report
+    assert report.fallbacks
+
+
+def test_the_report_is_json() -> None:
+    report = packify.pack(images.UNet(), torch.randn(2, 3, 8, 8), alpha=1.5, num_estimators=4, gamma=2).report
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values["packed_params"] == report.packed_params
+    assert {layer["name"] for layer in values["layers"]} >= {"down1.0", "up1", "out"}
+
+
+@pytest.mark.parametrize("policy", ["paper", "uniform"])
+def test_gamma_that_can_never_divide_is_an_error(policy: Any) -> None:
+    with pytest.raises(packify.SpecError, match="gamma"):
+        packify.pack(_small(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2, gamma=1000, gamma_policy=policy)
+
+
+def test_widths_rounded_for_gamma_are_in_the_report() -> None:
+    report = packify.pack(_small(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2, gamma=3, gamma_policy="uniform").report
+    assert next(layer for layer in report.layers if layer.name == "3").member_out == 9
+    assert report.rounded
