@@ -10,6 +10,13 @@ from packify.version import __version__
 if TYPE_CHECKING:
     from packify.artefact import load as load
     from packify.artefact import save as save
+    from packify.budgets import Budget as Budget
+    from packify.budgets import Fit as Fit
+    from packify.budgets import Planner as Planner
+    from packify.budgets import Sweep as Sweep
+    from packify.budgets import budget as budget
+    from packify.budgets import fit as fit
+    from packify.budgets import sweep as sweep
     from packify.convert import pack as pack
     from packify.convert import pack_members as pack_members
     from packify.convert import pack_submodule as pack_submodule
@@ -41,6 +48,7 @@ _PUBLIC = {
     "MemberNetwork": "packify.network",
     "verify": "packify.laws",
     "Verification": "packify.laws",
+    **dict.fromkeys(("Budget", "Fit", "Planner", "Sweep", "budget", "fit", "sweep"), "packify.budgets"),
     "save": "packify.artefact",
     "load": "packify.artefact",
     "load_reference": "packify.sources",

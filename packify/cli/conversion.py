@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from packify.budgets import Budget
     from packify.report import Note, Report
-    from packify.verify import Verification
+    from packify.laws import Verification
 
 _SHOWN_NODES = 3
 _SHOWN_REASONS = 6

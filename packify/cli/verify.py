@@ -13,7 +13,7 @@ def verify(
     """Check the laws on an artefact: each packed member equals itself alone, and no member sees another."""
     with steps(3, quiet or json) as step:
         with step("import", "importing torch"):
-            from packify.verify import verify as check
+            from packify.laws import verify as check
         with step("load", f"loading {directory}"):
             packed = load_packed(directory, model, arg)
         with step("verify", "checking the laws"):

@@ -11,9 +11,7 @@ def grouped_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, gr
     """A linear layer cut into subgroups: input ``"... (g i)"``, weight ``"(g o) i"``, output ``"... (g o)"`` (paper, section 3.1)."""
     if groups == 1:
         return F.linear(input, weight, bias)
-    grouped = input.unflatten(-1, (groups, -1)).unsqueeze(-2)
-    out = (grouped @ weight.unflatten(0, (groups, -1)).transpose(-2, -1)).squeeze(-2).flatten(-2)
-    return out if bias is None else out + bias
+    return packed_linear(input.unsqueeze(0), weight, bias, 1, groups).squeeze(0)
 
 
 def packed_linear(input: Tensor, weight: Tensor, bias: Tensor | None, members: int, groups: int = 1) -> Tensor:

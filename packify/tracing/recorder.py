@@ -6,6 +6,7 @@ import functools
 import operator as python_operator
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from packify.tracing.sizes import Traced, plain, traced_number
 
 _FACTORIES = frozenset(_device_constructors())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
-_SKIPPED_FRAMES = (torch.__path__[0], __file__.rsplit("/", 1)[0])
+_SKIPPED_FRAMES = (torch.__path__[0], str(Path(__file__).parent.parent))
 
 
 class Recorder(TorchFunctionMode):
