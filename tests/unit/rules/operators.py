@@ -305,7 +305,6 @@ TOKENS: Table = {
     "meshgrid": lambda h, y, p: h * torch.meshgrid(torch.arange(6.0), torch.arange(2.0), indexing="ij")[0][:, :1],
     "sizes as values": lambda h, y, p: h / h.shape[-1] ** 0.5 + h.size(0) * 0,
     "numel": lambda h, y, p: h * (h.numel() / (h.shape[0] * h.shape[1] * h.shape[2])),
-    "len": lambda h, y, p: h * len(h) / h.shape[0],
     "iterate": lambda h, y, p: torch.stack([token for token in h.unbind(1)], 1),
 }
 

@@ -1,0 +1,178 @@
+"""A reference becomes a graph per mode that computes what the reference computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import packify
+from packify.tracing import trace
+from tests.models import images, interfaces, sequences
+from tests.models.catalogue import CASES
+
+
+class Small(nn.Module):
+    """One linear layer and a function of the user's."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.fc, self.function = nn.Linear(5, 4), function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self.fc(x))
+
+
+def test_nodes_say_where_they_come_from() -> None:
+    traced = trace(images.UNet(), torch.randn(2, 3, 8, 8))
+    nodes = {node.name: node for node in traced.graphs["eval"].nodes}
+    conv = next(node for node in nodes.values() if node.meta.get("op") == "conv2d")
+    assert conv.meta["path"] == "down1.0"
+    assert "images.py:" in conv.meta["source"]
+    assert conv.meta["val"].shape[1:] == (4, 8, 8)
+    assert conv.meta["val"].is_meta
+    assert traced.root.out.weight.is_meta
+
+
+@pytest.mark.parametrize("name", ["lenet", "flat", "activations", "window", "mixer"])
+def test_one_graph_where_the_modes_agree(name: str) -> None:
+    traced = trace(CASES[name].build(), CASES[name].inputs())
+    assert traced.graphs["eval"] is traced.graphs["train"]
+
+
+@pytest.mark.parametrize("name", ["auxiliary", "random drop path"])
+def test_two_graphs_where_they_do_not(name: str) -> None:
+    traced = trace(CASES[name].build(), CASES[name].inputs())
+    assert traced.graphs["eval"] is not traced.graphs["train"]
+
+
+def test_dropout_stays_switchable() -> None:
+    ops = [node.meta.get("op") for node in trace(images.mlp(), torch.randn(2, 9)).graphs["eval"].nodes]
+    assert "Dropout" in ops
+    assert "BatchNorm1d" in ops
+
+
+def test_the_model_is_not_run() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.calls = nn.Linear(5, 4), 0
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            self.seen += 1
+            self.cache = x
+            return self.fc(x) + self.seen
+
+    model = Counting()
+    trace(model, torch.randn(2, 5))
+    assert model.calls == 0
+    assert float(model.seen) == 0
+    assert not hasattr(model, "cache")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h if h.shape[1] % 4 == 0 else h.missing(),
+        lambda h: torch.stack([h * step for step in range(h.shape[1])]).sum(0),
+        lambda h: h.reshape(int(h.shape[0]), -1),
+        lambda h: h.view(h.shape[0] * 2, h.shape[1] // 2).view_as(h),
+        lambda h: h[: max(1, h.shape[0] // 2)],
+        lambda h: h * (h.shape[-1] ** -0.5),
+        lambda h: h + torch.arange(h.shape[1], device=h.device, dtype=h.dtype),
+        lambda h: h if h.is_floating_point() and h.dim() == 2 and h.ndim == 2 else None,
+        lambda h: h if h.dtype in (torch.float32, torch.float64) and h.device is not None else None,
+        lambda h: torch.zeros(2, 3).sum() + h,
+        lambda h: h.size()[0] * h,
+        lambda h: (lambda b, c: h.reshape(b, c))(*h.shape),
+        lambda h: h.reshape((*h.shape[:-1], 2, 2)).flatten(1),
+    ],
+)
+def test_control_flow_on_shapes_is_decided_by_the_example(function: Any) -> None:
+    model, x = Small(function), torch.randn(6, 5)
+    try:
+        packed = packify.pack(model, torch.randn(2, 5), alpha=2, num_estimators=2)
+    except packify.TraceError as error:
+        assert "batch" in str(error)  # noqa: PT017
+        return
+    packed.eval()
+    with torch.no_grad():
+        for member in range(2):
+            torch.testing.assert_close(packed.members(x)[member], packed.extract(member)(x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h * len(h) / h.shape[0],
+        lambda h: torch.stack([row * 2 for row in h]),
+        lambda h: torch.cat([h[i : i + 1] for i in range(h.shape[0])]),
+        lambda h: h / float(h.shape[0]) if h.shape[0] > 6 else h,
+    ],
+)
+def test_a_baked_batch_size_is_refused_or_right(function: Any) -> None:
+    model, x = Small(function), torch.randn(9, 5)
+    try:
+        packed = packify.pack_members([model], x)
+    except packify.TraceError as error:
+        assert "test_trace.py" in str(error)  # noqa: PT017
+        return
+    for batch in (3, 9):
+        torch.testing.assert_close(packed.members(x[:batch])[0], model(x[:batch]))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h if h.sum() > 0 else -h,
+        lambda h: h * h.max().item(),
+        lambda h: h[h > 0],
+        lambda h: torch.as_tensor(h.detach().numpy()),
+        lambda h: h * float(h.mean()),
+        lambda h: h[h.nonzero()[:, 0]],
+        lambda h: torch.stack([h[i] for i in h[:, 0].argsort().tolist()]),
+    ],
+)
+def test_code_that_needs_values_is_refused_by_line(function: Any) -> None:
+    with pytest.raises(packify.PackifyError, match="test_trace.py") as caught:
+        packify.pack(Small(function), torch.randn(3, 5), alpha=2, num_estimators=2)
+    assert caught.value.fix
+
+
+def test_buffers_that_change_are_per_member() -> None:
+    class Moving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.out = nn.Linear(5, 4), nn.Linear(4, 2)
+            self.register_buffer("mean", torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.fc(x)
+            if self.training:
+                with torch.no_grad():
+                    self.mean.mul_(0.9).add_(0.1 * x.mean(0))
+            return self.out(x - self.mean)
+
+    torch.manual_seed(0)
+    model, x = Moving(), torch.randn(3, 5)
+    packed = packify.pack_members([model, Moving()], x)
+    packed.train()(x)
+    model.train()(x)
+    torch.testing.assert_close(packed.get_buffer("mean").chunk(2)[0], model.mean)
+    assert not torch.equal(*packed.get_buffer("mean").chunk(2))
+
+
+def test_constants_of_the_code_are_shared() -> None:
+    traced = trace(interfaces.Tables(), torch.randn(2, 5, 6))
+    assert traced.constants
+    assert all(name.startswith("_constant_") for name in traced.constants)
+
+
+def test_masks_that_depend_on_shapes_only() -> None:
+    packed = packify.pack(sequences.Seq2Seq(), CASES["seq2seq"].inputs(), alpha=2, num_estimators=2)
+    source, target = torch.randint(0, 11, (2, 4)), torch.randint(0, 13, (2, 5))
+    assert packed.eval()(source, target).shape == (2, 5, 13)
