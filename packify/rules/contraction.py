@@ -1,4 +1,4 @@
-"""Operators that multiply and sum: linear, convolution, matmul, einsum, attention, embedding. Their weights decide widths."""
+"""Operators that multiply and sum: linear, matmul, einsum, attention, embedding. Their weights decide widths."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from packify.layers.functional import grouped_linear, packed_embedding, packed_l
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider
 from packify.rules.pointwise import common_axis
-
-from packify.widths.dims import Dim, fixed, product, quotient
-from packify.widths.walk import Axes, Call, Walk
+from packify.widths.dims import Dim, fixed
+from packify.widths.walk import Axes, Walk
 
 
 def linear(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None) -> list[Dim]:
@@ -40,83 +39,6 @@ def embedding(walk: Walk, input: Axes, weight: Axes, *args: Any, **kwargs: Any) 
     walk.pin(weight.dims[0], "a vocabulary")
     walk.layer(weight.dims[1])
     return [*input.dims, weight.dims[1]]
-
-
-def conv(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> list[Dim]:
-    batched = input.val.dim() == weight.val.dim()
-    channels = input.dims[1 if batched else 0]
-    out = weight.dims[0]
-    spatial = _spatial(walk, input, weight)
-    if is_depthwise(groups, channels.root().size):
-        walk.cut(1, fixed(0), channels, fixed(0))
-        _per_channel(walk, out, channels, weight.shape[0] // groups)
-    elif groups > 1:
-        per_group = quotient(channels, groups)
-        if weight.shape[1] > 1:
-            walk.equate(weight.dims[1], per_group)
-        quotient(out, groups)
-    else:
-        walk.equate(weight.dims[1], channels)
-    return _convolved(walk, input, out, bias, batched, spatial)
-
-
-def conv_transpose(
-    walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1
-) -> list[Dim]:
-    batched = input.val.dim() == weight.val.dim()
-    channels = input.dims[1 if batched else 0]
-    spatial = _spatial(walk, input, weight)
-    walk.equate(weight.dims[0], channels)
-    if groups == 1:
-        out = weight.dims[1]
-    elif is_depthwise(groups, channels.root().size):
-        out = product([channels, weight.dims[1]])
-        walk.pin(weight.dims[1], "a channel multiplier")
-        walk.cut(1, fixed(0), channels, fixed(0))
-    else:
-        quotient(channels, groups)
-        out = product([fixed(groups), weight.dims[1]])
-    return _convolved(walk, input, out, bias, batched, spatial)
-
-
-def _spatial(walk: Walk, input: Axes, weight: Axes) -> list[Dim]:
-    """The output's spatial dims. A conv that keeps the length of an axis that is some layer's width, as channel attention does, leaves it a width."""
-    for dim in weight.dims[2:]:
-        walk.pin(dim, "a kernel size")
-    rank = weight.val.dim() - 2
-    dims = []
-    for dim, size in zip(input.dims[-rank:], walk.out.shape[-rank:], strict=True):
-        if size == dim.root().size and dim.root().demands:
-            dims.append(dim)
-        else:
-            walk.pin(dim, "a spatial axis")
-            dims.append(fixed(size))
-    return dims
-
-
-def _per_channel(walk: Walk, out: Dim, channels: Dim, multiplier: int) -> None:
-    walk.equate(out, channels if multiplier == 1 else product([channels, fixed(multiplier)]))
-
-
-def _convolved(walk: Walk, input: Axes, out: Dim, bias: Axes | None, batched: bool, spatial: list[Dim]) -> list[Dim]:
-    walk.layer(out)
-    if bias is not None:
-        walk.equate(bias.dims[0], out)
-    lead = [input.dims[0]] if batched else []
-    return [*lead, out, *spatial]
-
-
-def is_depthwise(groups: int, channels: int) -> bool:
-    """One group per channel: the group count follows the width."""
-    return groups > 1 and groups == channels
-
-
-def refit_conv(args: Any, kwargs: Any, call: Call) -> Any:
-    """A depthwise conv, marked by its cut, has as many groups as channels."""
-    if 1 not in call.cuts:
-        return args, kwargs
-    groups = call.cuts[1][1]
-    return ((*args[:6], groups, *args[7:]), kwargs) if len(args) > 6 else (args, {**kwargs, "groups": groups})
 
 
 def matmul(walk: Walk, input: Axes, other: Axes) -> list[Dim]:
@@ -210,7 +132,7 @@ def einsum_terms(equation: str, ranks: list[int]) -> tuple[list[str], str]:
 def ride_linear(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = None, groups: int = 1) -> Any:
     """A shared input needs one ordinary matmul; a packed one is a batched matmul with the members in front."""
     value = node.meta["val"]
-    weight, bias = _member_major(rider, weight), _member_major(rider, bias)
+    weight, bias = member_major(rider, weight), member_major(rider, bias)
     if not (input.packed or weight.packed):
         return rider.native(node, (input, weight, bias), {}, None)
     if weight.ndim == 1 or (bias is not None and bias.packed != weight.packed):
@@ -226,29 +148,9 @@ def ride_linear(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = No
     return rider.back(rider.emit(packed_linear, rider.front(input), weight, bias, rider.members, groups), value)
 
 
-def _member_major(rider: Rider, parameter: Any) -> Any:
+def member_major(rider: Rider, parameter: Any) -> Any:
     """A parameter with its members on the leading axis."""
     return rider.to(parameter, 0) if isinstance(parameter, Ride) and parameter.packed else parameter
-
-
-def ride_conv(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """A grouped conv over ``b (m c) ...``; a shared input with one group needs none (paper, Figure 3c)."""
-    transposed = "transpose" in node.meta["op"]
-    weight, bias = _member_major(rider, weight), _member_major(rider, bias)
-    if not (input.packed or weight.packed or (bias is not None and bias.packed)):
-        return rider.native(node, (input, weight, bias, *args), kwargs, None)
-    channels = 1 if input.ndim == weight.ndim else 0
-    groups = kwargs.get("groups", args[3] if len(args) > 3 else 1)
-    weight = rider.to(weight, 0)
-    bias = rider.to(bias, 0) if bias is not None else None
-    if input.packed or groups != 1 or transposed:
-        input = rider.to(input, channels)
-        groups = groups * rider.members if isinstance(groups, int) else rider.emit(operator.mul, groups, rider.members)
-    if len(args) > 3:
-        args = (*args[:3], groups, *args[4:])
-    elif groups != 1:
-        kwargs = {**kwargs, "groups": groups}
-    return rider.native(node, (input, weight, bias, *args), kwargs, channels)
 
 
 def ride_matmul(rider: Rider, node: Any, input: Any, other: Any) -> Any:
@@ -307,7 +209,11 @@ def ride_attention(rider: Rider, node: Any, query: Any, key: Any, value: Any, at
         attn_mask = _mask_per_batch(rider, attn_mask, query)
     elif isinstance(attn_mask, Ride) and attn_mask.ndim == query.ndim and attn_mask.shape[0] != 1:
         attn_mask = rider.to(attn_mask, 0)
-    return rider.native(node, (query, key, value, attn_mask, *args), kwargs, 0) if out.dim() == query.ndim else rider.fallback(node, (query, key, value, attn_mask, *args), kwargs)
+    return (
+        rider.native(node, (query, key, value, attn_mask, *args), kwargs, 0)
+        if out.dim() == query.ndim
+        else rider.fallback(node, (query, key, value, attn_mask, *args), kwargs)
+    )
 
 
 def _mask_per_batch(rider: Rider, mask: Ride, query: Ride) -> Ride:

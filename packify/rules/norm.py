@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch.nn import functional as F
 
 from packify.layers.functional import affine
@@ -32,7 +31,9 @@ def per_channel(walk: Walk, input: Axes, *args: Any, **kwargs: Any) -> list[Dim]
     return input.dims
 
 
-def group_norm(walk: Walk, input: Axes, num_groups: int, weight: Axes | None = None, bias: Axes | None = None, eps: float = 1e-5) -> list[Dim]:
+def group_norm(
+    walk: Walk, input: Axes, num_groups: int, weight: Axes | None = None, bias: Axes | None = None, eps: float = 1e-5
+) -> list[Dim]:
     require_multiple(input.dims[1], num_groups)
     for own in (weight, bias):
         if own is not None:
@@ -40,7 +41,9 @@ def group_norm(walk: Walk, input: Axes, num_groups: int, weight: Axes | None = N
     return input.dims
 
 
-def layer_norm(walk: Walk, input: Axes, normalized_shape: Any, weight: Axes | None = None, bias: Axes | None = None, *args: Any, **kwargs: Any) -> list[Dim]:
+def layer_norm(
+    walk: Walk, input: Axes, normalized_shape: Any, weight: Axes | None = None, bias: Axes | None = None, *args: Any, **kwargs: Any
+) -> list[Dim]:
     for own in (weight, bias):
         if own is not None:
             for dim, other in zip(own.dims, input.dims[-len(own.dims) :], strict=True):

@@ -9,7 +9,6 @@ import torch
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.tracing.names import RANDOM
-
 from packify.widths.walk import Axes, Walk, tensors
 
 NAMES = """
@@ -47,9 +46,15 @@ def ride(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
     """Broadcasting members together: on a common axis where every operand has one, else on an axis of their own."""
     operands = rides_in((args, kwargs))
     value = node.meta["val"]
-    random = node.meta["op"] in RANDOM and not (node.meta["op"] in ("dropout", "rrelu") and not any(r.packed for r in operands) and _is_off(args, kwargs))
+    random = node.meta["op"] in RANDOM and not (
+        node.meta["op"] in ("dropout", "rrelu") and not any(r.packed for r in operands) and _is_off(args, kwargs)
+    )
     if random and operands and not any(operand.packed for operand in operands):
-        first = rider.to(operands[0], 0) if operands[0].ndim else Ride(rider.emit(spread_front, operands[0], rider.members), FRONT, operands[0].val)
+        first = (
+            rider.to(operands[0], 0)
+            if operands[0].ndim
+            else Ride(rider.emit(spread_front, operands[0], rider.members), FRONT, operands[0].val)
+        )
         args, kwargs = map_first(args, kwargs, operands[0], first)
         operands = rides_in((args, kwargs))
     if not isinstance(value, torch.Tensor):
@@ -59,7 +64,9 @@ def ride(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
     if axis is None:
         return rider.native(node, args, kwargs, None)
     if axis == FRONT:
-        made = rider.again(node, map_rides(args, lambda r: _front(rider, r, value.dim())), map_rides(kwargs, lambda r: _front(rider, r, value.dim())))
+        made = rider.again(
+            node, map_rides(args, lambda r: _front(rider, r, value.dim())), map_rides(kwargs, lambda r: _front(rider, r, value.dim()))
+        )
         return rider.back(made, value)
     back = axis - value.dim()
     if changed is not None and not changed.packed:

@@ -26,8 +26,28 @@ def axes_of(ndim: int, dim: Any) -> list[int]:
 
 
 # Where the axis argument stands after the tensor, where that is not first; and its default, where that is not "all axes".
-_POSITION = {"norm": 1, "vector_norm": 1, "linalg_vector_norm": 1, "renorm": 1, "roll": 1, "normalize": 1, "topk": 1, "kthvalue": 1, "quantile": 1}
-_DEFAULT = {"sort": -1, "argsort": -1, "topk": -1, "kthvalue": -1, "mode": -1, "normalize": 1, "triu": (-2, -1), "tril": (-2, -1), "msort": 0}
+_POSITION = {
+    "norm": 1,
+    "vector_norm": 1,
+    "linalg_vector_norm": 1,
+    "renorm": 1,
+    "roll": 1,
+    "normalize": 1,
+    "topk": 1,
+    "kthvalue": 1,
+    "quantile": 1,
+}
+_DEFAULT = {
+    "sort": -1,
+    "argsort": -1,
+    "topk": -1,
+    "kthvalue": -1,
+    "mode": -1,
+    "normalize": 1,
+    "triu": (-2, -1),
+    "tril": (-2, -1),
+    "msort": 0,
+}
 _KEYS = ("dim", "dims", "axis")
 
 

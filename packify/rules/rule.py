@@ -26,4 +26,3 @@ class Rule:
     widths: WidthRule | None = None
     ride: RideRule | None = None
     refit: RefitRule | None = None
-

@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from packify.errors import SpecError
-from packify.rules import contraction, creation, joining, movement, norm, pointwise, recurrent, reduce, spatial
+from packify.rules import (
+    contraction,
+    convolution,
+    creation,
+    indexing,
+    joining,
+    movement,
+    norm,
+    pointwise,
+    recurrent,
+    reduce,
+    reshaping,
+    spatial,
+)
 from packify.rules.rule import Rule
 
 
@@ -16,16 +29,18 @@ def _rows(rule: Rule, names: str | list[str]) -> dict[Any, Rule]:
 
 RULES: Mapping[Any, Rule] = {
     **_rows(Rule("pointwise", pointwise.elementwise, pointwise.ride), pointwise.NAMES),
-    **_rows(Rule("pointwise", pointwise.elementwise, pointwise.ride), "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout"),
+    **_rows(
+        Rule("pointwise", pointwise.elementwise, pointwise.ride), "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout"
+    ),
     **_rows(Rule("pointwise", pointwise.prelu, pointwise.ride_prelu), "prelu"),
     **_rows(Rule("reduction", reduce.reduction, reduce.ride), reduce.REDUCTIONS),
     **_rows(Rule("along an axis", reduce.along, reduce.ride), reduce.ALONG),
     **_rows(Rule("along an axis", reduce.ordered, reduce.ride), reduce.ORDERED),
-    **_rows(Rule("movement", movement.reshape, movement.ride_reshape, movement.refit_sizes), "reshape reshape_as"),
-    **_rows(Rule("movement", movement.reshape, movement.ride_axes), "flatten ravel squeeze unsqueeze"),
-    **_rows(Rule("movement", movement.reshape, movement.ride_axes, movement.refit_unflatten), "unflatten"),
+    **_rows(Rule("movement", reshaping.reshape, reshaping.ride_reshape, reshaping.refit_sizes), "reshape reshape_as"),
+    **_rows(Rule("movement", reshaping.reshape, reshaping.ride_axes), "flatten ravel squeeze unsqueeze"),
+    **_rows(Rule("movement", reshaping.reshape, reshaping.ride_axes, reshaping.refit_unflatten), "unflatten"),
     **_rows(Rule("movement", movement.permute, movement.ride_permute), "permute transpose t T mT H mH adjoint movedim"),
-    **_rows(Rule("movement", movement.expand, movement.ride_expand, movement.refit_sizes), "expand expand_as broadcast_to"),
+    **_rows(Rule("movement", movement.expand, movement.ride_expand, reshaping.refit_sizes), "expand expand_as broadcast_to"),
     **_rows(Rule("movement", movement.repeat, movement.ride_repeat), "repeat tile"),
     **_rows(Rule("movement", movement.repeat_interleave, movement.ride_repeat_interleave), "repeat_interleave"),
     **_rows(Rule("movement", movement.columns, movement.ride_windows), "unfold"),
@@ -37,33 +52,39 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("joining", joining.pieces, joining.ride_pieces, joining.refit_split), "split"),
     **_rows(Rule("joining", joining.pieces, joining.ride_pieces), "chunk tensor_split"),
     **_rows(Rule("joining", joining.unbind, joining.ride_unbind), "unbind"),
-    **_rows(Rule("indexing", joining.getitem, joining.ride_getitem, refit=joining.refit_getitem), "getitem"),
-    **_rows(Rule("indexing", joining.select, joining.ride_along_dim), "select"),
-    **_rows(Rule("indexing", joining.narrow, joining.ride_along_dim, refit=joining.refit_narrow), "narrow"),
-    **_rows(Rule("indexing", joining.index_select, joining.ride_along_dim), "index_select"),
-    **_rows(Rule("indexing", joining.gather, joining.ride_gather), "gather"),
-    **_rows(Rule("indexing", joining.take_along_dim, joining.ride_take_along_dim), "take_along_dim"),
-    **_rows(Rule("indexing", joining.setitem, joining.ride_setitem), "setitem"),
+    **_rows(Rule("indexing", indexing.getitem, indexing.ride_getitem, refit=indexing.refit_getitem), "getitem"),
+    **_rows(Rule("indexing", indexing.select, indexing.ride_along_dim), "select"),
+    **_rows(Rule("indexing", indexing.narrow, indexing.ride_along_dim, refit=indexing.refit_narrow), "narrow"),
+    **_rows(Rule("indexing", indexing.index_select, indexing.ride_along_dim), "index_select"),
+    **_rows(Rule("indexing", indexing.gather, indexing.ride_gather), "gather"),
+    **_rows(Rule("indexing", indexing.take_along_dim, indexing.ride_take_along_dim), "take_along_dim"),
+    **_rows(Rule("indexing", indexing.setitem, indexing.ride_setitem), "setitem"),
     **_rows(Rule("joining", joining.pad, joining.ride_pad, refit=joining.refit_pad), "pad"),
     **_rows(Rule("joining", joining.glu, joining.ride_glu), "glu"),
     **_rows(Rule("contraction", contraction.linear, contraction.ride_linear), "linear"),
     **_rows(Rule("contraction", contraction.bilinear), "bilinear"),
     **_rows(Rule("contraction", contraction.embedding, contraction.ride_embedding), "embedding"),
-    **_rows(Rule("contraction", contraction.conv, contraction.ride_conv, refit=contraction.refit_conv), "conv1d conv2d conv3d"),
-    **_rows(Rule("contraction", contraction.conv_transpose, contraction.ride_conv, refit=contraction.refit_conv), "conv_transpose1d conv_transpose2d conv_transpose3d"),
+    **_rows(Rule("contraction", convolution.conv, convolution.ride_conv, refit=convolution.refit_conv), "conv1d conv2d conv3d"),
+    **_rows(
+        Rule("contraction", convolution.conv_transpose, convolution.ride_conv, refit=convolution.refit_conv),
+        "conv_transpose1d conv_transpose2d conv_transpose3d",
+    ),
     **_rows(Rule("contraction", contraction.matmul, contraction.ride_matmul), "matmul bmm mm mv dot"),
     **_rows(Rule("contraction", contraction.addmm, contraction.ride_addmm), "addmm baddbmm addbmm addmv"),
     **_rows(Rule("contraction", contraction.einsum, contraction.ride_einsum), "einsum"),
     **_rows(Rule("contraction", contraction.attention, contraction.ride_attention), "scaled_dot_product_attention"),
-    **_rows(Rule("norm", norm.per_channel_module, norm.ride_channels), "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d"),
+    **_rows(
+        Rule("norm", norm.per_channel_module, norm.ride_channels),
+        "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d",
+    ),
     **_rows(Rule("norm", norm.per_channel, norm.ride_channels), "batch_norm instance_norm"),
     **_rows(Rule("norm", norm.group_norm, norm.ride_group_norm), "group_norm"),
     **_rows(Rule("norm", norm.layer_norm, norm.ride_layer_norm, refit=norm.refit_layer_norm), "layer_norm rms_norm"),
     **_rows(Rule("norm", norm.local_response_norm, movement.ride_batchwise), "local_response_norm"),
     **_rows(Rule("spatial", spatial.pool, spatial.ride_image), [*spatial.POOLS, "interpolate"]),
     **_rows(Rule("spatial", spatial.grid_sample, spatial.ride_grid_sample), "grid_sample"),
-    **_rows(Rule("creation", creation.sized, creation.ride_created, refit=movement.refit_factory), creation.SIZED),
-    **_rows(Rule("creation", creation.sized, creation.ride_created, refit=movement.refit_sizes), creation.NEW),
+    **_rows(Rule("creation", creation.sized, creation.ride_created, refit=reshaping.refit_factory), creation.SIZED),
+    **_rows(Rule("creation", creation.sized, creation.ride_created, refit=reshaping.refit_sizes), creation.NEW),
     **_rows(Rule("creation", creation.sized, creation.ride_created, refit=creation.refit_arange), "arange linspace eye randint randperm"),
     **_rows(Rule("creation", creation.meshgrid, creation.ride_meshgrid), "meshgrid"),
     **_rows(Rule("creation", creation.one_hot, creation.ride_new_axis), "one_hot"),
@@ -79,5 +100,10 @@ def merged(rules: Mapping[Any, Rule] | None) -> Mapping[Any, Rule]:
     """
     for key, rule in (rules or {}).items():
         if not isinstance(rule, Rule):
-            raise SpecError(f"rules[{key!r}]", found=f"a {type(rule).__name__}", why="a rule says how widths travel and how members ride", fix="pass packify.Rule(family, widths=..., ride=...)")
+            raise SpecError(
+                f"rules[{key!r}]",
+                found=f"a {type(rule).__name__}",
+                why="a rule says how widths travel and how members ride",
+                fix="pass packify.Rule(family, widths=..., ride=...)",
+            )
     return {**RULES, **(rules or {})}

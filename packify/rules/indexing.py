@@ -1,0 +1,278 @@
+"""Operators that read or write a part of a tensor: slicing, indexing, gather, assignment."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+
+from packify.packing.members import FRONT
+from packify.packing.ride import Ride, Rider, map_rides, rides_in
+from packify.widths.dims import Dim, fixed, free, split_product, split_total
+from packify.widths.walk import Axes, Call, Walk
+
+
+def getitem(walk: Walk, x: Any, index: Any) -> Any:
+    if not isinstance(x, Axes):
+        found = x[index]
+        return found.dims if isinstance(found, Axes) else tuple(item.dims for item in found) if isinstance(found, tuple) else None
+    items = full_index(index, len(x.dims))
+    advanced = [item for item in items if isinstance(item, (Axes, list))]
+    if any(isinstance(item, Axes) and item.val.dtype == torch.bool for item in items) or len(advanced) > 1 and not _all_pinned(x, items):
+        walk.pin_all(x, "it is indexed by tensors")
+        return walk.structure()
+    dims: list[Dim] = []
+    looked_up = _index_dims(walk, advanced)
+    inserted_at, axis = None, 0
+    split = _separated(items)
+    for item in items:
+        if item is None:
+            dims.append(fixed(1))
+            continue
+        dim = x.dims[axis]
+        if isinstance(item, slice):
+            dims.append(_slice(walk, dim, item, axis))
+        else:
+            walk.pin(dim, "single positions of it are read")
+            if not isinstance(item, int) and inserted_at is None:
+                inserted_at = 0 if split else len(dims)
+        axis += 1
+    if inserted_at is not None:
+        dims[inserted_at:inserted_at] = looked_up
+    return dims if len(dims) == walk.out.dim() else walk.structure()
+
+
+def full_index(index: Any, ndim: int) -> list[Any]:
+    """An index with the ellipsis and trailing axes written out."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    consumed = sum(item is not None and item is not Ellipsis for item in items)
+    blank = [slice(None)] * (ndim - consumed)
+    position = next((i for i, item in enumerate(items) if item is Ellipsis), None)
+    return [*items, *blank] if position is None else [*items[:position], *blank, *items[position + 1 :]]
+
+
+def _separated(items: list[Any]) -> bool:
+    """Advanced indices with a slice between them put their result first."""
+    marks = [isinstance(item, (Axes, list)) or type(item) is int for item in items]
+    if not any(isinstance(item, (Axes, list)) for item in items):
+        return False
+    first, last = marks.index(True), len(marks) - 1 - marks[::-1].index(True)
+    return not all(marks[first : last + 1])
+
+
+def _all_pinned(x: Axes, items: list[Any]) -> bool:
+    axes = [i for i, item in enumerate(item for item in items if item is not None) if isinstance(item, (Axes, list))]
+    return all(x.dims[axis].is_pinned() or True for axis in axes)
+
+
+def _index_dims(walk: Walk, advanced: list[Any]) -> list[Dim]:
+    indices = [item for item in advanced if isinstance(item, Axes)]
+    if not indices:
+        return [fixed(len(advanced[0]))] if advanced else []
+    return walk.broadcast(*indices)
+
+
+def _slice(walk: Walk, dim: Dim, item: slice, axis: int) -> Dim:
+    size = dim.root().size
+    if any(isinstance(part, Axes) for part in (item.start, item.stop, item.step)):
+        walk.pin(dim, "it is sliced by a tensor")
+        return free(size)
+    start, stop, step = item.indices(size)
+    length = len(range(start, stop, step))
+    if length == size and step == 1:
+        return dim
+    if dim.is_pinned():
+        return fixed(length)
+    if step != 1:
+        if size % step == 0 and length == size // step:
+            outer, inner = split_product(dim, [length, step])
+            walk.pin(inner, f"every {step}th of it is read")
+            return outer
+        walk.pin(dim, f"every {step}th of it is read")
+        return fixed(length)
+    if not length:
+        return fixed(0)
+    before, piece, after = split_total(dim, [start, length, size - stop], walk.reason("it is sliced"))
+    walk.cut(axis, before, piece, after)
+    return piece
+
+
+def select(walk: Walk, x: Axes, dim: int, index: int) -> list[Dim]:
+    axis = dim % len(x.dims)
+    walk.pin(x.dims[axis], "single positions of it are read")
+    return [*x.dims[:axis], *x.dims[axis + 1 :]]
+
+
+def narrow(walk: Walk, x: Axes, dim: int, start: int, length: int) -> list[Dim]:
+    axis = dim % len(x.dims)
+    return [*x.dims[:axis], _slice(walk, x.dims[axis], slice(start, start + length), axis), *x.dims[axis + 1 :]]
+
+
+def index_select(walk: Walk, x: Axes, dim: int, index: Axes) -> list[Dim]:
+    axis = dim % len(x.dims)
+    walk.pin(x.dims[axis], "single positions of it are read")
+    return [*x.dims[:axis], index.dims[0], *x.dims[axis + 1 :]]
+
+
+def gather(walk: Walk, x: Axes, dim: int, index: Axes, **kwargs: Any) -> list[Dim]:
+    walk.pin(x.dims[dim], "single positions of it are read")
+    for axis, (a, b) in enumerate(zip(x.dims, index.dims, strict=True)):
+        if axis != dim % len(x.dims) and a.root().size == b.root().size:
+            walk.equate(a, b)
+    return index.dims
+
+
+def take_along_dim(walk: Walk, x: Axes, indices: Axes, dim: int | None = None) -> list[Dim]:
+    if dim is None:
+        walk.pin_all((x, indices), "it is read as one flat tensor")
+        return indices.dims if indices.val.dim() == walk.out.dim() else [fixed(size) for size in walk.out.shape]
+    dims = gather(walk, x, dim, indices)
+    return (
+        [own if own.root().size != 1 else other for own, other in zip(dims, x.dims, strict=True)]
+        if walk.out.shape != indices.shape
+        else dims
+    )
+
+
+def setitem(walk: Walk, x: Axes, index: Any, value: Any) -> None:
+    if not isinstance(value, Axes):
+        getitem_dims = full_index(index, len(x.dims))
+        for dim, item in zip(x.dims, (item for item in getitem_dims if item is not None), strict=True):
+            if item != slice(None):
+                walk.pin(dim, "single positions of it are written")
+        return
+    walk.pin_all((x, value), "parts of it are written")
+
+
+# -- refitting -----------------------------------------------------------------------------------------------------------
+
+
+def refit_getitem(args: Any, kwargs: Any, call: Call) -> Any:
+    if not call.cuts:
+        return args, kwargs
+    items = full_index(args[1], call.values[0].dim())
+    axis = 0
+    for position, item in enumerate(items):
+        if item is not None:
+            if axis in call.cuts:
+                before, length, after = call.cuts[axis]
+                items[position] = slice(before or None, before + length if after else None)
+            axis += 1
+    return (args[0], tuple(items)), kwargs
+
+
+def refit_narrow(args: Any, kwargs: Any, call: Call) -> Any:
+    for axis, (before, length, _) in call.cuts.items():
+        return (args[0], axis, before, length), {}
+    return args, kwargs
+
+
+# -- how members ride ----------------------------------------------------------------------------------------------------
+
+
+def ride_getitem(rider: Rider, node: Any, x: Any, index: Any) -> Any:
+    if isinstance(x, tuple):
+        return x[index]
+    if not isinstance(x, Ride):
+        return rider.again(node, (x, index), {})
+    indices = rides_in(index)
+    if not x.packed and not any(ride.packed for ride in indices):
+        return rider.native(node, (x, index), {}, None)
+    items = full_index(index, x.ndim)
+    if (
+        any(ride.packed for ride in indices)
+        or _splits_advanced(items)
+        or any(isinstance(item, Ride) and item.val.dtype == torch.bool for item in items)
+    ):
+        return rider.fallback(node, (x, index), {}, "it is indexed by packed, boolean or separate tensors")
+    axis = _axis_left(items, x.axis, [ride.ndim for ride in indices])
+    if axis is not None:
+        return rider.native(node, (x, tuple(items)), {}, axis)
+    return rider.back(rider.emit(operator.getitem, rider.front(x), (slice(None), *items)), node.meta["val"])
+
+
+def _splits_advanced(items: list[Any]) -> bool:
+    marks = [isinstance(item, (Ride, list)) for item in items]
+    if not any(marks):
+        return False
+    marks = [mark or isinstance(item, int) for mark, item in zip(marks, items, strict=True)]
+    first, last = marks.index(True), len(marks) - 1 - marks[::-1].index(True)
+    return not all(marks[first : last + 1])
+
+
+def _axis_left(items: list[Any], axis: int | None, index_ndims: list[int]) -> int | None:
+    """Where the members' axis is after indexing; None if the index touches it."""
+    if axis is None or axis == FRONT:
+        return None
+    at, out, counted = 0, 0, False
+    for item in items:
+        if item is None:
+            out += 1
+            continue
+        if at == axis:
+            return out if isinstance(item, slice) and item == slice(None) else None
+        if isinstance(item, slice):
+            out += 1
+        elif isinstance(item, (Ride, list)) and not counted:
+            out += max(index_ndims, default=1)
+            counted = True
+        at += 1
+    return None
+
+
+def ride_along_dim(rider: Rider, node: Any, x: Any, dim: int, *args: Any, **kwargs: Any) -> Any:
+    """select, narrow, index_select: on any axis but the members' as they are."""
+    dim %= x.ndim
+    if any(ride.packed for ride in rides_in((args, kwargs))):
+        return rider.fallback(node, (x, dim, *args), kwargs)
+    if not x.packed:
+        return rider.native(node, (x, dim, *args), kwargs, None)
+    if x.axis not in (dim, FRONT):
+        gone = node.meta["op"] == "select" and dim < x.axis
+        return rider.native(node, (x, dim, *args), kwargs, x.axis - gone)
+    function = getattr(torch, node.meta["op"])
+    return rider.back(rider.emit(function, rider.front(x), dim - x.ndim, *args, **kwargs), node.meta["val"])
+
+
+def ride_gather(rider: Rider, node: Any, x: Any, dim: int, index: Any, **kwargs: Any) -> Any:
+    if not (x.packed or index.packed):
+        return rider.native(node, (x, dim, index), kwargs, None)
+    axis = 0 if dim % x.ndim else min(1, x.ndim - 1)
+    if dim % x.ndim == axis:
+        return rider.fallback(node, (x, dim, index), kwargs)
+    return rider.native(node, (rider.to(x, axis), dim, rider.to(index, axis)), kwargs, axis)
+
+
+def ride_take_along_dim(rider: Rider, node: Any, x: Any, indices: Any, dim: int | None = None) -> Any:
+    if dim is None or node.meta["val"].shape != indices.shape:
+        return rider.fallback(node, (x, indices, dim), {})
+    if not (x.packed or indices.packed):
+        return rider.native(node, (x, indices, dim), {}, None)
+    axis = 0 if dim % x.ndim else min(1, x.ndim - 1)
+    if dim % x.ndim == axis or x.shape[axis] != indices.shape[axis]:
+        return rider.fallback(node, (x, indices, dim), {})
+    return rider.native(node, (rider.to(x, axis), rider.to(indices, axis), dim), {}, axis)
+
+
+def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> Any:
+    """Writing into a packed tensor goes through a view with the members in front."""
+    if any(ride.packed for ride in rides_in(index)):
+        return rider.fallback(node, (x, index, value), {})
+    packed_value = isinstance(value, Ride) and value.packed
+    if not x.packed:
+        if not packed_value:
+            rider.again(node, (x, index, value), {})
+            return None
+        old, x = x, rider.to(x, 0)
+        rider.env = {key: map_rides(held, lambda ride: x if ride is old else ride) for key, held in rider.env.items()}
+    items = full_index(index, x.ndim)
+    if isinstance(value, Ride):
+        selected = torch.empty(x.shape, device="meta")[tuple(_meta(item) for item in items)]
+        value = rider.front(value, selected.dim()) if value.packed else value
+    rider.emit(operator.setitem, rider.front(x), (slice(None), *items), value)
+    return None
+
+
+def _meta(item: Any) -> Any:
+    return item.val if isinstance(item, Ride) else item
