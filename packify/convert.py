@@ -139,10 +139,11 @@ def assemble(member: Member, example_inputs: Any, model: nn.Module, *, inputs: s
     root = build_tree(member.root, allocate, traced.leaves)
     widths = {name: module.in_features for name, module in member.root.named_modules() if isinstance(module, nn.Linear)}
     gammas = {layer.name: layer.gamma for layer in member.layers}
-    for name, module in root.named_modules():
-        if not isinstance(module, traced.leaves or ()):
-            pack_layer(module, members, widths.get(name, 0) * gammas.get(name, 1))
     graphs = {id(graph): pack_graph(graph, root, members, rules, independent=inputs == "independent") for graph in member.graphs.values()}
+    ungrouped = set.intersection(*(graph.ungrouped for graph in graphs.values()))
+    for name, module in root.named_modules():
+        if not isinstance(module, traced.leaves):
+            pack_layer(module, members, width=widths.get(name, 0) * gammas.get(name, 1), shared_input=f"{name}.weight" in ungrouped)
     where = next(iter(devices.values()), torch.device("cpu"))
     for tree in (root, member.root):
         for name, constant in traced.constants.items():
@@ -206,6 +207,10 @@ def _report(member: Member, model: nn.Module, graphs: Mapping[int, Any], average
     for graph in graphs.values():
         report.relayouts += [note for note in graph.relayouts if note not in report.relayouts]
         report.fallbacks += [note for note in graph.fallbacks if note not in report.fallbacks]
+    read = {str(node.target) for graph in traced.graphs.values() for node in graph.nodes if node.op in ("get_attr", "call_module")}
+    unused = [name for name, _ in model.named_parameters() if name not in read and not any(name.startswith(f"{kept}.") for kept in read)]
+    for owner in dict.fromkeys(name.rpartition(".")[0] for name in unused):
+        report.notes.append(Note(owner or type(model).__name__, "", "keeps the reference's size", "forward never uses it"))
     hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._backward_hooks]
     report.notes += [Note(name or type(model).__name__, "", "hooks stay with the reference", "a packed network runs a graph, not this module") for name in hooked]
     return report

@@ -250,7 +250,7 @@ def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
         for (name, what, _, axis), gradient in zip(places, gradients, strict=True):
             if gradient is None:
                 continue
-            leaks = unfold(gradient, axis, members).abs().flatten(1).amax(1) if gradient.numel() else gradient.new_zeros(members)
+            leaks = unfold(gradient, axis, members).abs().reshape(members, -1).amax(1) if gradient.numel() else gradient.new_zeros(members)
             leaks[member] = 0
             leak = float(leaks.max())
             worst = max(worst, leak)

@@ -46,7 +46,31 @@ class Interface:
                 why=f"the network was packed for inputs {wanted}: which arguments are tensors is part of the recording",
                 fix="pass the same arguments as in example_inputs, or pack again with these",
             )
+        self._check_constants({path: leaf for path, leaf in found.items() if path not in wanted})
         return tensors  # type: ignore[return-value]
+
+    def _check_constants(self, given: Mapping[str, Any]) -> None:
+        """Arguments that are no tensors are part of the recording: another value would be another graph."""
+        leaves, places = structure.flatten(self.template)
+        recorded = {path: leaf for path, leaf in zip(structure.paths(places), leaves, strict=True) if not isinstance(leaf, structure.Leaf)}
+        defaults = {name: parameter.default for name, parameter in self.signature.parameters.items()}
+        for path in recorded.keys() | given.keys():
+            default = defaults.get(path, inspect.Parameter.empty)
+            then, now = recorded.get(path, default), given.get(path, default)
+            if then is not now and not _equal(then, now):
+                raise PackError(
+                    f"forward({path}={now!r})",
+                    found=f"the network was recorded with {path}={then!r}",
+                    why="arguments that are not tensors decide what the graph is, so they are part of the recording",
+                    fix=f"pack again with {path}={now!r} among example_inputs",
+                )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return type(a) is type(b) and bool(a == b)
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 class GraphNetwork(nn.Module):
@@ -76,6 +100,16 @@ class GraphNetwork(nn.Module):
             if id(graph) not in compiled:
                 compiled[id(graph)] = _function_of(graph)
         self.__dict__["_functions"] = {mode: compiled[id(graph)] for mode, graph in self.graphs.items()}
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """A part by its dotted name, also where a child is called like an attribute of this class."""
+        return self.body.get_submodule(target) if target else self
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        return self.body.get_parameter(target)
+
+    def get_buffer(self, target: str) -> torch.Tensor:
+        return self.body.get_buffer(target)
 
     @property
     def code(self) -> str:

@@ -77,17 +77,23 @@ PACKED: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def pack_layer(module: nn.Module, members: int, reference_in: int | None = None) -> None:
-    """Make one layer of a packed tree tell the truth: its class, its sizes, its groups."""
+def pack_layer(module: nn.Module, members: int, *, width: int = 0, shared_input: bool = False) -> None:
+    """Make one layer of a packed tree tell the truth: its class, its sizes, its groups.
+
+    Args:
+        module: the layer, with packed tensors and a member's settings.
+        members: M.
+        width: a linear layer's input features in one member.
+        shared_input: a conv that reads the shared input as one ordinary conv.
+    """
     if isinstance(module, nn.RNNBase):
         module._init_flat_weights()
         return  # runs once per member, with a member's own sizes
     if type(module) in PACKED:
-        width = module.in_features if isinstance(module, nn.Linear) else 1
         module.__class__ = PACKED[type(module)]
         module.members = members  # type: ignore[assignment]
         if isinstance(module, PackedLinear):
-            module.groups = max(1, (reference_in or width) // module.weight.shape[1])
+            module.groups = max(1, width // module.weight.shape[1])
     if isinstance(module, nn.GroupNorm):
         module.num_groups *= members
-    state_sizes(module, module.groups * members if isinstance(module, nn.modules.conv._ConvNd) else None)
+    state_sizes(module, module.groups * (1 if shared_input else members) if isinstance(module, nn.modules.conv._ConvNd) else None)

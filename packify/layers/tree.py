@@ -21,10 +21,10 @@ class Scope(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind = kind
+        self.__dict__["_scope_kind"] = kind
 
     def _get_name(self) -> str:
-        return self.kind
+        return str(self.__dict__["_scope_kind"])
 
     def __getitem__(self, index: int | str) -> nn.Module:
         if isinstance(index, str):
@@ -44,7 +44,7 @@ class Scope(nn.Module):
         return ", ".join(f"{name}={tuple(tensor.shape)}" for name, tensor in (*self._parameters.items(), *self._buffers.items()) if tensor is not None)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"this {self.kind} is a part of a packed network and has no forward of its own; call the packed network, or extract(m)(x)")
+        raise RuntimeError(f"this {self._get_name()} is a part of a packed network and has no forward of its own; call the packed network, or extract(m)(x)")
 
 
 def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Module], ...] = ()) -> nn.Module:
@@ -70,7 +70,7 @@ def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Modul
         if id(module) in modules:
             return modules[id(module)]
         plain = is_plain_layer(module) or isinstance(module, kept)
-        new = modules[id(module)] = shallow_copy(module) if plain else Scope(module.kind if isinstance(module, Scope) else type(module).__name__)
+        new = modules[id(module)] = shallow_copy(module) if plain else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
         new.training = module.training
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         for name, tensor in module._parameters.items():

@@ -24,11 +24,12 @@ class HasRide(Protocol):
 
 @dataclass
 class PackedGraph:
-    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way."""
+    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way; `ungrouped` weights read a shared input."""
 
     graph: fx.Graph
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
+    ungrouped: set[str] = field(default_factory=set)
 
 
 def pack_graph(graph: fx.Graph, root: nn.Module, members: int, rules: Mapping[Any, HasRide], *, independent: bool = False) -> PackedGraph:
@@ -52,7 +53,7 @@ def pack_graph(graph: fx.Graph, root: nn.Module, members: int, rules: Mapping[An
     for node in reversed(list(rider.graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
             rider.graph.erase_node(node)
-    return PackedGraph(rider.graph, rider.relayouts, rider.fallbacks)
+    return PackedGraph(rider.graph, rider.relayouts, rider.fallbacks, rider.ungrouped - rider.grouped)
 
 
 class _Packer:
@@ -62,7 +63,7 @@ class _Packer:
     def visit(self, node: fx.Node) -> Any:
         rider, value = self.rider, node.meta["val"]
         if node.op == "placeholder":
-            return rider.result(rider._stamp(rider.graph.placeholder(str(node.target))), value, 0 if self.independent else None)
+            return rider.result(rider._stamp(rider.graph.placeholder(str(node.target))), value, 0 if self.independent and rider.members > 1 else None)
         if node.op == "get_attr":
             return self._tensor(node)
         args, kwargs = self._arguments(node.args), self._arguments(node.kwargs)
@@ -100,6 +101,8 @@ class _Packer:
         """Parameters and buffers are packed, constants of the code shared. Index buffers are the same for all members: one share is read."""
         rider, value, name = self.rider, node.meta["val"], str(node.target)
         made = rider._stamp(rider.graph.get_attr(name))
+        if rider.members == 1:  # one member is the network itself: there is nothing to keep apart
+            return Ride(made if value.dim() else rider.emit(torch.reshape, made, ()), None, value)
         path, _, attribute = name.rpartition(".")
         owner = rider.root.get_submodule(path)
         if attribute not in owner._parameters and attribute not in owner._buffers or name.startswith("_constant_"):

@@ -49,6 +49,7 @@ class Rider:
         members: M.
         root: the packed network's module tree.
         relayouts, fallbacks: for the report.
+        ungrouped, grouped: weights of convs that read a shared input as one ordinary conv, and of those that have M groups.
     """
 
     members: int
@@ -58,6 +59,8 @@ class Rider:
     fallbacks: list[Note] = field(default_factory=list)
     current: fx.Node | None = None
     env: dict[fx.Node, Any] = field(default_factory=dict)
+    ungrouped: set[str] = field(default_factory=set)
+    grouped: set[str] = field(default_factory=set)
 
     # -- emitting ----------------------------------------------------------------------------------------------------
 

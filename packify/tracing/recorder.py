@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator as python_operator
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -23,6 +26,20 @@ from packify.tracing.sizes import Traced, plain, traced_number
 _FACTORIES = frozenset(_device_constructors())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
 _SKIPPED_FRAMES = (torch.__path__[0], str(Path(__file__).parent.parent))
+
+
+@dataclass(frozen=True)
+class Functional:
+    """A function of torch.nn.functional that is a closure there, by its name, so that a graph with it can be pickled."""
+
+    name: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(F, self.name)(*args, **kwargs)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
 
 
 class Recorder(TorchFunctionMode):
@@ -59,9 +76,23 @@ class Recorder(TorchFunctionMode):
         """Record a call of a module that is kept whole, and return what it returns."""
         if not self.active:
             return forward(*args, **kwargs)
-        value = self._evaluate(functools.partial(recurrent_result, module), args[:1], {}) if isinstance(module, nn.RNNBase) else self._evaluate(forward, args, kwargs)
+        value = self._leaf_value(module, forward, args, kwargs)
         node = self.graph.call_module(path, *self._arguments(args, kwargs))
         return self._result(self._stamp(node, value, type(module).__name__), value)
+
+    def _leaf_value(self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if isinstance(module, nn.RNNBase):
+            return self._evaluate(functools.partial(recurrent_result, module), args[:1], {})
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            return self._evaluate(torch.empty_like, args[:1], {})
+        try:
+            return self._evaluate(forward, args, kwargs)
+        except (RuntimeError, NotImplementedError):  # its code needs values: any will do for the shape of the result
+            self.active = False
+            try:
+                return _on_meta(forward.__func__(_filled(module), *_random(args), **_random(kwargs)))  # type: ignore[attr-defined]
+            finally:
+                self.active = True
 
     def emit(self, target: Callable[..., Any] | str, args: tuple[Any, ...], value: Any) -> fx.Node:
         """A node for a number; `target` is a function, or the name of a tensor method."""
@@ -119,6 +150,8 @@ class Recorder(TorchFunctionMode):
             if operator.name in ("getitem", "setitem"):
                 return self.graph.call_function(getattr(python_operator, operator.name), new_args, new_kwargs)
             return self.graph.call_method(name, new_args, new_kwargs)
+        if "<locals>" in getattr(func, "__qualname__", "") and hasattr(F, name):
+            func = Functional(name)
         return self.graph.call_function(func, new_args, new_kwargs)
 
     def _stamp(self, node: fx.Node, value: Any, name: str) -> fx.Node:
@@ -287,6 +320,27 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
 
 def _plain(value: Any) -> Any:
     return _map(value, plain)
+
+
+def _random(value: Any) -> Any:
+    """The same arguments with random numbers in every tensor, on the CPU."""
+
+    def change(item: Any) -> Any:
+        if not isinstance(item, torch.Tensor):
+            return torch.device("cpu") if isinstance(item, torch.device) else plain(item)
+        real = torch.zeros(item.shape, dtype=item.dtype)
+        return real.normal_() if item.is_floating_point() else real
+
+    return _map(value, change)
+
+
+def _filled(module: nn.Module) -> nn.Module:
+    """A copy of a module without data that has some."""
+    own = (*module.named_parameters(), *module.named_buffers())
+    copied = copy.deepcopy(module, {id(tensor): nn.Parameter(_random(tensor), False) if isinstance(tensor, nn.Parameter) else _random(tensor) for _, tensor in own})
+    for part in copied.modules():
+        vars(part).pop("forward", None)
+    return copied
 
 
 def _on_meta(value: Any) -> Any:

@@ -40,12 +40,13 @@ class Builder:
         walk: the widths of the reference graph.
         root: the member's module tree, on the meta device.
         gammas: the gamma of every layer node that has one above 1.
+        kept: module types kept whole; they are not run, their sizes do not change.
         grouped: parameters whose second axis gamma has divided; what is computed from them alone has no predicted shape.
     """
 
-    def __init__(self, walk: Walk, root: nn.Module, constants: Mapping[str, torch.Tensor], rules: Mapping[Any, HasWidths], gammas: Mapping[fx.Node, int], grouped: set[str]) -> None:
+    def __init__(self, walk: Walk, root: nn.Module, constants: Mapping[str, torch.Tensor], rules: Mapping[Any, HasWidths], gammas: Mapping[fx.Node, int], grouped: set[str], kept: tuple[type[nn.Module], ...]) -> None:
         self.walk, self.root, self.constants, self.rules = walk, root, constants, rules
-        self.gammas, self.grouped = gammas, grouped
+        self.gammas, self.grouped, self.kept = gammas, grouped, kept
         self.result = MemberGraph(fx.Graph())
         self._unpredicted: set[fx.Node] = set()
 
@@ -108,6 +109,10 @@ class Builder:
     def _execute(self, node: fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
         if node.op == "call_module":
             module = self.root.get_submodule(str(target))
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                return torch.empty_like(args[0])
+            if isinstance(module, self.kept):
+                return stand_in(node.meta["val"], shapes_of(node.meta["val"]))
             run: Callable[..., Any] = functools.partial(recurrent_result, module) if isinstance(module, nn.RNNBase) else module
             return run(args[0]) if isinstance(module, nn.RNNBase) else run(*args, **kwargs)
         if node.op == "call_method":

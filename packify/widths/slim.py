@@ -86,8 +86,9 @@ class _Solution:
         for node, place in self.places.items():
             if not (place.first or place.last) and groups_of(node) == 1:
                 width_in, width_out, *_ = self._widths(node)
-                require_multiple(width_in, self.spec.gamma)
-                require_multiple(width_out, self.spec.gamma)
+                for width in (width_in, width_out):
+                    if width.root().size * self.spec.ratio >= self.spec.gamma:
+                        require_multiple(width, self.spec.gamma)
 
     def solve(self) -> Member:
         refused: set[fx.Node] = set()
@@ -102,7 +103,7 @@ class _Solution:
             root = build_tree(self.traced.root, lambda name, tensor: self._empty(name, tensor, grouped), self.traced.leaves)
             for module in root.modules():
                 state_sizes(module)
-            built = {key: Builder(walk, root, self.traced.constants, self.rules, gammas, set(grouped)).build() for key, walk in self.walks.items()}
+            built = {key: Builder(walk, root, self.traced.constants, self.rules, gammas, set(grouped), self.traced.leaves).build() for key, walk in self.walks.items()}
             if not self._learn(built, gammas, refused):
                 return self._member(root, built, gammas, notes)
         raise PackError(type(self.traced.root).__name__, found=f"widths that still do not agree after {_MAX_ROUNDS} rounds", fix="please report this network")
@@ -163,12 +164,12 @@ class _Solution:
         gammas: dict[fx.Node, int] = {}
         notes: dict[fx.Node, str] = {}
         shared = _used_more_than_once(self.places)
-        widest = 1
+        widest = 1.0
         for node, place in self.places.items():
             width_in, width_out, groups, weight_in = self._widths(node)
             name = weight_name(node)
             if not (place.first or place.last):
-                widest = max(widest, member_size(width_in))
+                widest = max(widest, float(width_in.root().size * self.spec.ratio))
             if name is None or name in shared or node in refused:
                 gamma, note = 1, "" if self.spec.gamma == 1 else "its weight is computed or used by several layers"
             elif groups > 1 and groups == width_in.root().size:
@@ -179,12 +180,12 @@ class _Solution:
                 gammas[node] = gamma
             if note:
                 notes[node] = note
-        if self.spec.gamma > max(widest, 1) and any(not (place.first or place.last) for place in self.places.values()):
+        if self.spec.gamma > widest and any(not (place.first or place.last) for place in self.places.values()):
             raise SpecError(
                 f"gamma={self.spec.gamma}",
-                found=f"the widest hidden layer of a member has {widest} input channels",
+                found=f"the widest hidden layer of a member has {widest:g} input channels",
                 why="gamma groups need at least one channel each, so this gamma can never divide a layer",
-                fix=f"pass gamma={max(1, min(widest, 2))}, a larger alpha or a smaller num_estimators",
+                fix=f"pass gamma={2 if widest >= 2 else 1}, a larger alpha or a smaller num_estimators",
             )
         agreed = _agreed(gammas, self.places)
         return agreed, notes
@@ -223,18 +224,17 @@ class _Solution:
         return member
 
     def _tell_widths(self, member: Member) -> None:
-        """Pinned and rounded widths, once per width and for the first layer that decides it."""
-        if self.spec.ratio == 1:
-            return
+        """Pinned and rounded widths, once per width and for the layers that decide it."""
         for dim in self._roots():
-            if not dim.demands or dim.size == 1:
-                continue
             wanted, size = dim.size * self.spec.ratio, member_size(dim)
-            names = ", ".join(dict.fromkeys(dim.demands)) if len(set(dim.demands)) <= 3 else f"{dim.demands[0]} and {len(set(dim.demands)) - 1} more"
-            if size == dim.size:
-                reason = next((atom.pin for atom in dim.atoms() if atom.pin is not None), None)
-                member.pins.append(Note(names, reason.source if reason else "", f"width {dim.size} kept", f"{reason.why} at {reason.node}" if reason and reason.node else reason.why if reason else "its rounding"))
-            elif size != wanted:
+            if not dim.demands or dim.size == 1 or size == wanted:
+                continue
+            layers = list(dict.fromkeys(dim.demands))
+            names = ", ".join(layers) if len(layers) <= 3 else f"{layers[0]} and {len(layers) - 1} more"
+            reason = next((atom.pin for atom in dim.atoms() if atom.pin is not None and atom.size > 1), None)
+            if size == dim.size and reason is not None:
+                member.pins.append(Note(names, reason.source, f"width {dim.size} kept", f"{reason.why} at {reason.node}" if reason.node else reason.why))
+            else:
                 member.rounded.append(Note(names, "", f"width {dim.size} -> {size}", f"alpha / M times {dim.size} is {float(wanted):g}"))
 
 

@@ -1,0 +1,118 @@
+"""Widths by example: an operator without parameters is run on tensors without data of other sizes, and its output tells how sizes travel.
+
+Every axis whose size may change is made longer, alone or, where the operator then refuses, together with another axis of the same
+size. What comes out longer by the same amount is that axis; what changes in another way, or not without an error, is pinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from packify.widths.dims import Dim, fixed, product
+from packify.widths.walk import Axes, Walk, tensors
+
+
+def by_example(walk: Walk, *args: Any, **kwargs: Any) -> Any:
+    """The width rule of any operator that can run on meta tensors."""
+    probe = _Probe(walk, args, kwargs)
+    if not probe.runs({}):
+        walk.pin_all((args, kwargs), f"{walk.node.meta['op']} cannot be tried out at other sizes")
+        return walk.structure()
+    for dim in probe.movable():
+        probe.learn(dim)
+    return probe.dims()
+
+
+class _Probe:
+    def __init__(self, walk: Walk, args: Any, kwargs: Any) -> None:
+        self.walk, self.args, self.kwargs = walk, args, kwargs
+        self.base = _shapes(walk.out)
+        self.found: dict[tuple[int, int], Dim] = {}
+        self.result: Any = None
+
+    def movable(self) -> list[Dim]:
+        """The atoms on the inputs' axes that no one has pinned, once each."""
+        dims = [dim.root() for axes in tensors((self.args, self.kwargs)) for dim in axes.dims]
+        return list(dict.fromkeys(dim for dim in dims if dim.size > 1 and not dim.is_pinned()))
+
+    def runs(self, sizes: Mapping[Dim, int]) -> bool:
+        """Try the operator with other sizes of some axes."""
+        self.result = None
+        try:
+            with torch.no_grad():
+                self.result = _shapes(_call(self.walk.node, _resized(self.args, sizes), _resized(self.kwargs, sizes)))
+        except Exception:  # whatever it refuses with, it refuses
+            return False
+        return [len(shape) for shape in self.result] == [len(shape) for shape in self.base]
+
+    def learn(self, dim: Dim) -> None:
+        dim = dim.root()
+        if dim.is_pinned():
+            return
+        longer = 2 * dim.size
+        if self.runs({dim: longer}):
+            self._record(dim, longer)
+            return
+        partners = [other for other in self.movable() if other is not dim and other.size == dim.size]
+        for chosen in [*([other] for other in partners), partners]:
+            if chosen and self.runs({dim: longer, **dict.fromkeys(chosen, longer)}):
+                for other in chosen:
+                    self.walk.equate(dim, other)
+                self._record(dim.root(), longer)
+                return
+        self.walk.pin(dim, f"{self.walk.node.meta['op']} takes no other size")
+
+    def _record(self, dim: Dim, longer: int) -> None:
+        changed = [
+            (index, axis)
+            for index, (before, after) in enumerate(zip(self.base, self.result, strict=True))
+            for axis in range(len(before))
+            if before[axis] != after[axis]
+        ]
+        for place in changed:
+            before, after = self.base[place[0]][place[1]], self.result[place[0]][place[1]]
+            if place in self.found or after * dim.size != before * longer:
+                self.walk.pin(dim, f"{self.walk.node.meta['op']} makes a size of {before} of it")
+                return
+        for index, axis in changed:
+            size = self.base[index][axis]
+            self.found[index, axis] = dim if size == dim.size else product([fixed(size // dim.size), dim])
+
+    def dims(self) -> Any:
+        index = iter(range(len(self.base)))
+
+        def visit(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                number = next(index)
+                return [self.found.get((number, axis)) or fixed(size) for axis, size in enumerate(value.shape)]
+            return tuple(visit(item) for item in value) if isinstance(value, (tuple, list)) else None
+
+        return visit(self.walk.out)
+
+
+def _call(node: Any, args: Any, kwargs: Any) -> Any:
+    if node.op == "call_method":
+        return getattr(args[0], node.target)(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)
+
+
+def _resized(value: Any, sizes: Mapping[Dim, int]) -> Any:
+    """Meta tensors for the arguments, some of their axes longer."""
+    if isinstance(value, Axes):
+        return value.val.new_empty([sizes.get(dim.root(), size) for dim, size in zip(value.dims, value.shape, strict=True)])
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_resized(item, sizes) for item in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(_resized(item, sizes) for item in value)
+    if isinstance(value, dict):
+        return {key: _resized(item, sizes) for key, item in value.items()}
+    return value
+
+
+def _shapes(value: Any) -> list[tuple[int, ...]]:
+    if isinstance(value, torch.Tensor):
+        return [tuple(value.shape)]
+    return [shape for item in value for shape in _shapes(item)] if isinstance(value, (tuple, list)) else []
