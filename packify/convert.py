@@ -13,7 +13,7 @@ from packify.ensemble import AVERAGES, PackedNetwork, default_average
 from packify.errors import PackError, SpecError
 from packify.initialise import initialise
 from packify.layers.packed import pack_layer
-from packify.layers.tree import build_tree
+from packify.layers.tree import build_tree, kept_names
 from packify.network import Interface, MemberNetwork
 from packify.packing.pack import pack_graph
 from packify.report import Note, Report
@@ -141,8 +141,9 @@ def assemble(member: Member, example_inputs: Any, model: nn.Module, *, inputs: s
     gammas = {layer.name: layer.gamma for layer in member.layers}
     graphs = {id(graph): pack_graph(graph, root, members, rules, independent=inputs == "independent") for graph in member.graphs.values()}
     ungrouped = set.intersection(*(graph.ungrouped for graph in graphs.values()))
+    whole = kept_names(root, traced.leaves)
     for name, module in root.named_modules():
-        if not isinstance(module, traced.leaves):
+        if name not in whole:
             pack_layer(module, members, width=widths.get(name, 0) * gammas.get(name, 1), shared_input=f"{name}.weight" in ungrouped)
     where = next(iter(devices.values()), torch.device("cpu"))
     for tree in (root, member.root):

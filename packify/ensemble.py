@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from packify.errors import PackError
-from packify.layers.tree import build_tree, state_sizes
+from packify.layers.tree import build_tree, kept_names, state_sizes
 from packify.network import GraphNetwork, Interface, MemberNetwork
 from packify.packing.members import fold
 from packify.report import Report
@@ -113,8 +113,10 @@ class PackedNetwork(GraphNetwork):
             return packed.chunk(self.num_estimators)[member].clone().view(shape)
 
         body = build_tree(template.body, share, self.kept)
-        for part in body.modules():
-            state_sizes(part)
+        whole = kept_names(body, self.kept)
+        for name, part in body.named_modules():
+            if name not in whole:
+                state_sizes(part)
         packed_parts = dict(self.named_modules())
         for name, part in body.named_modules():
             for setting in _SETTINGS & vars(part).keys():

@@ -66,11 +66,11 @@ def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Modul
             tensors[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
         return tensors[id(tensor)]
 
-    def visit(module: nn.Module, prefix: str) -> nn.Module:
+    def visit(module: nn.Module, prefix: str, inside: bool) -> nn.Module:
         if id(module) in modules:
             return modules[id(module)]
-        plain = is_plain_layer(module) or isinstance(module, kept)
-        new = modules[id(module)] = shallow_copy(module) if plain else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
+        inside = inside or isinstance(module, kept)
+        new = modules[id(module)] = shallow_copy(module) if inside or is_plain_layer(module) else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
         new.training = module.training
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         for name, tensor in module._parameters.items():
@@ -78,10 +78,16 @@ def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Modul
         for name, tensor in module._buffers.items():
             new._buffers[name] = tensor_for(prefix + name, tensor)
         for name, child in module._modules.items():
-            new._modules[name] = None if child is None else visit(child, f"{prefix}{name}.")
+            new._modules[name] = None if child is None else visit(child, f"{prefix}{name}.", inside)
         return new
 
-    return visit(reference, "")
+    return visit(reference, "", False)
+
+
+def kept_names(root: nn.Module, kept: tuple[type[nn.Module], ...]) -> set[str]:
+    """The names of all modules that are kept whole, their parts included."""
+    whole = [name for name, module in root.named_modules() if isinstance(module, kept)]
+    return {name for name, _ in root.named_modules() if any(name == outer or name.startswith(f"{outer}.") for outer in whole)}
 
 
 def is_plain_layer(module: nn.Module) -> bool:

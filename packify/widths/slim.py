@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackError, SpecError
-from packify.layers.tree import build_tree, state_sizes
+from packify.layers.tree import build_tree, kept_names, state_sizes
 from packify.report import LayerWidth, Note
 from packify.spec import Spec
 from packify.tracing import Traced
@@ -101,8 +101,10 @@ class _Solution:
             gammas, notes = self._gammas(refused)
             grouped = {name: gamma for node, gamma in gammas.items() if (name := weight_name(node)) is not None}
             root = build_tree(self.traced.root, lambda name, tensor: self._empty(name, tensor, grouped), self.traced.leaves)
-            for module in root.modules():
-                state_sizes(module)
+            whole = kept_names(root, self.traced.leaves)
+            for name, module in root.named_modules():
+                if name not in whole:
+                    state_sizes(module)
             built = {key: Builder(walk, root, self.traced.constants, self.rules, gammas, set(grouped), self.traced.leaves).build() for key, walk in self.walks.items()}
             if not self._learn(built, gammas, refused):
                 return self._member(root, built, gammas, notes)
