@@ -1,0 +1,131 @@
+"""The zoo from the command line: ``python -m tests.zoo --update`` writes the table of what converts, ``--numeric`` checks the laws."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import gc
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tests.zoo import numeric, outcome, summary, times
+from tests.zoo.architectures import Architecture, architectures
+from tests.zoo.convert import convert
+
+_MEMORY_BYTES = 14_000_000_000
+_SECONDS_EACH = 300
+_SAVE_EVERY_SECONDS = 10
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the zoo."""
+    parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
+    parser.add_argument("--update", action="store_true", help="convert every architecture on the meta device and write outcomes.tsv")
+    parser.add_argument("--numeric", action="store_true", help="check the laws on a small member of every family and write numeric.tsv")
+    parser.add_argument("--resume", action="store_true", help="with --update: go on where the last run stopped")
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="only names, labels (timm:resnet50) or families that match; repeatable")
+    parser.add_argument("--again", action="store_true", help="only architectures that have not converted, fall back or are heavy in the table")
+    parser.add_argument("--families", action="store_true", help="only one architecture of each family")
+    given = parser.parse_args(arguments)
+    if not given.update and not given.numeric:
+        parser.error("pass --update or --numeric")
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    console = Console(stderr=True)
+    chosen = _chosen(architectures(), given.only, given.families)
+    if given.again:
+        known = outcome.read()
+        troubled = {row.label for row in known.values() if not row.converted or row.fallbacks or row.heavy}
+        chosen = [one for one in chosen if one.label in troubled]
+    if given.update:
+        _update(chosen, console, fresh=not (given.resume or given.only or given.again or given.families), resume=given.resume)
+    if given.numeric:
+        _numeric(chosen, console)
+    return 0
+
+
+def _chosen(every: list[Architecture], patterns: list[str] | None, families: bool) -> list[Architecture]:
+    if patterns:
+        every = [one for one in every if any(fnmatch.fnmatch(text, pattern) for pattern in patterns for text in (one.name, one.label, one.family))]
+    if families:
+        every = list({(one.library, one.family): one for one in reversed(every)}.values())
+    return every
+
+
+def _update(chosen: list[Architecture], console: Console, *, fresh: bool, resume: bool) -> None:
+    if fresh:
+        times.TIMES.unlink(missing_ok=True)
+    if resume:
+        done = times.read()
+        chosen = [one for one in chosen if one.label not in done]
+    rows = outcome.read()
+    valid = {one.label for one in architectures()}
+    rows = {label: row for label, row in rows.items() if label in valid}
+    saved = time.monotonic()
+    try:
+        for one in _progress(chosen, console):
+            with _alarm():
+                row, seconds = convert(one)
+            rows[one.label] = row
+            times.append(one.label, seconds)
+            if not row.converted:
+                console.print(f"{row.label}: {row.outcome}: {row.reason}", markup=False, highlight=False)
+            if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                outcome.write(rows.values())
+                saved = time.monotonic()
+    finally:
+        outcome.write(rows.values())
+        summary.write(rows.values())
+    sys.stdout.write("\n".join([*summary.totals(rows.values()), *times.summary(times.read())]) + "\n")
+
+
+def _numeric(chosen: list[Architecture], console: Console) -> None:
+    rows = numeric.read()
+    for one in _progress(numeric.representatives(chosen), console):
+        with _alarm():
+            row = numeric.check(one)
+        rows[row.family] = row
+        numeric.write(rows.values())
+        console.print(f"{one.label} {row.input}: {row.outcome} {row.reason}", markup=False, highlight=False)
+
+
+def _progress(chosen: list[Architecture], console: Console) -> Iterator[Architecture]:
+    """Each architecture under a progress bar on standard error; memory is given back in between."""
+    columns = (TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for one in chosen:
+            progress.update(task, description=one.label)
+            yield one
+            progress.advance(task)
+            gc.collect()
+
+
+@contextmanager
+def _alarm() -> Iterator[None]:
+    """One architecture never holds up the others."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not done after {_SECONDS_EACH} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(_SECONDS_EACH)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Convert one architecture on the meta device: record once, slim per width and gamma, build the packed graph per configuration."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from packify.convert import assemble
+from packify.errors import PackifyError
+from packify.report import Note
+from packify.rules.table import RULES
+from packify.spec import Spec
+from packify.tracing import trace
+from packify.widths.slim import Member, Slimmer
+from tests.zoo.architectures import Architecture, build
+from tests.zoo.ideal import ideal_params
+from tests.zoo.outcome import Outcome
+
+SPECS = (Spec(2, 4, 1), Spec(2, 4, 2), Spec(1.5, 3, 1))
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What the steps took; `slim` is the slowest of the configurations, `pack` their sum."""
+
+    build: float = 0.0
+    trace: float = 0.0
+    slim: float = 0.0
+    pack: float = 0.0
+
+    @property
+    def convert(self) -> float:
+        """Recording and slimming: what a budget needs."""
+        return self.trace + self.slim
+
+
+def convert(one: Architecture, specs: Sequence[Spec] = SPECS) -> tuple[Outcome, Seconds]:
+    """The outcome of one architecture. Never raises: an error is an outcome."""
+    row = Outcome(one.library, one.family, one.name, one.part)
+    try:
+        return _converted(one, row, specs)
+    except Exception as error:
+        return replace(row, outcome=type(error).__name__, reason=one_line(error)), Seconds()
+
+
+def _converted(one: Architecture, row: Outcome, specs: Sequence[Spec]) -> tuple[Outcome, Seconds]:
+    start = time.perf_counter()
+    built = build(one)
+    built_at = time.perf_counter()
+    traced = trace(built.model, built.example_inputs)
+    traced_at = time.perf_counter()
+    slimmer = Slimmer(traced, RULES)
+    members: dict[tuple[object, int], Member] = {}
+    slowest = packing = 0.0
+    fallbacks: Counter[str] = Counter()
+    for spec in specs:
+        before = time.perf_counter()
+        key = (spec.ratio, spec.gamma)
+        if key not in members:
+            members[key] = slimmer.member(spec)
+            slowest = max(slowest, time.perf_counter() - before)
+        member = replace(members[key], spec=spec)
+        before = time.perf_counter()
+        packed = assemble(member, built.example_inputs, built.model, inputs="shared", average=None, rules=RULES)
+        packing += time.perf_counter() - before
+        if packed.report.packed_params != spec.num_estimators * member.params:
+            raise ArithmeticError(f"{packed.report.packed_params} packed parameters, {spec.num_estimators} times {member.params} predicted")
+        for what, count in _tally(packed.report.fallbacks, lambda note: f"{note.what}: {note.why}").items():
+            fallbacks[what] = max(fallbacks[what], count)
+    params = sum(parameter.numel() for parameter in traced.root.parameters())
+    plain, divided = members[(SPECS[0].ratio, 1)], members[(SPECS[0].ratio, 2)]
+    pins = _tally(plain.pins, lambda note: note.why)
+    return replace(
+        row,
+        nodes=len(traced.graphs["eval"].nodes),
+        params=params,
+        half=round(plain.params / params, 4),
+        ideal=round(ideal_params(traced, float(SPECS[0].ratio)) / params, 4),
+        half_gamma=round(divided.params / params, 4),
+        pinned=sum(pins.values()),
+        pins=_told(pins),
+        rounded=len(plain.rounded),
+        fallbacks=_told(fallbacks),
+    ), Seconds(built_at - start, traced_at - built_at, slowest, packing)
+
+
+def _tally(notes: Sequence[Note], words: object) -> Counter[str]:
+    return Counter(_general(words(note)) for note in notes)  # type: ignore[operator]
+
+
+def _general(text: str) -> str:
+    """A reason without the sizes and the node it was met at, so that equal reasons are counted together."""
+    text = re.sub(r" at [\w.]+$", "", text.partition("\n")[0])
+    text = re.sub(r"shape \(.*?\)", "a shape", text)
+    return re.sub(r"\b\d+\b", "N", text).replace("\t", " ")
+
+
+def _told(reasons: Counter[str]) -> str:
+    return "; ".join(f"{count} x {reason}" for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, as one line without paths of this machine."""
+    if isinstance(error, PackifyError):
+        where, _, rest = str(error).partition("\n")
+        found = re.search(r"found: (.*)", rest)
+        text = f"{where}: {found[1] if found else rest.strip()}"
+    else:
+        text = str(error).strip().partition("\n")[0]
+    text = re.sub(r"\S*/site-packages/", "", text)
+    return " ".join(text.split())[:300]

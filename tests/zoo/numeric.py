@@ -1,0 +1,112 @@
+"""The laws with numbers: one small member of every family, at alpha / M = 1/4, on the smallest input that the network takes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import packify
+from packify.sources.resolve import resolve
+from tests.zoo.architectures import BATCH, Architecture
+from tests.zoo.convert import one_line
+from tests.zoo.outcome import FOLDER, read as read_outcomes
+
+TABLE = FOLDER / "numeric.tsv"
+ALPHA, ESTIMATORS = 0.5, 2
+SIZES = (32, 64, 96, 128, 160, 192, 224, 256)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: a family, the member of it that was checked, and whether the laws hold."""
+
+    family: str
+    name: str
+    input: str = ""
+    outcome: str = "holds"
+    reason: str = ""
+
+
+_FIELDS = [field.name for field in dataclasses.fields(Check)]
+
+
+def read(path: Path = TABLE) -> dict[str, Check]:
+    """The table by family; empty if there is none."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {row["family"]: Check(**row) for row in csv.DictReader(file, delimiter="\t")}
+
+
+def write(rows: Iterable[Check], path: Path = TABLE) -> None:
+    """Replace the table, sorted by family."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(_FIELDS)
+        writer.writerows([getattr(row, name) for name in _FIELDS] for row in sorted(rows, key=lambda row: row.family))
+
+
+def representatives(chosen: Sequence[Architecture]) -> list[Architecture]:
+    """The member of each family with the smallest recording: nodes times parameters, from the table of outcomes."""
+    known = read_outcomes()
+    weight = {label: (row.nodes + 200) * (row.params + 10**6) for label, row in known.items() if row.nodes}
+    best: dict[str, Architecture] = {}
+    for one in chosen:
+        family = f"{one.library}:{one.family}"
+        if one.name.startswith("quantized_") or one.label not in weight:
+            continue
+        if family not in best or weight[one.label] < weight[best[family].label]:
+            best[family] = one
+    return [best[family] for family in sorted(best)]
+
+
+def check(one: Architecture, *, gamma: int = 1) -> Check:
+    """Build, pack and verify: equality in both modes, independence, one training step. Never raises."""
+    row = Check(f"{one.library}:{one.family}", one.name)
+    try:
+        model, inputs = small(one)
+        shapes = ", ".join("x".join(map(str, tensor.shape[1:])) for tensor in (inputs if isinstance(inputs, tuple) else (inputs,)))
+        row = replace(row, input=shapes)
+        packed = packify.pack(model, inputs, alpha=ALPHA, num_estimators=ESTIMATORS, gamma=gamma, min_channels_per_group=1)
+        packify.verify(packed, batch=BATCH)
+    except Exception as error:
+        return replace(row, outcome=type(error).__name__, reason=one_line(error))
+    return row
+
+
+def small(one: Architecture) -> tuple[nn.Module, Any]:
+    """The reference with real weights, built for the smallest input size that it runs on."""
+    problem: Exception | None = None
+    for model, inputs in _candidates(one):
+        try:
+            with torch.no_grad():
+                model.eval()(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+        except Exception as error:
+            problem = error
+            continue
+        return model.train(), inputs
+    raise problem or LookupError("no input size to try")
+
+
+def _candidates(one: Architecture) -> Iterator[tuple[nn.Module, Any]]:
+    if one.family == "optical_flow.raft":
+        yield resolve(one.label).model, (torch.randn(BATCH, 3, 128, 128), torch.randn(BATCH, 3, 128, 128))
+        return
+    published = resolve(one.label, device="meta").input_size or ()
+    if one.part:
+        yield resolve(one.label).model.get_submodule(one.part), torch.randn(BATCH, 3, 128, 128)
+        return
+    for size in (*(size for size in SIZES if size < published[-1]), 0):
+        shape = (*published[:-2], size, size) if size else published
+        try:
+            model = resolve(one.label, input_size=shape).model if size else resolve(one.label).model
+        except packify.PackifyError:
+            continue
+        yield model, torch.randn(BATCH, *shape)
