@@ -18,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from packify.budgets.count import module_mult_adds, op_mult_adds
 from packify.errors import TraceError
 from packify.layers.functional import grouped_linear, packed_linear
-from packify.tracing.recorder import recurrent_result
+from packify.tracing.values import recurrent_result
 
 Storages = dict[int, int]
 """Bytes by storage: tensors that share memory (views, in-place results) share one entry."""

@@ -134,7 +134,7 @@ def ride_linear(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = No
     value = node.meta["val"]
     weight, bias = member_major(rider, weight), member_major(rider, bias)
     if not (input.packed or weight.packed):
-        return rider.native(node, (input, weight, bias), {}, None)
+        return rider.native(node, (input, weight, bias), {} if groups == 1 else {"groups": groups}, None)
     if weight.ndim == 1 or (bias is not None and bias.packed != weight.packed):
         return rider.fallback(node, (input, weight, bias), {} if groups == 1 else {"groups": groups})
     if not weight.packed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import operator as python_operator
 import sys
@@ -22,6 +21,7 @@ from packify.tracing.attention import DECOMPOSITIONS
 from packify.tracing.constants import constant_value
 from packify.tracing.names import PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.tracing.sizes import Traced, plain, traced_number
+from packify.tracing.values import filled, leaves, on_meta, random, recurrent_result, without_expressions
 
 _FACTORIES = frozenset(_device_constructors())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
@@ -90,7 +90,7 @@ class Recorder(TorchFunctionMode):
         except (RuntimeError, NotImplementedError):  # its code needs values: any will do for the shape of the result
             self.active = False
             try:
-                return _on_meta(forward.__func__(_filled(module), *_random(args), **_random(kwargs)))  # type: ignore[attr-defined]
+                return on_meta(forward.__func__(filled(module), *random(args), **random(kwargs)))  # type: ignore[attr-defined]
             finally:
                 self.active = True
 
@@ -110,8 +110,8 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         if operator.name in READS_DATA:
             return self._read(func, operator, args, kwargs)
-        if not any(map(self._is_recorded, _leaves((args, kwargs)))) and operator.name not in RANDOM:
-            return func(*_plain(args), **_plain(kwargs))
+        if not any(map(self._is_recorded, leaves((args, kwargs)))) and operator.name not in RANDOM:
+            return func(*without_expressions(args), **without_expressions(kwargs))
         if kwargs.get("out") is not None:
             out = kwargs["out"]
             result = self.__torch_function__(func, types, args, {key: value for key, value in kwargs.items() if key != "out"})
@@ -134,7 +134,7 @@ class Recorder(TorchFunctionMode):
 
     def _detach(self, value: Any) -> None:
         """What was computed under no_grad carries no gradient in the graph either."""
-        for tensor in _leaves(value):
+        for tensor in leaves(value):
             if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
                 node = self.graph.call_method("detach", (self._tensor_node(tensor),))
                 self._know(tensor, self._stamp(node, tensor, "detach"), ())
@@ -232,7 +232,7 @@ class Recorder(TorchFunctionMode):
 
     def _evaluate(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a call gives on meta tensors."""
-        args, kwargs = _on_meta(args), _on_meta(kwargs)
+        args, kwargs = on_meta(args), on_meta(kwargs)
         if func in _FACTORIES and kwargs.get("device") is None:
             kwargs["device"] = torch.device("meta")
         was_active, self.active = self.active, False
@@ -268,7 +268,7 @@ class Recorder(TorchFunctionMode):
         name = self._names.get(id(args[0])) if args else None
         if name is not None and name in self._data:
             return func(self._data[name], *args[1:], **kwargs)
-        if not any(map(self._is_recorded, _leaves((args, kwargs)))):
+        if not any(map(self._is_recorded, leaves((args, kwargs)))):
             return func(*args, **kwargs)
         known = [constant_value(self._tensor_node(item), self._data, self.constants) if isinstance(item, torch.Tensor) else item for item in args]
         if not any(item is None for item in known):
@@ -280,78 +280,6 @@ class Recorder(TorchFunctionMode):
             fix="keep the module with that line whole (leaves=[ItsType]), pass the argument that selects the branch as a plain value in "
             'example_inputs, or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
         )
-
-
-def recurrent_result(module: nn.RNNBase, sequence: torch.Tensor) -> tuple[Any, Any]:
-    """What an RNN, LSTM or GRU returns on a meta tensor: torch would run it step by step."""
-    directions = 2 if module.bidirectional else 1
-    hidden = module.proj_size or module.hidden_size
-    batch = [] if sequence.dim() == 2 else [sequence.size(0 if module.batch_first else 1)]
-    state = sequence.new_empty(module.num_layers * directions, *batch, hidden)
-    cell = sequence.new_empty(module.num_layers * directions, *batch, module.hidden_size)
-    return sequence.new_empty(*sequence.shape[:-1], directions * hidden), (state, cell) if isinstance(module, nn.LSTM) else state
-
-
-def _leaves(value: Any) -> Iterable[Any]:
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, slice):
-        yield from (value.start, value.stop, value.step)
-    else:
-        yield value
-
-
-def _map(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map(item, change) for item in value))
-    if isinstance(value, (tuple, list)):
-        items = [_map(item, change) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, dict):
-        return {key: _map(item, change) for key, item in value.items()}
-    if isinstance(value, slice):
-        return slice(*(_map(item, change) for item in (value.start, value.stop, value.step)))
-    return change(value)
-
-
-def _plain(value: Any) -> Any:
-    return _map(value, plain)
-
-
-def _random(value: Any) -> Any:
-    """The same arguments with random numbers in every tensor, on the CPU."""
-
-    def change(item: Any) -> Any:
-        if not isinstance(item, torch.Tensor):
-            return torch.device("cpu") if isinstance(item, torch.device) else plain(item)
-        real = torch.zeros(item.shape, dtype=item.dtype)
-        return real.normal_() if item.is_floating_point() else real
-
-    return _map(value, change)
-
-
-def _filled(module: nn.Module) -> nn.Module:
-    """A copy of a module without data that has some."""
-    own = (*module.named_parameters(), *module.named_buffers())
-    copied = copy.deepcopy(module, {id(tensor): nn.Parameter(_random(tensor), False) if isinstance(tensor, nn.Parameter) else _random(tensor) for _, tensor in own})
-    for part in copied.modules():
-        vars(part).pop("forward", None)
-    return copied
-
-
-def _on_meta(value: Any) -> Any:
-    def change(item: Any) -> Any:
-        if isinstance(item, torch.Tensor) and item.device.type != "meta":
-            return item.detach().to("meta")
-        if isinstance(item, torch.device):
-            return torch.device("meta")
-        return plain(item)
-
-    return _map(value, change)
 
 
 def _source() -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from packify.layers.functional import grouped_linear
-from packify.tracing.recorder import recurrent_result
+from packify.tracing.values import recurrent_result
 from packify.widths.dims import Dim, member_size
 from packify.widths.walk import Call, HasWidths, Walk, rule_of
 
@@ -71,7 +71,7 @@ class Builder:
         rule = rule_of(self.rules, node)
         target: Any = node.target
         wanted = predicted(dims, node.meta["val"])
-        if rule is not None and rule.refit is not None and wanted is not None:
+        if rule is not None and rule.refit is not None and (wanted is not None or node in self.walk.cuts):
             cuts = {axis: tuple(map(member_size, parts)) for axis, parts in self.walk.cuts.get(node, {}).items()}
             call = Call(self._values(args), self._values(kwargs), wanted, cuts)  # type: ignore[arg-type]
             args, kwargs = rule.refit(args, kwargs, call)
