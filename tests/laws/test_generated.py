@@ -16,7 +16,9 @@ from tests.models.generated import IMAGE_BLOCKS, TOKEN_BLOCKS, Images, Tokens
 
 
 def _calm(examples: int) -> settings:
-    return settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), print_blob=False)
+    return settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), print_blob=False
+    )
 
 
 _image_blocks = st.lists(st.tuples(st.sampled_from(sorted(IMAGE_BLOCKS)), st.integers(0, 11)), min_size=1, max_size=4)
@@ -56,7 +58,13 @@ def test_laws_of_image_networks(blocks: list[tuple[str, int]], width: int, dense
 
 
 @_calm(40)
-@given(blocks=_token_blocks, width=st.sampled_from([4, 8, 12]), outputs=st.sampled_from(["one", "tuple", "dict"]), second=st.booleans(), spec=_specs)
+@given(
+    blocks=_token_blocks,
+    width=st.sampled_from([4, 8, 12]),
+    outputs=st.sampled_from(["one", "tuple", "dict"]),
+    second=st.booleans(),
+    spec=_specs,
+)
 def test_laws_of_token_networks(blocks: list[tuple[str, int]], width: int, outputs: str, second: bool, spec: dict[str, Any]) -> None:
     torch.manual_seed(0)
     x = torch.randn(_batch(spec), 6, 5)
@@ -65,7 +73,9 @@ def test_laws_of_token_networks(blocks: list[tuple[str, int]], width: int, outpu
 
 @_calm(30)
 @given(blocks=_image_blocks, width=st.sampled_from([4, 8]), dense=st.booleans(), members=st.integers(1, 3))
-def test_image_members_are_the_users_network_at_half_the_width(blocks: list[tuple[str, int]], width: int, dense: bool, members: int) -> None:
+def test_image_members_are_the_users_network_at_half_the_width(
+    blocks: list[tuple[str, int]], width: int, dense: bool, members: int
+) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 3, 8, 8)
     packed = packify.pack(Images(blocks, 2 * width, dense), x, alpha=members / 2, num_estimators=members)
@@ -74,7 +84,9 @@ def test_image_members_are_the_users_network_at_half_the_width(blocks: list[tupl
 
 @_calm(30)
 @given(blocks=_token_blocks, width=st.sampled_from([4, 8]), members=st.integers(1, 3), second=st.booleans())
-def test_token_members_are_the_users_network_at_half_the_width(blocks: list[tuple[str, int]], width: int, members: int, second: bool) -> None:
+def test_token_members_are_the_users_network_at_half_the_width(
+    blocks: list[tuple[str, int]], width: int, members: int, second: bool
+) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 6, 5)
     inputs = (x, torch.randn(3, 4)) if second else x

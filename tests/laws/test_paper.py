@@ -33,7 +33,12 @@ def _packed(cifar: ModuleType, name: str, gamma: int, classes: int = 10, alpha: 
 
 @pytest.mark.parametrize(
     ("name", "gamma", "classes", "millions"),
-    [("resnet18", 2, 10, "8.176"), ("resnet50", 2, 10, "14.552"), ("wide_resnet28_10", 2, 10, "19.352"), ("wide_resnet28_10", 1, 100, "36.62")],
+    [
+        ("resnet18", 2, 10, "8.176"),
+        ("resnet50", 2, 10, "14.552"),
+        ("wide_resnet28_10", 2, 10, "19.352"),
+        ("wide_resnet28_10", 1, 100, "36.62"),
+    ],
 )
 def test_table_1(cifar: ModuleType, name: str, gamma: int, classes: int, millions: str) -> None:
     packed = _packed(cifar, name, gamma, classes)

@@ -13,7 +13,23 @@ import packify
 from tests.models.catalogue import CASES
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "vit", "lstm", "text", "reused", "weight norm", "auxiliary", "random drop path", "random encoder", "two named inputs", "seq2seq"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        "unet",
+        "vit",
+        "lstm",
+        "text",
+        "reused",
+        "weight norm",
+        "auxiliary",
+        "random drop path",
+        "random encoder",
+        "two named inputs",
+        "seq2seq",
+    ],
+)
 def test_networks_that_keep_the_laws(name: str) -> None:
     torch.manual_seed(0)
     inputs = CASES[name].inputs()
