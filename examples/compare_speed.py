@@ -1,6 +1,6 @@
 """How fast a packed network runs against the same members under torch.func.vmap and one after the other, interleaved in one run.
 
-    python examples/compare_speed.py
+python examples/compare_speed.py
 """
 
 from __future__ import annotations

@@ -23,12 +23,26 @@ if TYPE_CHECKING:
     from packify.ensemble import PackedNetwork as PackedNetwork
     from packify.errors import (
         ArtefactError as ArtefactError,
+    )
+    from packify.errors import (
         BudgetError as BudgetError,
+    )
+    from packify.errors import (
         LawBroken as LawBroken,
+    )
+    from packify.errors import (
         PackError as PackError,
+    )
+    from packify.errors import (
         PackifyError as PackifyError,
+    )
+    from packify.errors import (
         SourceError as SourceError,
+    )
+    from packify.errors import (
         SpecError as SpecError,
+    )
+    from packify.errors import (
         TraceError as TraceError,
     )
     from packify.laws import Verification as Verification
@@ -56,7 +70,8 @@ _PUBLIC = {
     "Report": "packify.report",
     "Rule": "packify.rules.rule",
     **dict.fromkeys(
-        ("PackifyError", "SpecError", "SourceError", "TraceError", "PackError", "LawBroken", "ArtefactError", "BudgetError"), "packify.errors"
+        ("PackifyError", "SpecError", "SourceError", "TraceError", "PackError", "LawBroken", "ArtefactError", "BudgetError"),
+        "packify.errors",
     ),
 }
 

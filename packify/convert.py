@@ -84,7 +84,12 @@ def pack_members(
     """
     networks = list(networks)
     if not networks:
-        raise SpecError("networks", found="none", why="an ensemble has at least one member", fix="pass packify.pack_members([net_a, net_b], example_inputs)")
+        raise SpecError(
+            "networks",
+            found="none",
+            why="an ensemble has at least one member",
+            fix="pass packify.pack_members([net_a, net_b], example_inputs)",
+        )
     _same_architecture(networks)
     table, members = merged(rules), len(networks)
     traced = trace(networks[0], example_inputs, leaves=leaves)
@@ -114,7 +119,12 @@ def pack_submodule(model: nn.Module, name: str, example_inputs: Any, **settings:
         part = model.get_submodule(name)
     except AttributeError as error:
         children = ", ".join(child for child, _ in model.named_children())
-        raise PackError(f"submodule {name!r}", found=str(error), why=f"{type(model).__name__} has the children {children}", fix="pass one of these names, or a dotted path") from error
+        raise PackError(
+            f"submodule {name!r}",
+            found=str(error),
+            why=f"{type(model).__name__} has the children {children}",
+            fix="pass one of these names, or a dotted path",
+        ) from error
     if not name:
         raise PackError("submodule ''", found="an empty name", why="that is the whole model", fix="call packify.pack(model, ...)")
     settings.setdefault("average", "mean")
@@ -124,12 +134,22 @@ def pack_submodule(model: nn.Module, name: str, example_inputs: Any, **settings:
     return changed
 
 
-def assemble(member: Member, example_inputs: Any, model: nn.Module, *, inputs: str, average: Any, rules: Mapping[Any, Any]) -> PackedNetwork:
+def assemble(
+    member: Member, example_inputs: Any, model: nn.Module, *, inputs: str, average: Any, rules: Mapping[Any, Any]
+) -> PackedNetwork:
     """The packed network of a member, its tensors allocated where the reference's are and not yet filled."""
     if inputs not in ("shared", "independent"):
-        raise SpecError("inputs", found=repr(inputs), why="members see one shared batch or independent ones", fix='pass inputs="shared" or inputs="independent"')
+        raise SpecError(
+            "inputs",
+            found=repr(inputs),
+            why="members see one shared batch or independent ones",
+            fix='pass inputs="shared" or inputs="independent"',
+        )
     traced, members = member.traced, member.spec.num_estimators
-    devices = {name: tensor.device for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))}
+    devices = {
+        name: tensor.device
+        for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    }
 
     def allocate(name: str, tensor: Tensor) -> Tensor:
         counted = isinstance(tensor, nn.Parameter) or tensor.dim()
@@ -195,7 +215,12 @@ def _average_of(leaf: Any, path: str, index: int, average: Any) -> str:
     if how is None:
         return default_average(leaf.meta["val"], leaf.meta["op"]) if hasattr(leaf, "meta") else "mean"
     if how not in AVERAGES:
-        raise SpecError("average", found=repr(how), why=f"outputs are averaged as one of {', '.join(AVERAGES)}", fix='pass average="probs" for logits, average="mean" for values')
+        raise SpecError(
+            "average",
+            found=repr(how),
+            why=f"outputs are averaged as one of {', '.join(AVERAGES)}",
+            fix='pass average="probs" for logits, average="mean" for values',
+        )
     return str(how)
 
 
@@ -213,7 +238,10 @@ def _report(member: Member, model: nn.Module, graphs: Mapping[int, Any], average
     for owner in dict.fromkeys(name.rpartition(".")[0] for name in unused):
         report.notes.append(Note(owner or type(model).__name__, "", "keeps the reference's size", "forward never uses it"))
     hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._backward_hooks]
-    report.notes += [Note(name or type(model).__name__, "", "hooks stay with the reference", "a packed network runs a graph, not this module") for name in hooked]
+    report.notes += [
+        Note(name or type(model).__name__, "", "hooks stay with the reference", "a packed network runs a graph, not this module")
+        for name in hooked
+    ]
     return report
 
 
@@ -230,7 +258,8 @@ def _same_architecture(networks: Sequence[nn.Module]) -> None:
             name = differing[0]
             raise PackError(
                 f"networks[{index}]",
-                found=f"{name} of shape {shapes.get(name, 'none')} where networks[0] has {first.get(name, 'none')}" + (f", and {len(differing) - 1} more" if len(differing) > 1 else ""),
+                found=f"{name} of shape {shapes.get(name, 'none')} where networks[0] has {first.get(name, 'none')}"
+                + (f", and {len(differing) - 1} more" if len(differing) > 1 else ""),
                 why="members of one packed network have the same architecture",
                 fix="build all networks by the same call",
             )

@@ -79,7 +79,10 @@ class PackedNetwork(GraphNetwork):
     @property
     def digest(self) -> str:
         """A fingerprint of names, shapes and code: equal for networks that can exchange weights."""
-        parts = [f"{name} {tuple(tensor.shape)}" for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])]
+        parts = [
+            f"{name} {tuple(tensor.shape)}"
+            for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
+        ]
         parts += [str(self.graphs[mode].python_code("self").src) for mode in ("eval", "train")]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -101,7 +104,12 @@ class PackedNetwork(GraphNetwork):
             PackError: there is no such member.
         """
         if isinstance(member, bool) or not isinstance(member, int) or not -self.num_estimators <= member < self.num_estimators:
-            raise PackError(f"extract({member!r})", found=f"{self.num_estimators} members", why="members are numbered from 0", fix=f"pass a number from 0 to {self.num_estimators - 1}")
+            raise PackError(
+                f"extract({member!r})",
+                found=f"{self.num_estimators} members",
+                why="members are numbered from 0",
+                fix=f"pass a number from 0 to {self.num_estimators - 1}",
+            )
         template: MemberNetwork = self.member_template
         own = dict((*self.named_parameters(), *self.named_buffers()))
 
@@ -158,5 +166,3 @@ def default_average(value: Any, op: str) -> str:
     if value.dim() < 2 or value.dim() == 3 or value.shape[class_axis(value.dim())] < 2:
         return "mean"
     return "probs"
-
-

@@ -60,10 +60,16 @@ def scheme_of(tensor: Tensor) -> Scheme:
         return Scheme(f"{kind}, std {std:.3g}", mean, std, uniform=uniform, limit=limit)
     fan_in, fan_out = fans(tensor)
     best = min(
-        ((abs(std**2 * fan / gain - 1), order, name, gain) for order, (name, fan) in enumerate((("in", fan_in), ("out", fan_out), ("avg", (fan_in + fan_out) / 2))) for gain in _GAINS),
+        (
+            (abs(std**2 * fan / gain - 1), order, name, gain)
+            for order, (name, fan) in enumerate((("in", fan_in), ("out", fan_out), ("avg", (fan_in + fan_out) / 2)))
+            for gain in _GAINS
+        ),
     )
     if best[0] < max(_CLOSE, 4 / math.sqrt(values.numel())):
-        return Scheme(f"{kind}, variance {best[3]:.3g} / fan_{best[2]}", mean if abs(mean) > std / 4 else 0.0, std, best[2], uniform, limit=limit)
+        return Scheme(
+            f"{kind}, variance {best[3]:.3g} / fan_{best[2]}", mean if abs(mean) > std / 4 else 0.0, std, best[2], uniform, limit=limit
+        )
     return Scheme(f"{kind}, std {std:.3g}", mean if abs(mean) > std / 4 else 0.0, std, "", uniform, limit=limit)
 
 
@@ -100,7 +106,14 @@ def draw(shape: tuple[int, ...], reference: Tensor, scheme: Scheme, generator: t
         bound = math.sqrt(3) * std
         new.uniform_(scheme.mean - bound, scheme.mean + bound, generator=generator)
     elif math.isfinite(scheme.limit):
-        nn.init.trunc_normal_(new, scheme.mean, std / _TRUNCATED_STD, scheme.mean - 2 * std / _TRUNCATED_STD, scheme.mean + 2 * std / _TRUNCATED_STD, generator=generator)
+        nn.init.trunc_normal_(
+            new,
+            scheme.mean,
+            std / _TRUNCATED_STD,
+            scheme.mean - 2 * std / _TRUNCATED_STD,
+            scheme.mean + 2 * std / _TRUNCATED_STD,
+            generator=generator,
+        )
     else:
         new.normal_(scheme.mean, std, generator=generator)
     return new.to(reference.dtype)

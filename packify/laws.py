@@ -54,7 +54,9 @@ class Verification:
         )
 
 
-def verify(packed: PackedNetwork, x: Any = None, *, train: bool = True, seed: int = 0, batch: int = 2, dtype: torch.dtype = torch.float64) -> Verification:
+def verify(
+    packed: PackedNetwork, x: Any = None, *, train: bool = True, seed: int = 0, batch: int = 2, dtype: torch.dtype = torch.float64
+) -> Verification:
     """Check equality, independence and training parity of `packed` on a copy with fresh random weights.
 
     Args:
@@ -93,7 +95,9 @@ def _verify(packed: PackedNetwork, x: Any, train: bool, seed: int, batch: int, d
 def _copy(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
     """A copy in another dtype, without dropout, which no two runs draw alike."""
     if any(tensor.is_meta for tensor in (*packed.parameters(), *packed.buffers())):
-        raise LawBroken("packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights")
+        raise LawBroken(
+            "packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights"
+        )
     network = copy.deepcopy(packed).to(dtype)
     for module in (*network.modules(), *network.member_template.body.modules()):
         if isinstance(module, _DROPOUTS):
@@ -193,7 +197,8 @@ def _compared(
                 f"output {index} of member {member} in {'train' if network.training else 'eval'} mode",
                 found=f"members(x) differs from extract({member})(x) by {error:.2e} of the largest value",
                 why="a packed member must compute what it computes alone (law of equality)",
-                fix="please report this network; the first node that differs is " + _first_difference(network, single, inputs, member, tolerance),
+                fix="please report this network; the first node that differs is "
+                + _first_difference(network, single, inputs, member, tolerance),
             )
     return worst
 
@@ -250,10 +255,16 @@ def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
     for node, value in watch.seen.items():
         axis = node.meta.get("axis")
         if axis is not None and value.requires_grad and "val" in node.meta and _carries(value, node, members) and node.op != "get_attr":
-            places.append((node.meta["path"] or node.name, f"activation {node.name} ({node.meta['op']}, {node.meta['source']})", value, axis))
+            places.append(
+                (node.meta["path"] or node.name, f"activation {node.name} ({node.meta['op']}, {node.meta['source']})", value, axis)
+            )
     worst = 0.0
     for member in range(members):
-        losses = [(output[member] * torch.randn_like(output[member])).sum() for output in outputs if isinstance(output, Tensor) and output.requires_grad]
+        losses = [
+            (output[member] * torch.randn_like(output[member])).sum()
+            for output in outputs
+            if isinstance(output, Tensor) and output.requires_grad
+        ]
         if not losses or not places:
             return 0.0, 0
         gradients = torch.autograd.grad(sum(losses), [place[2] for place in places], retain_graph=member < members - 1, allow_unused=True)  # type: ignore[arg-type]
@@ -331,7 +342,13 @@ def _first_difference(network: PackedNetwork, single: MemberNetwork, inputs: Any
     for node, value in watch.seen.items():
         origin = node.meta.get("member_node")
         axis = node.meta.get("axis")
-        if origin is None or origin.name not in values or axis is None or "val" not in node.meta or tuple(node.meta["val"].shape) != tuple(origin.meta["val"].shape):
+        if (
+            origin is None
+            or origin.name not in values
+            or axis is None
+            or "val" not in node.meta
+            or tuple(node.meta["val"].shape) != tuple(origin.meta["val"].shape)
+        ):
             continue
         mine = unfold(value, axis, network.num_estimators)[member]
         if not relative(mine, values[origin.name]) < tolerance:

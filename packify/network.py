@@ -39,7 +39,9 @@ class Interface:
         found = dict(zip(structure.paths(template), leaves, strict=True))
         wanted = _tensor_paths(self.template)
         tensors = [found.get(path) for path in wanted]
-        if not all(isinstance(tensor, torch.Tensor) for tensor in tensors) or sum(isinstance(leaf, torch.Tensor) for leaf in leaves) != len(wanted):
+        if not all(isinstance(tensor, torch.Tensor) for tensor in tensors) or sum(isinstance(leaf, torch.Tensor) for leaf in leaves) != len(
+            wanted
+        ):
             raise PackError(
                 "forward",
                 found=f"tensors for {[path for path, leaf in found.items() if isinstance(leaf, torch.Tensor)]}",

@@ -75,7 +75,9 @@ class Spec:
         """The inverse of `to_dict`. Unknown keys are refused."""
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or not {"alpha", "num_estimators"} <= set(values) <= known:
-            raise SpecError("spec", found=repr(values), why=f"a spec has the fields {', '.join(sorted(known))}", fix="pass Spec.to_dict()'s output")
+            raise SpecError(
+                "spec", found=repr(values), why=f"a spec has the fields {', '.join(sorted(known))}", fix="pass Spec.to_dict()'s output"
+            )
         return cls(**values)
 
 

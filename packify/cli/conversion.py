@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from packify.budgets import Budget
-    from packify.report import Note, Report
     from packify.laws import Verification
+    from packify.report import Note, Report
 
 _SHOWN_NODES = 3
 _SHOWN_REASONS = 6

@@ -41,10 +41,14 @@ class Scope(nn.Module):
         return iter(self._modules.values())  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={tuple(tensor.shape)}" for name, tensor in (*self._parameters.items(), *self._buffers.items()) if tensor is not None)
+        return ", ".join(
+            f"{name}={tuple(tensor.shape)}" for name, tensor in (*self._parameters.items(), *self._buffers.items()) if tensor is not None
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"this {self._get_name()} is a part of a packed network and has no forward of its own; call the packed network, or extract(m)(x)")
+        raise RuntimeError(
+            f"this {self._get_name()} is a part of a packed network and has no forward of its own; call the packed network, or extract(m)(x)"
+        )
 
 
 def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Module], ...] = ()) -> nn.Module:
@@ -70,7 +74,11 @@ def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Modul
         if id(module) in modules:
             return modules[id(module)]
         inside = inside or isinstance(module, kept)
-        new = modules[id(module)] = shallow_copy(module) if inside or is_plain_layer(module) else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
+        new = modules[id(module)] = (
+            shallow_copy(module)
+            if inside or is_plain_layer(module)
+            else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
+        )
         new.training = module.training
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         for name, tensor in module._parameters.items():
@@ -92,7 +100,11 @@ def kept_names(root: nn.Module, kept: tuple[type[nn.Module], ...]) -> set[str]:
 
 def is_plain_layer(module: nn.Module) -> bool:
     """A layer of torch.nn itself, without children."""
-    return type(module).__module__.startswith("torch.nn.modules") and not module._modules and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    return (
+        type(module).__module__.startswith("torch.nn.modules")
+        and not module._modules
+        and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    )
 
 
 def shallow_copy(module: nn.Module) -> nn.Module:

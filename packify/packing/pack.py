@@ -63,7 +63,9 @@ class _Packer:
     def visit(self, node: fx.Node) -> Any:
         rider, value = self.rider, node.meta["val"]
         if node.op == "placeholder":
-            return rider.result(rider._stamp(rider.graph.placeholder(str(node.target))), value, 0 if self.independent and rider.members > 1 else None)
+            return rider.result(
+                rider._stamp(rider.graph.placeholder(str(node.target))), value, 0 if self.independent and rider.members > 1 else None
+            )
         if node.op == "get_attr":
             return self._tensor(node)
         args, kwargs = self._arguments(node.args), self._arguments(node.kwargs)
@@ -105,7 +107,7 @@ class _Packer:
             return Ride(made if value.dim() else rider.emit(torch.reshape, made, ()), None, value)
         path, _, attribute = name.rpartition(".")
         owner = rider.root.get_submodule(path)
-        if attribute not in owner._parameters and attribute not in owner._buffers or name.startswith("_constant_"):
+        if (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_"):
             return Ride(made, None, value)
         if value.dim() == 0:
             ride: Ride = rider.result(made, value, FRONT if attribute in owner._parameters else None)

@@ -98,7 +98,10 @@ class Rider:
             node.meta.update(val=value, axis=axis)
             return Ride(node, axis, value)
         if isinstance(value, (tuple, list)):
-            return tuple(self.result(self._stamp(self.graph.call_function(operator.getitem, (node, index))), item, axis) for index, item in enumerate(value))
+            return tuple(
+                self.result(self._stamp(self.graph.call_function(operator.getitem, (node, index))), item, axis)
+                for index, item in enumerate(value)
+            )
         return node
 
     def native(self, node: fx.Node, args: Any, kwargs: Any, axis: int | None) -> Any:
@@ -114,7 +117,11 @@ class Rider:
         if ride.axis is None:
             return self._made(self.emit(spread, ride, axis, self.members), axis, ride.val)
         if ride.axis != FRONT and axis != FRONT and not self._is_view(ride, axis):
-            self._note(self.relayouts, f"members from axis {ride.axis} to {axis}", f"{self.current.meta['op']} reads them there" if self.current else "")
+            self._note(
+                self.relayouts,
+                f"members from axis {ride.axis} to {axis}",
+                f"{self.current.meta['op']} reads them there" if self.current else "",
+            )
         return self._made(self.emit(relayout, ride, ride.axis, axis, self.members), axis, ride.val)
 
     def _is_view(self, ride: Ride, axis: int) -> bool:

@@ -28,7 +28,7 @@ def resolve(
     in_chans: int | None = None,
     input_size: tuple[int, ...] | None = None,
     args: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Reference:
     """The reference network that `name` spells, with everything needed to build it again.
 
@@ -39,7 +39,7 @@ def resolve(
         in_chans: channels of the input, where the builder has an argument for it.
         input_size: shape of one input without the batch axis, ``"c h w"`` for images.
         args: further keyword arguments for the builder.
-        device: ``"meta"`` builds without allocating a weight.
+        device: ``"meta"`` builds without allocating a weight; None is torch's default device, so ``with torch.device("meta")`` works too.
 
     Raises:
         SourceError: the name is unknown or refused, or the builder cannot do what is asked or raises.
@@ -47,14 +47,14 @@ def resolve(
     kind, plain = parse_name(name)
     wanted = _wanted(name, num_classes, in_chans, input_size)
     if kind == "file" or kind == "module":
-        return _from_factory(find_factory(kind, plain), Source(kind, plain), wanted, dict(args or {}), torch.device(device))
+        return _from_factory(find_factory(kind, plain), Source(kind, plain), wanted, dict(args or {}), _device(device))
     given = {key: checked_value(key, value) for key, value in (args or {}).items()}
     refuse_weights(plain, given)
     kind = kind or _find_registry(plain)
     library = registry(kind)
     if not library.knows(plain):
         raise _unknown(f"{kind}:{plain}", plain, library.names())
-    return _from_registry(library, Source(kind, plain, given), wanted, torch.device(device))
+    return _from_registry(library, Source(kind, plain, given), wanted, _device(device))
 
 
 def load_reference(
@@ -63,7 +63,7 @@ def load_reference(
     in_chans: int | None = None,
     input_size: tuple[int, ...] | None = None,
     args: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> nn.Module:
     """The network that the command line would use for `name`: see `resolve`, which also tells its input size and source."""
     return resolve(name, num_classes=num_classes, in_chans=in_chans, input_size=input_size, args=args, device=device).model
@@ -157,6 +157,10 @@ def _from_factory(factory: Factory, source: Source, wanted: Wanted, given: dict[
         offered = (getattr(owner, "example_inputs", None) for owner in (model, factory.build))
         example = next((factory.guarded(value) if callable(value) else value for value in offered if value is not None), None)
     return Reference(model, replace(source, args=args), size, example)
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    return torch.get_default_device() if device is None else torch.device(device)
 
 
 def _built(build: Callable[[], nn.Module], device: torch.device) -> nn.Module:

@@ -54,8 +54,16 @@ def multi_head_attention(
     batch, length = q.size(1), q.size(0)
     head_dim = q.size(2) // num_heads
     q = q.reshape(length, batch, num_heads, head_dim).permute(1, 2, 0, 3)
-    k = static_k.unflatten(0, (-1, num_heads)) if static_k is not None else k.reshape(k.size(0), batch, num_heads, head_dim).permute(1, 2, 0, 3)
-    v = static_v.unflatten(0, (-1, num_heads)) if static_v is not None else v.reshape(v.size(0), batch, num_heads, head_dim).permute(1, 2, 0, 3)
+    k = (
+        static_k.unflatten(0, (-1, num_heads))
+        if static_k is not None
+        else k.reshape(k.size(0), batch, num_heads, head_dim).permute(1, 2, 0, 3)
+    )
+    v = (
+        static_v.unflatten(0, (-1, num_heads))
+        if static_v is not None
+        else v.reshape(v.size(0), batch, num_heads, head_dim).permute(1, 2, 0, 3)
+    )
     if add_zero_attn:
         k = F.pad(k, (0, 0, 0, 1))
         v = F.pad(v, (0, 0, 0, 1))

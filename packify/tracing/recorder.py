@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator as python_operator
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,9 @@ class Recorder(TorchFunctionMode):
         name = target if isinstance(target, str) else operator_of(target).name
         return self._stamp(node, value, name)
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if not self.active:
             return func(*args, **kwargs)
@@ -270,7 +272,9 @@ class Recorder(TorchFunctionMode):
             return func(self._data[name], *args[1:], **kwargs)
         if not any(map(self._is_recorded, leaves((args, kwargs)))):
             return func(*args, **kwargs)
-        known = [constant_value(self._tensor_node(item), self._data, self.constants) if isinstance(item, torch.Tensor) else item for item in args]
+        known = [
+            constant_value(self._tensor_node(item), self._data, self.constants) if isinstance(item, torch.Tensor) else item for item in args
+        ]
         if not any(item is None for item in known):
             return func(*known, **kwargs)
         raise TraceError(

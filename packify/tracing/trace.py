@@ -84,12 +84,19 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         TraceError: the model refuses the input, or its Python code needs data that only a real input has.
     """
     if not isinstance(model, nn.Module):
-        raise TraceError("model", found=f"a {type(model).__name__}", why="only a torch.nn.Module can be packed", fix="pass the module itself")
+        raise TraceError(
+            "model", found=f"a {type(model).__name__}", why="only a torch.nn.Module can be packed", fix="pass the module itself"
+        )
     signature = inspect.signature(model.forward)
     arguments = bind(signature, example_inputs)
     flat, template = structure.flatten(arguments)
     if not any(isinstance(leaf, torch.Tensor) for leaf in flat):
-        raise TraceError("example_inputs", found="no tensor", why="shapes are read from an example", fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...)")
+        raise TraceError(
+            "example_inputs",
+            found="no tensor",
+            why="shapes are read from an example",
+            fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...)",
+        )
     root = shadow(model)
     data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
     batch = _common_batch(flat)
@@ -103,7 +110,9 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
                 raise
     (eval_run, eval_output), (train_run, train_output) = runs
     if size is not None and size != _OTHER_BATCH:
-        _refuse_fixed_batch(eval_run.graph, lambda: _run(root, data, flat, template, signature, _OTHER_BATCH, "eval", tuple(leaves))[0].graph)
+        _refuse_fixed_batch(
+            eval_run.graph, lambda: _run(root, data, flat, template, signature, _OTHER_BATCH, "eval", tuple(leaves))[0].graph
+        )
     names = [node.name for node in eval_run.graph.find_nodes(op="placeholder")]
     tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
     same = _signature_of(eval_run.graph) == _signature_of(train_run.graph) and eval_output == train_output
@@ -115,7 +124,9 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         graphs={"eval": eval_run.graph, "train": eval_run.graph if same else train_run.graph},
         constants=eval_run.constants | ({} if same else train_run.constants),
         inputs=names,
-        input_template=structure.walk(template, lambda leaf: structure.Leaf(next(numbers)) if isinstance(flat[leaf.index], torch.Tensor) else flat[leaf.index]),
+        input_template=structure.walk(
+            template, lambda leaf: structure.Leaf(next(numbers)) if isinstance(flat[leaf.index], torch.Tensor) else flat[leaf.index]
+        ),
         signature=signature,
         outputs={"eval": eval_output, "train": train_output},
         batch=size,
@@ -151,7 +162,9 @@ def bind(signature: inspect.Signature, example_inputs: Any) -> dict[str, Any]:
         else:
             bound = signature.bind(example_inputs)
     except TypeError as error:
-        raise TraceError("example_inputs", found=str(error), why=f"forward takes {signature}", fix="pass a tensor, a tuple or a dict that fits forward") from error
+        raise TraceError(
+            "example_inputs", found=str(error), why=f"forward takes {signature}", fix="pass a tensor, a tuple or a dict that fits forward"
+        ) from error
     return dict(bound.arguments)
 
 
@@ -161,10 +174,19 @@ def _common_batch(flat: list[Any]) -> int | None:
 
 
 def _run(
-    root: nn.Module, data: dict[str, torch.Tensor], flat: list[Any], template: Any, signature: inspect.Signature, batch: int | None, mode: Mode, leaves: tuple[type[nn.Module], ...]
+    root: nn.Module,
+    data: dict[str, torch.Tensor],
+    flat: list[Any],
+    template: Any,
+    signature: inspect.Signature,
+    batch: int | None,
+    mode: Mode,
+    leaves: tuple[type[nn.Module], ...],
 ) -> tuple[Recorder, Any]:
     tensors = dict((*root.named_parameters(), *root.named_buffers()))
-    floating = (tensor.dtype for tensor in (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, flat)) if tensor.is_floating_point())
+    floating = (
+        tensor.dtype for tensor in (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, flat)) if tensor.is_floating_point()
+    )
     recorder = Recorder(tensors, data, next(floating, torch.float32))
     inputs = [_stand_in(leaf, batch) for leaf in flat]
     arguments = structure.unflatten(template, inputs)
@@ -216,14 +238,21 @@ def _wrap(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Module], ..
     for path, module in root.named_modules():
         if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
             continue
-        vars(module)["forward"] = _recorded(module, path, recorder) if path and _kept_whole(module, leaves) else _scoped(module, path, recorder)
+        vars(module)["forward"] = (
+            _recorded(module, path, recorder) if path and _kept_whole(module, leaves) else _scoped(module, path, recorder)
+        )
 
 
 def _kept_whole(module: nn.Module, leaves: tuple[type[nn.Module], ...]) -> bool:
     if isinstance(module, leaves):
         return True
     own = next((kind for kind in KEPT_WHOLE if isinstance(module, kind)), None)
-    return own is not None and type(module).forward is own.forward and not hasattr(module, "parametrizations") and not module._forward_pre_hooks
+    return (
+        own is not None
+        and type(module).forward is own.forward
+        and not hasattr(module, "parametrizations")
+        and not module._forward_pre_hooks
+    )
 
 
 def _recorded(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., Any]:
@@ -245,7 +274,11 @@ def _scoped(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., A
 
 
 def _refused(error: Exception, root: nn.Module, inputs: list[Any]) -> TraceError:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/torch/" not in frame.filename and "packify/tracing" not in frame.filename]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/torch/" not in frame.filename and "packify/tracing" not in frame.filename
+    ]
     where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else type(root).__name__
     shapes = ", ".join(str(tuple(leaf.shape)) for leaf in inputs if isinstance(leaf, torch.Tensor))
     return TraceError(

@@ -68,7 +68,10 @@ def random(value: Any) -> Any:
 def filled(module: nn.Module) -> nn.Module:
     """A copy of a module without data that has some."""
     own = (*module.named_parameters(), *module.named_buffers())
-    copied = copy.deepcopy(module, {id(tensor): nn.Parameter(random(tensor), False) if isinstance(tensor, nn.Parameter) else random(tensor) for _, tensor in own})
+    copied = copy.deepcopy(
+        module,
+        {id(tensor): nn.Parameter(random(tensor), False) if isinstance(tensor, nn.Parameter) else random(tensor) for _, tensor in own},
+    )
     for part in copied.modules():
         vars(part).pop("forward", None)
     return copied

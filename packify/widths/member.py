@@ -44,7 +44,16 @@ class Builder:
         grouped: parameters whose second axis gamma has divided; what is computed from them alone has no predicted shape.
     """
 
-    def __init__(self, walk: Walk, root: nn.Module, constants: Mapping[str, torch.Tensor], rules: Mapping[Any, HasWidths], gammas: Mapping[fx.Node, int], grouped: set[str], kept: tuple[type[nn.Module], ...]) -> None:
+    def __init__(
+        self,
+        walk: Walk,
+        root: nn.Module,
+        constants: Mapping[str, torch.Tensor],
+        rules: Mapping[Any, HasWidths],
+        gammas: Mapping[fx.Node, int],
+        grouped: set[str],
+        kept: tuple[type[nn.Module], ...],
+    ) -> None:
         self.walk, self.root, self.constants, self.rules = walk, root, constants, rules
         self.gammas, self.grouped, self.kept = gammas, grouped, kept
         self.result = MemberGraph(fx.Graph())

@@ -16,7 +16,7 @@ from packify.report import LayerWidth, Note
 from packify.spec import Spec
 from packify.tracing import Traced
 from packify.widths.dims import Dim, Reason, assign, member_size, pin, require_multiple, spread
-from packify.widths.gamma import LAYERS, gamma_for, places
+from packify.widths.gamma import gamma_for, places
 from packify.widths.member import Builder, MemberGraph
 from packify.widths.walk import HasWidths, Parameters, Walk
 
@@ -105,10 +105,17 @@ class _Solution:
             for name, module in root.named_modules():
                 if name not in whole:
                     state_sizes(module)
-            built = {key: Builder(walk, root, self.traced.constants, self.rules, gammas, set(grouped), self.traced.leaves).build() for key, walk in self.walks.items()}
+            built = {
+                key: Builder(walk, root, self.traced.constants, self.rules, gammas, set(grouped), self.traced.leaves).build()
+                for key, walk in self.walks.items()
+            }
             if not self._learn(built, gammas, refused):
                 return self._member(root, built, gammas, notes)
-        raise PackError(type(self.traced.root).__name__, found=f"widths that still do not agree after {_MAX_ROUNDS} rounds", fix="please report this network")
+        raise PackError(
+            type(self.traced.root).__name__,
+            found=f"widths that still do not agree after {_MAX_ROUNDS} rounds",
+            fix="please report this network",
+        )
 
     def _roots(self) -> list[Dim]:
         found: dict[int, Dim] = {}
@@ -141,12 +148,18 @@ class _Solution:
         learned = False
         for walk, conflict in conflicts:
             node = conflict.node
-            blamed = {layer for layer in gammas if layer not in refused and weight_is_computed(layer) and (layer is node or node in weight_nodes(layer))}
+            blamed = {
+                layer
+                for layer in gammas
+                if layer not in refused and weight_is_computed(layer) and (layer is node or node in weight_nodes(layer))
+            }
             if blamed:
                 refused |= blamed
                 learned = True
                 continue
-            reason = Reason(node.meta["path"] or node.name, node.meta["source"], f"{node.meta['op']} does not fit a narrower network: {conflict.found}")
+            reason = Reason(
+                node.meta["path"] or node.name, node.meta["source"], f"{node.meta['op']} does not fit a narrower network: {conflict.found}"
+            )
             for parent in (node, *node.all_input_nodes):
                 for dim in _flat(walk.dims[parent]):
                     learned = pin(dim, reason) or learned
@@ -204,7 +217,9 @@ class _Solution:
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
-    def _member(self, root: nn.Module, built: Mapping[int, MemberGraph], gammas: Mapping[fx.Node, int], notes: Mapping[fx.Node, str]) -> Member:
+    def _member(
+        self, root: nn.Module, built: Mapping[int, MemberGraph], gammas: Mapping[fx.Node, int], notes: Mapping[fx.Node, str]
+    ) -> Member:
         graphs = {mode: built[id(graph)].graph for mode, graph in self.traced.graphs.items()}
         member = Member(self.spec, self.traced, root, graphs)
         told: set[str] = set()
@@ -217,7 +232,16 @@ class _Solution:
             gamma = gammas.get(node, 1)
             member.layers.append(
                 LayerWidth(
-                    name, node.meta["op"], width_in.root().size, width_out.root().size, member_size(width_in), member_size(width_out), groups, gamma, self.spec.gamma, notes.get(node, "")
+                    name,
+                    node.meta["op"],
+                    width_in.root().size,
+                    width_out.root().size,
+                    member_size(width_in),
+                    member_size(width_out),
+                    groups,
+                    gamma,
+                    self.spec.gamma,
+                    notes.get(node, ""),
                 )
             )
             if node in notes:
@@ -235,7 +259,9 @@ class _Solution:
             names = ", ".join(layers) if len(layers) <= 3 else f"{layers[0]} and {len(layers) - 1} more"
             reason = next((atom.pin for atom in dim.atoms() if atom.pin is not None and atom.size > 1), None)
             if size == dim.size and reason is not None:
-                member.pins.append(Note(names, reason.source, f"width {dim.size} kept", f"{reason.why} at {reason.node}" if reason.node else reason.why))
+                member.pins.append(
+                    Note(names, reason.source, f"width {dim.size} kept", f"{reason.why} at {reason.node}" if reason.node else reason.why)
+                )
             else:
                 member.rounded.append(Note(names, "", f"width {dim.size} -> {size}", f"alpha / M times {dim.size} is {float(wanted):g}"))
 

@@ -43,14 +43,22 @@ class Around(nn.Module):
         super().__init__()
         self.function, self.context = function, context
         shape = _INPUTS[context]
-        layer: Callable[[int], nn.Module] = (lambda inp: nn.Conv2d(inp, WIDTH, 1)) if context == "image" else (lambda inp: nn.Linear(inp, WIDTH))
+        layer: Callable[[int], nn.Module] = (
+            (lambda inp: nn.Conv2d(inp, WIDTH, 1)) if context == "image" else (lambda inp: nn.Linear(inp, WIDTH))
+        )
         inp = shape[1] if context == "image" else shape[-1]
         self.first, self.second = layer(inp), layer(inp)
         self.third = layer(WIDTH) if context == "batch" else nn.Identity()
         self.own = Own(shape[1])
         with torch.no_grad():
             found = self.features(torch.rand(shape))
-        self.after = nn.Conv2d(found.shape[1], 4, 1) if found.dim() == 4 else nn.Conv3d(found.shape[1], 4, 1) if found.dim() == 5 else nn.Linear(found.shape[-1], 4)
+        self.after = (
+            nn.Conv2d(found.shape[1], 4, 1)
+            if found.dim() == 4
+            else nn.Conv3d(found.shape[1], 4, 1)
+            if found.dim() == 5
+            else nn.Linear(found.shape[-1], 4)
+        )
 
     def features(self, x: Tensor) -> Tensor:
         out = self.function(self.third(self.first(x)), self.third(self.second(x)), self.own)

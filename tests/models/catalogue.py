@@ -68,7 +68,10 @@ CASES: dict[str, Case] = {
     "window": Case(sequences.Window, _x(3, 4, 4)),
     "mixer": Case(sequences.Mixer, _x(6, 5)),
     "einsums": Case(sequences.Einsums, _x(4, 5)),
-    **{f"{kind} output": Case(lambda kind=kind: interfaces.Outputs(kind), _x(5)) for kind in ("tuple", "list", "dict", "ordered", "namedtuple", "dataclass", "nested", "none")},
+    **{
+        f"{kind} output": Case(lambda kind=kind: interfaces.Outputs(kind), _x(5))
+        for kind in ("tuple", "list", "dict", "ordered", "namedtuple", "dataclass", "nested", "none")
+    },
     "two inputs": Case(interfaces.TwoInputs, lambda: (torch.randn(3, 3, 5, 5), torch.randn(3, 4))),
     "two named inputs": Case(interfaces.TwoInputs, lambda: {"table": torch.randn(3, 4), "image": torch.randn(3, 3, 5, 5), "scale": 0.5}),
     "optional input": Case(interfaces.OptionalInput, lambda: (torch.randn(3, 5), torch.randn(3, 2))),

@@ -32,7 +32,10 @@ class Residual(nn.Module):
         super().__init__()
         self.pre, stride, self.out = kind % 2 == 1, 1 + (kind % 3 == 0), width * (1 + (kind % 3 == 0))
         self.norm1, self.norm2 = nn.BatchNorm2d(width if self.pre else self.out), _norm(kind, self.out)
-        self.conv1, self.conv2 = nn.Conv2d(width, self.out, 3, stride, 1, bias=False), nn.Conv2d(self.out, self.out, 3, padding=1, bias=False)
+        self.conv1, self.conv2 = (
+            nn.Conv2d(width, self.out, 3, stride, 1, bias=False),
+            nn.Conv2d(self.out, self.out, 3, padding=1, bias=False),
+        )
         self.short = nn.Conv2d(width, self.out, 1, stride) if kind % 3 == 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,7 +215,11 @@ class TokenMix(nn.Module):
         super().__init__()
         self.conv = kind % 2 == 1
         self.norm = nn.LayerNorm(width)
-        self.mix = nn.Conv1d(width, width, 3, padding=1, groups=width if kind % 4 == 1 else 1) if self.conv else nn.Sequential(nn.Linear(tokens, width), nn.GELU(), nn.Linear(width, tokens))
+        self.mix = (
+            nn.Conv1d(width, width, 3, padding=1, groups=width if kind % 4 == 1 else 1)
+            if self.conv
+            else nn.Sequential(nn.Linear(tokens, width), nn.GELU(), nn.Linear(width, tokens))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mix(self.norm(x).transpose(1, 2)).transpose(1, 2)

@@ -111,7 +111,13 @@ class Norms(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(inp, 8, 3, padding=1) for inp in (3, 8, 8, 8, 8))
         self.norms = nn.ModuleList(
-            [nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True), nn.InstanceNorm2d(8, track_running_stats=True), nn.GroupNorm(1, 8), nn.BatchNorm2d(8, affine=False)]
+            [
+                nn.GroupNorm(2, 8),
+                nn.InstanceNorm2d(8, affine=True),
+                nn.InstanceNorm2d(8, track_running_stats=True),
+                nn.GroupNorm(1, 8),
+                nn.BatchNorm2d(8, affine=False),
+            ]
         )
         self.last = nn.LayerNorm(8)
         self.head = nn.Linear(8, 4)
@@ -179,7 +185,15 @@ class StandardisedConv2d(nn.Conv2d):
 
 
 def standardised() -> nn.Module:
-    return nn.Sequential(StandardisedConv2d(3, 8, 3), nn.ReLU(), StandardisedConv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    return nn.Sequential(
+        StandardisedConv2d(3, 8, 3),
+        nn.ReLU(),
+        StandardisedConv2d(8, 8, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
 
 
 class DropPath(nn.Module):
@@ -241,7 +255,15 @@ class Reused(nn.Module):
 
 def weight_normed() -> nn.Module:
     norm = nn.utils.parametrizations.weight_norm
-    return nn.Sequential(norm(nn.Conv1d(3, 8, 3)), nn.ReLU(), norm(nn.Conv1d(8, 8, 3)), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), norm(nn.Linear(8, 4)))
+    return nn.Sequential(
+        norm(nn.Conv1d(3, 8, 3)),
+        nn.ReLU(),
+        norm(nn.Conv1d(8, 8, 3)),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        norm(nn.Linear(8, 4)),
+    )
 
 
 def old_weight_normed() -> nn.Module:
@@ -250,12 +272,22 @@ def old_weight_normed() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         norm = nn.utils.weight_norm
-        return nn.Sequential(norm(nn.Conv1d(3, 8, 3)), nn.ReLU(), norm(nn.Conv1d(8, 8, 3)), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4))
+        return nn.Sequential(
+            norm(nn.Conv1d(3, 8, 3)), nn.ReLU(), norm(nn.Conv1d(8, 8, 3)), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4)
+        )
 
 
 def spectral_normed() -> nn.Module:
     norm = nn.utils.parametrizations.spectral_norm
-    return nn.Sequential(norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), norm(nn.Conv2d(8, 8, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm(nn.Linear(8, 4)))
+    return nn.Sequential(
+        norm(nn.Conv2d(3, 8, 3)),
+        nn.ReLU(),
+        norm(nn.Conv2d(8, 8, 3)),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        norm(nn.Linear(8, 4)),
+    )
 
 
 def vgg() -> nn.Module:

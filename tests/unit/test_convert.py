@@ -20,7 +20,9 @@ from tests.models.catalogue import CASES
 
 def _small() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
 
 
 # -- pack: no harm -------------------------------------------------------------------------------------------------------
@@ -34,12 +36,12 @@ def test_the_reference_and_the_random_states_are_untouched() -> None:
     model[0].register_forward_hook(lambda *_: calls.append("forward"))
     model.register_forward_pre_hook(lambda *_: calls.append("before"))
     x = torch.randn(2, 3, 8, 8)
-    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].copy()  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].copy()
     with checks.untouched(model):
         packed = packify.pack(model, x, alpha=2, num_estimators=2)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
-    assert (states[2] == numpy.random.get_state()[1]).all()  # noqa: NPY002
+    assert (states[2] == numpy.random.get_state()[1]).all()
     assert calls == []
     assert torch.is_grad_enabled()
     assert packed.training
@@ -177,7 +179,9 @@ def test_something_that_is_no_module(model: Any) -> None:
         packify.pack(model, torch.randn(2, 3), alpha=2, num_estimators=2)
 
 
-@pytest.mark.parametrize("inputs", [torch.randn(2, 3), torch.randn(2, 5, 8, 8), (torch.randn(2, 3, 8, 8),) * 2, {"y": torch.randn(2, 3, 8, 8)}, (), None, "x"])
+@pytest.mark.parametrize(
+    "inputs", [torch.randn(2, 3), torch.randn(2, 5, 8, 8), (torch.randn(2, 3, 8, 8),) * 2, {"y": torch.randn(2, 3, 8, 8)}, (), None, "x"]
+)
 def test_inputs_that_the_model_refuses(inputs: Any) -> None:
     with pytest.raises(packify.TraceError) as caught:
         packify.pack(_small(), inputs, alpha=2, num_estimators=2)
@@ -224,7 +228,25 @@ def test_an_output_that_is_no_tensor() -> None:
 # -- pack_members -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["lenet", "mlp", "unet", "norms", "vit", "window", "text", "tables", "auxiliary", "reused", "weight norm", "mixer", "dataclass output", "two inputs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lenet",
+        "mlp",
+        "unet",
+        "norms",
+        "vit",
+        "window",
+        "text",
+        "tables",
+        "auxiliary",
+        "reused",
+        "weight norm",
+        "mixer",
+        "dataclass output",
+        "two inputs",
+    ],
+)
 def test_trained_networks_keep_their_outputs(name: str) -> None:
     case = CASES[name]
     networks = []

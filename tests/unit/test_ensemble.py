@@ -63,7 +63,14 @@ def test_other_averages() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "op", "how"),
-    [((3, 10), "linear", "probs"), ((3, 1), "linear", "mean"), ((3,), "squeeze", "mean"), ((3, 10), "softmax", "mean"), ((3, 4, 8, 8), "conv2d", "probs"), ((3, 1, 8, 8), "conv2d", "mean")],
+    [
+        ((3, 10), "linear", "probs"),
+        ((3, 1), "linear", "mean"),
+        ((3,), "squeeze", "mean"),
+        ((3, 10), "softmax", "mean"),
+        ((3, 4, 8, 8), "conv2d", "probs"),
+        ((3, 1, 8, 8), "conv2d", "mean"),
+    ],
 )
 def test_the_average_that_is_chosen(shape: tuple[int, ...], op: str, how: str) -> None:
     assert default_average(torch.empty(shape), op) == how
@@ -226,7 +233,16 @@ def test_state_dicts_round_trip(name: str) -> None:
         assert torch.equal(_first(other.eval(), inputs), _first(packed.eval(), inputs))
 
 
-@pytest.mark.parametrize("cast", [nn.Module.double, nn.Module.bfloat16, nn.Module.half, lambda network: network.to(torch.float64), lambda network: network.to("cpu", torch.bfloat16)])
+@pytest.mark.parametrize(
+    "cast",
+    [
+        nn.Module.double,
+        nn.Module.bfloat16,
+        nn.Module.half,
+        lambda network: network.to(torch.float64),
+        lambda network: network.to("cpu", torch.bfloat16),
+    ],
+)
 @pytest.mark.parametrize("name", ["lenet", "unet", "vit", "window", "lstm", "encoder", "mixer"])
 def test_casts(name: str, cast: Callable[[nn.Module], nn.Module]) -> None:
     packed, inputs = _packed(name)
@@ -280,7 +296,10 @@ def test_exports() -> None:
         checks.close(program.module()(x), packed(x), "exported", 1e-5)
 
 
-@pytest.mark.parametrize("make", [lambda p: torch.optim.Adam(p), lambda p: torch.optim.AdamW(p), lambda p: torch.optim.RMSprop(p), lambda p: torch.optim.Adagrad(p)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: torch.optim.Adam(p), lambda p: torch.optim.AdamW(p), lambda p: torch.optim.RMSprop(p), lambda p: torch.optim.Adagrad(p)],
+)
 def test_elementwise_optimisers_train_every_member_as_alone(make: Callable[..., torch.optim.Optimizer]) -> None:
     packed, x = _packed("lenet", num_estimators=2)
     network, x = checks.randomised(packed).train(), x.double()

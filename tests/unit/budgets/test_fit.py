@@ -62,9 +62,7 @@ def test_widest_members_come_first_and_every_limit_is_met(model):
 
 def test_no_candidate_on_the_front_is_beaten(model):
     found = fit(model, X, max_params="1.0x", num_estimators=[2, 4, 8], gamma=[1, 2])
-    merits = [
-        (c.budget.spec.ratio, c.budget.spec.num_estimators, -c.budget.packed.params, -c.budget.packed.mult_adds) for c in found.front
-    ]
+    merits = [(c.budget.spec.ratio, c.budget.spec.num_estimators, -c.budget.packed.params, -c.budget.packed.mult_adds) for c in found.front]
     for one in merits:
         assert not any(other != one and all(a >= b for a, b in zip(other, one, strict=True)) for other in merits)
 

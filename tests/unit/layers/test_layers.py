@@ -26,7 +26,9 @@ def test_packed_linear(groups: int, bias: bool, lead: tuple[int, ...]) -> None:
         full = torch.block_diag(*own.chunk(groups))
         expected = F.linear(x[member], full, None if offset is None else offset.chunk(members)[member])
         torch.testing.assert_close(result[member], expected)
-        torch.testing.assert_close(grouped_linear(x[member], own, None if offset is None else offset.chunk(members)[member], groups), expected)
+        torch.testing.assert_close(
+            grouped_linear(x[member], own, None if offset is None else offset.chunk(members)[member], groups), expected
+        )
 
 
 @pytest.mark.parametrize("packed", [True, False])

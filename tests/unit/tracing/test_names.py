@@ -35,7 +35,10 @@ def test_spellings(functions: tuple[Callable[..., Any], ...], name: str) -> None
     assert {operator_of(function).name for function in functions} - {"r" + name} == {name}
 
 
-@pytest.mark.parametrize("function", [torch.Tensor.add_, torch.Tensor.__iadd__, torch.relu_, torch.Tensor.__setitem__, torch.Tensor.masked_fill_, torch.Tensor.__imul__])
+@pytest.mark.parametrize(
+    "function",
+    [torch.Tensor.add_, torch.Tensor.__iadd__, torch.relu_, torch.Tensor.__setitem__, torch.Tensor.masked_fill_, torch.Tensor.__imul__],
+)
 def test_in_place(function: Callable[..., Any]) -> None:
     assert operator_of(function).inplace
 

@@ -6,7 +6,23 @@ from fractions import Fraction
 
 import pytest
 
-from packify.widths.dims import Dim, Reason, assign, equate, fixed, free, member_size, pin, product, quotient, require_multiple, split_product, split_total, spread, total
+from packify.widths.dims import (
+    Dim,
+    Reason,
+    assign,
+    equate,
+    fixed,
+    free,
+    member_size,
+    pin,
+    product,
+    quotient,
+    require_multiple,
+    split_product,
+    split_total,
+    spread,
+    total,
+)
 
 _WHY = Reason("layer", "file.py:1", "a test")
 
@@ -27,7 +43,10 @@ def _solve(ratio: Fraction, *dims: Dim, round_to: int = 1) -> list[int]:
     return [member_size(dim) for dim in dims]
 
 
-@pytest.mark.parametrize(("size", "ratio", "round_to", "member"), [(64, "2/3", 1, 43), (64, "1/2", 1, 32), (3, "1/8", 1, 1), (10, "3/4", 8, 8), (10, "3/2", 1, 15), (5, "1/2", 1, 3), (1, "1/2", 1, 1)])
+@pytest.mark.parametrize(
+    ("size", "ratio", "round_to", "member"),
+    [(64, "2/3", 1, 43), (64, "1/2", 1, 32), (3, "1/8", 1, 1), (10, "3/4", 8, 8), (10, "3/2", 1, 15), (5, "1/2", 1, 3), (1, "1/2", 1, 1)],
+)
 def test_a_width_is_the_nearest_that_fits(size: int, ratio: str, round_to: int, member: int) -> None:
     assert _solve(Fraction(ratio), _demanded(size), round_to=round_to) == [member]
 
