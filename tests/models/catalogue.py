@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.models import images, interfaces, sequences
+from tests.models import images, interfaces, sequences, unusual
 
 
 @dataclass(frozen=True)
@@ -79,5 +79,13 @@ CASES: dict[str, Case] = {
     "regression": Case(interfaces.Regression, _x(6)),
     "colliding": Case(interfaces.Colliding, _x(5)),
     "tables": Case(interfaces.Tables, _x(5, 6)),
+    "rotary": Case(unusual.Rotary, _x(6, 5)),
+    "biased": Case(unusual.Biased, _x(6, 5)),
+    "coordinates": Case(unusual.Coordinates, _x(3, 6, 6)),
+    "per sample": Case(unusual.PerSample, _x(3, 6, 6)),
+    "codebook": Case(unusual.Codebook, _x(5)),
+    "experts": Case(unusual.Experts, _x(5)),
+    "queries": Case(unusual.Queries, _x(3, 8, 8)),
+    "low rank": Case(unusual.LowRank, _x(3, 6, 6)),
     "pairs": Case(interfaces.Pairs, lambda: (torch.randn(3, 6), torch.randn(3, 6))),
 }

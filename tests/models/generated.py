@@ -282,9 +282,12 @@ class Joined(nn.Module):
 
 
 TOKEN_BLOCKS: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "attention": lambda width, kind, tokens: Attention(width, kind), "mix": TokenMix, "gated": lambda width, kind, tokens: Gated(width, kind),
-    "twice": lambda width, kind, tokens: Twice(width, kind), "joined": lambda width, kind, tokens: Joined(width, kind),
-}  # fmt: skip
+    "attention": lambda width, kind, tokens: Attention(width, kind),
+    "mix": TokenMix,
+    "gated": lambda width, kind, tokens: Gated(width, kind),
+    "twice": lambda width, kind, tokens: Twice(width, kind),
+    "joined": lambda width, kind, tokens: Joined(width, kind),
+}
 
 
 class Tokens(nn.Module):
@@ -296,7 +299,7 @@ class Tokens(nn.Module):
         self.cls = nn.Parameter(torch.randn(1, 1, width))
         self.pos = nn.Parameter(torch.randn(1, 7, width))
         self.blocks = nn.ModuleList(TOKEN_BLOCKS[name](width, kind, 7) for name, kind in blocks)
-        self.extra = nn.Linear(4, width) if second else None
+        self.other = nn.Linear(4, width) if second else None
         self.norm, self.outputs = nn.LayerNorm(width), outputs
         self.head = nn.Linear(width, 3)
         self.aux = nn.Linear(width, 2) if outputs != "one" else None
@@ -304,8 +307,8 @@ class Tokens(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> object:
         x = self.embed(x)
         x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], dim=1) + self.pos
-        if self.extra is not None and y is not None:
-            x = x + self.extra(y).unsqueeze(1)
+        if self.other is not None and y is not None:
+            x = x + self.other(y).unsqueeze(1)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)

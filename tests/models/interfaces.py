@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Boxes = namedtuple("Boxes", ["scores", "boxes"])
+
+class Boxes(NamedTuple):
+    scores: Tensor
+    boxes: Tensor
 
 
 @dataclass
@@ -59,12 +63,12 @@ class TwoInputs(nn.Module):
 class OptionalInput(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.fc, self.extra, self.head = nn.Linear(5, 8), nn.Linear(2, 8), nn.Linear(8, 3)
+        self.fc, self.second, self.head = nn.Linear(5, 8), nn.Linear(2, 8), nn.Linear(8, 3)
 
     def forward(self, x: Tensor, extra: Tensor | None = None) -> Tensor:
         hidden = self.fc(x)
         if extra is not None:
-            hidden = hidden + self.extra(extra)
+            hidden = hidden + self.second(extra)
         return self.head(hidden.relu())
 
 

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-import numpy
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -36,12 +36,12 @@ def test_the_reference_and_the_random_states_are_untouched() -> None:
     model[0].register_forward_hook(lambda *_: calls.append("forward"))
     model.register_forward_pre_hook(lambda *_: calls.append("before"))
     x = torch.randn(2, 3, 8, 8)
-    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].copy()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     with checks.untouched(model):
         packed = packify.pack(model, x, alpha=2, num_estimators=2)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
-    assert (states[2] == numpy.random.get_state()[1]).all()
+    assert (states[2] == np.random.get_state()[1]).all()
     assert calls == []
     assert torch.is_grad_enabled()
     assert packed.training
@@ -162,8 +162,10 @@ def test_leaves_are_kept_whole() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"num_estimators": 0}, {"num_estimators": -1}, {"num_estimators": 2.0}, {"alpha": 0}, {"alpha": -1}, {"alpha": float("nan")}, {"alpha": "2"},
-        {"gamma": 0}, {"gamma": 1.5}, {"gamma_policy": "papers"}, {"min_channels_per_group": 0}, {"round_to": 0}, {"inputs": "both"}, {"average": "median"},
+        {"num_estimators": 0}, {"num_estimators": -1}, {"num_estimators": 2.0},
+        {"alpha": 0}, {"alpha": -1}, {"alpha": float("nan")}, {"alpha": "2"},
+        {"gamma": 0}, {"gamma": 1.5}, {"gamma_policy": "papers"}, {"min_channels_per_group": 0}, {"round_to": 0},
+        {"inputs": "both"}, {"average": "median"},
     ],
 )  # fmt: skip
 def test_wrong_numbers(wrong: dict[str, Any]) -> None:

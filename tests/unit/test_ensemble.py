@@ -187,7 +187,7 @@ def test_extracted_members_hold_copies_and_train() -> None:
 
 
 def test_extracted_members_take_the_packed_networks_settings() -> None:
-    packed, x = _packed("mlp")
+    packed, _ = _packed("mlp")
     packed.get_submodule("3").p = 0.0
     packed.get_submodule("1").momentum = 0.5
     single = packed.extract(0)
@@ -298,7 +298,7 @@ def test_exports() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda p: torch.optim.Adam(p), lambda p: torch.optim.AdamW(p), lambda p: torch.optim.RMSprop(p), lambda p: torch.optim.Adagrad(p)],
+    [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad],
 )
 def test_elementwise_optimisers_train_every_member_as_alone(make: Callable[..., torch.optim.Optimizer]) -> None:
     packed, x = _packed("lenet", num_estimators=2)

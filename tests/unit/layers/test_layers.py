@@ -58,7 +58,7 @@ def test_affine() -> None:
         (lambda: nn.LayerNorm(4), torch.randn(2, 5, 4), 0),
         (lambda: nn.LayerNorm((5, 4)), torch.randn(2, 5, 4), 0),
         (lambda: nn.RMSNorm(4), torch.randn(2, 5, 4), 0),
-        (lambda: nn.PReLU(), torch.randn(2, 4, 3), 1),
+        (nn.PReLU, torch.randn(2, 4, 3), 1),
         (lambda: nn.PReLU(4), torch.randn(2, 4, 3), 1),
         (lambda: nn.Conv2d(4, 6, 3), torch.randn(2, 4, 5, 5), 1),
         (lambda: nn.ConvTranspose2d(4, 6, 3), torch.randn(2, 4, 5, 5), 1),

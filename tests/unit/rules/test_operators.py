@@ -32,3 +32,11 @@ def test_operator(table: Table, context: str, name: str) -> None:
     whole = packify.pack(model, x, alpha=2, num_estimators=2)
     checks.check_same_function(whole, twin(model), x)
     _check(packify.pack(model, x, alpha=1.5, num_estimators=3), x.double())
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pointwise_operators_need_no_fallback_and_pin_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    report = packify.pack(Around(POINTWISE[name], "batch"), inputs("batch"), alpha=1, num_estimators=2).report
+    assert not report.fallbacks
+    assert {layer.member_out for layer in report.layers if layer.name in ("first", "third")} == {4}

@@ -25,6 +25,11 @@ class Small(nn.Module):
         return self.function(self.fc(x))
 
 
+def _reshaped_by_unpacking(h: Tensor) -> Tensor:
+    batch, channels = h.shape
+    return h.reshape(batch, channels)
+
+
 def test_nodes_say_where_they_come_from() -> None:
     traced = trace(images.UNet(), torch.randn(2, 3, 8, 8))
     nodes = {node.name: node for node in traced.graphs["eval"].nodes}
@@ -74,6 +79,11 @@ def test_the_model_is_not_run() -> None:
     assert not hasattr(model, "cache")
 
 
+def _reshaped_by_unpacking(h: Tensor) -> Tensor:
+    batch, channels = h.shape
+    return h.reshape(batch, channels)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -88,7 +98,7 @@ def test_the_model_is_not_run() -> None:
         lambda h: h if h.dtype in (torch.float32, torch.float64) and h.device is not None else None,
         lambda h: torch.zeros(2, 3).sum() + h,
         lambda h: h.size()[0] * h,
-        lambda h: (lambda b, c: h.reshape(b, c))(*h.shape),
+        _reshaped_by_unpacking,
         lambda h: h.reshape((*h.shape[:-1], 2, 2)).flatten(1),
     ],
 )
@@ -97,7 +107,8 @@ def test_control_flow_on_shapes_is_decided_by_the_example(function: Any) -> None
     try:
         packed = packify.pack(model, torch.randn(2, 5), alpha=2, num_estimators=2)
     except packify.TraceError as error:
-        assert "batch" in str(error)
+        if "batch" not in str(error):
+            raise
         return
     packed.eval()
     with torch.no_grad():
@@ -119,7 +130,8 @@ def test_a_baked_batch_size_is_refused_or_right(function: Any) -> None:
     try:
         packed = packify.pack_members([model], x)
     except packify.TraceError as error:
-        assert "test_trace.py" in str(error)
+        if "test_trace.py" not in str(error):
+            raise
         return
     for batch in (3, 9):
         torch.testing.assert_close(packed.members(x[:batch])[0], model(x[:batch]))
@@ -138,7 +150,7 @@ def test_a_baked_batch_size_is_refused_or_right(function: Any) -> None:
     ],
 )
 def test_code_that_needs_values_is_refused_by_line(function: Any) -> None:
-    with pytest.raises(packify.PackifyError, match="test_trace.py") as caught:
+    with pytest.raises(packify.PackifyError, match=r"test_trace\.py") as caught:
         packify.pack(Small(function), torch.randn(3, 5), alpha=2, num_estimators=2)
     assert caught.value.fix
 
@@ -176,3 +188,34 @@ def test_masks_that_depend_on_shapes_only() -> None:
     packed = packify.pack(sequences.Seq2Seq(), CASES["seq2seq"].inputs(), alpha=2, num_estimators=2)
     source, target = torch.randint(0, 11, (2, 4)), torch.randint(0, 13, (2, 5))
     assert packed.eval()(source, target).shape == (2, 5, 13)
+
+
+@torch.jit.script
+def _scripted(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+@pytest.mark.parametrize("function", [_scripted, lambda h: torch.vmap(torch.sin)(h)])
+def test_code_that_a_recording_cannot_see_into_is_right_or_refused(function: Any) -> None:
+    model, x = Small(function), torch.randn(3, 5)
+    try:
+        packed = packify.pack_members([model], x)
+    except packify.PackifyError as error:
+        assert error.fix  # noqa: PT017
+        return
+    torch.testing.assert_close(packed.members(x)[0], model(x))
+
+
+@pytest.mark.parametrize("cell", [nn.GRUCell, nn.LSTMCell, nn.RNNCell])
+def test_cells_shrink(cell: Any) -> None:
+    class Step(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.out = cell(5, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = self.cell(x)
+            return self.out(state[0] if isinstance(state, tuple) else state)
+
+    packed = packify.pack(Step(), torch.randn(3, 5), alpha=1, num_estimators=2)
+    assert packed.extract(0).get_parameter("out.weight").shape == (3, 4)

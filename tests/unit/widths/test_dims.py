@@ -86,7 +86,7 @@ def test_cutting_what_was_joined_gives_the_parts_back() -> None:
     a, b = _demanded(6), _demanded(10)
     first, second = split_total(total([a, b]), [6, 10])
     assert _solve(Fraction(1, 2), a, b, first, second) == [3, 5, 3, 5]
-    first, second, third = split_total(total([a, b]), [2, 4, 10])
+    first, second, _ = split_total(total([a, b]), [2, 4, 10])
     assert sum(_solve(Fraction(1, 2), a, b, first, second)[2:]) == 3
 
 
