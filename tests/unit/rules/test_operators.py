@@ -8,7 +8,8 @@ import torch
 import packify
 from tests.laws import checks
 from tests.models.around import Around, inputs, twin
-from tests.unit.rules.operators import IMAGES, POINTWISE, TOKENS, VECTORS, Table
+from tests.unit.rules.image_operators import IMAGES, VECTORS
+from tests.unit.rules.operators import POINTWISE, TOKENS, Table
 
 _CASES: list[tuple[Table, str, str]] = [
     *((POINTWISE, ("image", "batch")[index % 2], name) for index, name in enumerate(POINTWISE)),
