@@ -1,6 +1,6 @@
 """Ways to call operators on features ``h``, a second tensor ``y`` like them and parameters ``p`` (tests/models/around.py)."""
 
-# ruff: noqa: E501, B008, PLC3002 -- a table reads best with one operator a line, and every line is a call as users write it
+# ruff: noqa: B008, PLC3002 -- a table reads best with one operator a line, and every line is a call as users write it
 
 from __future__ import annotations
 
