@@ -65,6 +65,7 @@ def measure(functions: dict[str, Callable[[], None]], rounds: int, device: torch
 
 
 def main() -> None:
+    """Time both directions and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=64)
@@ -81,7 +82,7 @@ def main() -> None:
         functions = contenders(packed, x, backward=backward)
         reference.train(backward)
 
-        def single() -> None:
+        def single(backward: bool = backward) -> None:
             out = reference(x)
             if backward:
                 reference.zero_grad(set_to_none=True)

@@ -75,7 +75,7 @@ _PUBLIC = {
     ),
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  the keys of that table are strings
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -37,6 +37,14 @@ class PackedNetwork(GraphNetwork):
         example_inputs: meta tensors shaped like the example the network was packed with.
     """
 
+    member_template: MemberNetwork
+    spec: Spec
+    report: Report
+    averages: dict[str, list[str]]
+    inputs: Literal["shared", "independent"]
+    example_inputs: Any
+    kept: tuple[type[nn.Module], ...]
+
     def __init__(
         self,
         body: nn.Module,
@@ -60,7 +68,7 @@ class PackedNetwork(GraphNetwork):
     @property
     def num_estimators(self) -> int:
         """M."""
-        return int(self.spec.num_estimators)
+        return self.spec.num_estimators
 
     @property
     def batched(self) -> bool:
@@ -103,14 +111,14 @@ class PackedNetwork(GraphNetwork):
         Raises:
             PackError: there is no such member.
         """
-        if isinstance(member, bool) or not isinstance(member, int) or not -self.num_estimators <= member < self.num_estimators:
+        if type(member) is not int or not -self.num_estimators <= member < self.num_estimators:
             raise PackError(
                 f"extract({member!r})",
                 found=f"{self.num_estimators} members",
                 why="members are numbered from 0",
                 fix=f"pass a number from 0 to {self.num_estimators - 1}",
             )
-        template: MemberNetwork = self.member_template
+        template = self.member_template
         own = dict((*self.named_parameters(), *self.named_buffers()))
 
         def share(name: str, tensor: Tensor) -> Tensor:

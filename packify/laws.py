@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from packify.ensemble import PackedNetwork
 from packify.errors import LawBroken
-from packify.network import MemberNetwork
+from packify.network import GraphNetwork, MemberNetwork
 from packify.packing.members import unfold
+from packify.specimen import random_inputs, randomise, specimen
 from packify.tracing import structure
-from packify.tracing.names import operator_of
 
 # Largest error of an output, relative to the largest value, that rounding explains.
 _TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -83,84 +81,25 @@ def _verify(packed: PackedNetwork, x: Any, train: bool, seed: int, batch: int, d
     tolerance = _TOLERANCES.get(dtype, 1e-2)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        network = _copy(packed, dtype)
-        _randomise(network)
-        inputs = _inputs(network, x, batch, dtype)
+        network = specimen(packed, dtype)
+        randomise(network)
+        inputs = random_inputs(network, x, batch, dtype)
         equality = _equality(network.eval(), inputs, tolerance)
         independence, activations = _independence(network, inputs)
         trained, parity = _training(network.train(), inputs, tolerance) if train else (0.0, 0.0)
     return Verification(max(equality, trained), independence, parity, activations, batch, str(dtype).removeprefix("torch."))
 
 
-def _copy(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
-    """A copy in another dtype, without dropout, which no two runs draw alike."""
-    if any(tensor.is_meta for tensor in (*packed.parameters(), *packed.buffers())):
-        raise LawBroken(
-            "packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights"
-        )
-    network = copy.deepcopy(packed).to(dtype)
-    for module in (*network.modules(), *network.member_template.body.modules()):
-        if isinstance(module, _DROPOUTS):
-            module.p = 0.0
-        if isinstance(module, nn.RNNBase):
-            module.dropout = 0.0
-    for graph in {id(graph): graph for part in (network, network.member_template) for graph in part.graphs.values()}.values():
-        _without_dropout(graph)
-    for part in (network, network.member_template):
-        part.recompile()
-    return network
-
-
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-
-
-def _without_dropout(graph: fx.Graph) -> None:
-    """Functional dropout with probability 0, so that two runs can be compared."""
-    for node in graph.find_nodes(op="call_function", target=F.scaled_dot_product_attention):
-        node.args = (*node.args[:4], 0.0, *node.args[5:]) if len(node.args) > 4 else node.args
-        node.kwargs = {key: 0.0 if key == "dropout_p" else value for key, value in node.kwargs.items()}
-    for node in graph.nodes:
-        if node.op == "call_function" and "dropout" in operator_of(node.target).name:
-            node.args, node.kwargs = node.args[:1], {**node.kwargs, "p": 0.0}
-
-
-def _randomise(network: PackedNetwork) -> None:
-    """Every floating tensor of every member different and neither zero nor huge, so that nothing is hidden by an initial zero."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 1
-            noise = torch.randn_like(parameter) / fan**0.5 if parameter.dim() > 1 else 0.1 * torch.randn_like(parameter)
-            center = parameter.mean() if parameter.dim() <= 1 else 0.0
-            parameter.copy_(noise + center)
-        for name, buffer in network.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(0, 0.1)
-            elif name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5)
-
-
-def _inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype) -> Any:
-    count = batch * network.num_estimators if network.inputs == "independent" else batch
-    device = next(network.parameters()).device
-
-    def make(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        if x is not None:
-            return leaf.to(dtype) if leaf.is_floating_point() else leaf
-        shape = (count, *leaf.shape[1:]) if leaf.dim() and network.batched else tuple(leaf.shape)
-        if leaf.is_floating_point():
-            return torch.randn(shape, dtype=dtype, device=device)
-        return torch.zeros(shape, dtype=leaf.dtype, device=device).random_(0, 2)
-
-    return structure.walk(network.example_inputs if x is None else x, make)
-
-
-def call(function: Any, inputs: Any) -> Any:
-    """Call with example inputs: a tensor, a tuple of positional or a dict of keyword arguments."""
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as arguments: a tensor, a tuple of positional or a dict of keyword arguments."""
     if isinstance(inputs, dict):
-        return function(**inputs)
-    return function(*inputs) if isinstance(inputs, tuple) else function(inputs)
+        return (), inputs
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def _call(function: Callable[..., Any], inputs: Any) -> Any:
+    args, kwargs = _arguments(inputs)
+    return function(*args, **kwargs)
 
 
 def _share(network: PackedNetwork, inputs: Any, member: int) -> Any:
@@ -176,11 +115,11 @@ def _outputs(value: Any) -> list[Tensor]:
 def _equality(network: PackedNetwork, inputs: Any, tolerance: float) -> float:
     """Largest difference between a packed member and the same member alone, in evaluation mode."""
     worst = 0.0
-    with torch.no_grad(), _quiet_randomness():
-        packed = _outputs(call(network.members, inputs))
+    with torch.no_grad():
+        packed = _outputs(_call(copy.deepcopy(network).members, inputs))  # a forward may write to buffers
         for member in range(network.num_estimators):
             single = network.extract(member)
-            alone = _outputs(call(single, _share(network, inputs, member)))
+            alone = _outputs(_call(single, _share(network, inputs, member)))
             worst = max(worst, _compared(network, single, packed, alone, inputs, member, tolerance))
     return worst
 
@@ -201,17 +140,6 @@ def _compared(
                 + _first_difference(network, single, inputs, member, tolerance),
             )
     return worst
-
-
-@contextmanager
-def _quiet_randomness() -> Iterator[None]:
-    """Masks drawn inside a graph cannot be equal in two runs: every element gets its expectation instead."""
-    original = Tensor.bernoulli_
-    Tensor.bernoulli_ = lambda self, p=0.5, **_: self.fill_(p if isinstance(p, float) else 1.0)  # type: ignore[method-assign,assignment,misc]
-    try:
-        yield
-    finally:
-        Tensor.bernoulli_ = original  # type: ignore[method-assign]
 
 
 def relative(a: Tensor, b: Tensor) -> float:
@@ -237,21 +165,23 @@ class _Watch(fx.Interpreter):
         return value
 
 
-def _watched(network: PackedNetwork, inputs: Any) -> tuple[_Watch, tuple[Any, ...]]:
+def _watched(network: GraphNetwork, inputs: Any) -> tuple[_Watch, tuple[Any, ...]]:
     graph = network.graphs["train" if network.training else "eval"]
     watch = _Watch(network.body, graph)
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
+    args, kwargs = _arguments(inputs)
     return watch, watch.run(*network.interface.flat_inputs(args, kwargs))
 
 
 def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
     """The gradient of each member's output with respect to every other member's parameters and share of every activation."""
     members = network.num_estimators
+    network = copy.deepcopy(network)  # a forward may write to buffers
     for parameter in network.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    with _quiet_randomness():
-        watch, outputs = _watched(network, inputs)
-    places = [(name, f"parameter {name}", parameter, 0) for name, parameter in network.named_parameters() if parameter.dim()]
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+    watch, outputs = _watched(network, inputs)
+    places: list[tuple[str, str, Tensor, int]] = [
+        (name, f"parameter {name}", parameter, 0) for name, parameter in network.named_parameters() if parameter.dim()
+    ]
     for node, value in watch.seen.items():
         axis = node.meta.get("axis")
         if axis is not None and value.requires_grad and "val" in node.meta and _carries(value, node, members) and node.op != "get_attr":
@@ -267,7 +197,9 @@ def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
         ]
         if not losses or not places:
             return 0.0, 0
-        gradients = torch.autograd.grad(sum(losses), [place[2] for place in places], retain_graph=member < members - 1, allow_unused=True)  # type: ignore[arg-type]
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            losses, [place[2] for place in places], retain_graph=member < members - 1, allow_unused=True
+        )
         for (name, what, _, axis), gradient in zip(places, gradients, strict=True):
             if gradient is None:
                 continue
@@ -278,7 +210,8 @@ def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
             if not leak == 0:
                 raise LawBroken(
                     name,
-                    found=f"the gradient of member {member}'s output with respect to member {int(leaks.argmax())}'s share of {what} is {leak:.2e}",
+                    found=f"the gradient of member {member}'s output with respect to member {int(leaks.argmax())}'s share "
+                    f"of {what} is {leak:.2e}",
                     why="members may not see each other (law of independence)",
                     fix="please report this network; meanwhile keep that module whole with leaves=[ItsType]",
                 )
@@ -286,7 +219,7 @@ def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
 
 
 def _carries(value: Tensor, node: fx.Node, members: int) -> bool:
-    axis = node.meta["axis"]
+    axis: int = node.meta["axis"]
     return value.dim() > max(axis, 0) and value.shape[max(axis, 0)] % members == 0
 
 
@@ -294,29 +227,29 @@ def _training(network: PackedNetwork, inputs: Any, tolerance: float) -> tuple[fl
     """One step of gradient descent with momentum on the sum of the members' losses, packed and alone: outputs before, tensors after."""
     members = network.num_estimators
     equality = parity = 0.0
-    with _quiet_randomness():
-        before = copy.deepcopy(network)
-        packed = _outputs(call(network.members, inputs))
-        _step(network, packed, packed=True)
-        for member in range(members):
-            single = before.extract(member)
-            alone = _outputs(call(single, _share(network, inputs, member)))
-            equality = max(equality, _compared(before, single, packed, alone, inputs, member, tolerance))
-            _step(single, alone, packed=False)
-            after = network.extract(member)
-            own = dict((*after.named_parameters(), *after.named_buffers()))
-            for name, tensor in (*single.named_parameters(), *single.named_buffers()):
-                if not tensor.is_floating_point():
-                    continue
-                error = relative(own[name].detach(), tensor.detach())
-                parity = max(parity, error)
-                if not error < 10 * tolerance:
-                    raise LawBroken(
-                        name,
-                        found=f"after one training step member {member}'s share differs from the member trained alone by {error:.2e} of the largest value",
-                        why="training the packed network is training each member (law of training parity)",
-                        fix="please report this network",
-                    )
+    before = copy.deepcopy(network)
+    packed = _outputs(_call(network.members, inputs))
+    _step(network, packed, packed=True)
+    for member in range(members):
+        single = before.extract(member)
+        alone = _outputs(_call(single, _share(network, inputs, member)))
+        equality = max(equality, _compared(before, single, packed, alone, inputs, member, tolerance))
+        _step(single, alone, packed=False)
+        after = network.extract(member)
+        own = dict((*after.named_parameters(), *after.named_buffers()))
+        for name, tensor in (*single.named_parameters(), *single.named_buffers()):
+            if not tensor.is_floating_point():
+                continue
+            error = relative(own[name].detach(), tensor.detach())
+            parity = max(parity, error)
+            if not error < 10 * tolerance:
+                raise LawBroken(
+                    name,
+                    found=f"after one training step member {member}'s share differs from the member trained alone "
+                    f"by {error:.2e} of the largest value",
+                    why="training the packed network is training each member (law of training parity)",
+                    fix="please report this network",
+                )
     return equality, parity
 
 
@@ -334,10 +267,7 @@ def _step(network: nn.Module, outputs: list[Tensor], *, packed: bool) -> None:
 def _first_difference(network: PackedNetwork, single: MemberNetwork, inputs: Any, member: int, tolerance: float) -> str:
     """The first node of the member's graph whose value differs."""
     watch, _ = _watched(network, inputs)
-    alone = _Watch(single.body, single.graphs["train" if single.training else "eval"])
-    shared = _share(network, inputs, member)
-    args, kwargs = ((), shared) if isinstance(shared, dict) else (shared if isinstance(shared, tuple) else (shared,), {})
-    alone.run(*single.interface.flat_inputs(args, kwargs))
+    alone, _ = _watched(single, _share(network, inputs, member))
     values = {node.name: value for node, value in alone.seen.items()}
     for node, value in watch.seen.items():
         origin = node.meta.get("member_node")

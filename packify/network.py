@@ -84,6 +84,10 @@ class GraphNetwork(nn.Module):
         interface: how it is called.
     """
 
+    body: nn.Module
+    graphs: dict[str, fx.Graph]
+    interface: Interface
+
     def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface) -> None:
         super().__init__()
         state = self.__dict__
@@ -132,7 +136,7 @@ class GraphNetwork(nn.Module):
         return {key: value for key, value in self.__dict__.items() if key != "_functions"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         body = self.__dict__["body"]
         for key in ("_parameters", "_buffers", "_modules"):
             self.__dict__[key] = body.__dict__[key]
@@ -158,6 +162,6 @@ def _tensor_paths(template: Mapping[str, Any]) -> list[str]:
 def _function_of(graph: fx.Graph) -> Callable[..., Any]:
     code = graph.python_code("self")
     namespace: dict[str, Any] = dict(code.globals)
-    exec(compile(code.src, "<packify graph>", "exec"), namespace)
+    exec(compile(code.src, "<packify graph>", "exec"), namespace)  # noqa: S102  torch.fx wrote it from the graph
     function: Callable[..., Any] = namespace["forward"]
     return function

@@ -71,7 +71,7 @@ class Spec:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Spec:
+    def from_dict(cls, values: object) -> Spec:
         """The inverse of `to_dict`. Unknown keys are refused."""
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or not {"alpha", "num_estimators"} <= set(values) <= known:

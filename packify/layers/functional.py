@@ -22,10 +22,7 @@ def packed_linear(input: Tensor, weight: Tensor, bias: Tensor | None, members: i
         rows = input.reshape(members, -1, input.shape[-1])
     else:
         rows = input.reshape(members, -1, groups, input.shape[-1] // groups).transpose(1, 2).flatten(0, 1)
-    if bias is None:
-        out = torch.bmm(rows, weight)
-    else:
-        out = torch.baddbmm(bias.view(members * groups, 1, -1), rows, weight)
+    out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias.view(members * groups, 1, -1), rows, weight)
     if groups > 1:
         out = out.unflatten(0, (members, groups)).transpose(1, 2).flatten(2)
     return out.reshape(members, *lead, out.shape[-1])

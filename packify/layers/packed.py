@@ -1,4 +1,7 @@
-"""Packed forms of layers whose torch class knows one network only. Convs, batch, group and instance norms need none: they get more groups."""
+"""Packed forms of layers whose torch class knows one network only.
+
+Convs, batch, group and instance norms need none: they get more groups.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class PackedLinear(nn.Linear):
 
     def extra_repr(self) -> str:
         inner = f", groups={self.groups}" if self.groups > 1 else ""
-        return f"{self.in_features * self.groups}, {self.out_features // self.members}, members={self.members}{inner}, bias={self.bias is not None}"
+        sizes = f"{self.in_features * self.groups}, {self.out_features // self.members}"
+        return f"{sizes}, members={self.members}{inner}, bias={self.bias is not None}"
 
 
 class PackedLayerNorm(nn.LayerNorm):
@@ -32,7 +36,7 @@ class PackedLayerNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         shape = (self.normalized_shape[0] // self.members, *self.normalized_shape[1:])
-        weight, bias = (None if own is None else unfold(own, 0, self.members) for own in (self.weight, self.bias))
+        weight, bias = _unfolded(self.weight, self.members), _unfolded(self.bias, self.members)
         return fold(affine(F.layer_norm(unfold(input, 0, self.members), shape, eps=self.eps), weight, bias), 0)
 
 
@@ -43,7 +47,7 @@ class PackedRMSNorm(nn.RMSNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         shape = [self.normalized_shape[0] // self.members, *self.normalized_shape[1:]]
-        weight = None if self.weight is None else unfold(self.weight, 0, self.members)
+        weight = _unfolded(self.weight, self.members)
         return fold(affine(F.rms_norm(unfold(input, 0, self.members), shape, eps=self.eps), weight, None), 0)
 
 
@@ -62,7 +66,7 @@ class PackedPReLU(nn.PReLU):
     members: int
 
     def forward(self, input: Tensor) -> Tensor:
-        slopes = self.weight
+        slopes: Tensor = self.weight
         if self.num_parameters == self.members:
             slopes = torch.repeat_interleave(slopes, input.shape[1] // self.members)
         return F.prelu(input, slopes)
@@ -75,6 +79,10 @@ PACKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Embedding: PackedEmbedding,
     nn.PReLU: PackedPReLU,
 }
+
+
+def _unfolded(parameter: Tensor | None, members: int) -> Tensor | None:
+    return None if parameter is None else unfold(parameter, 0, members)
 
 
 def pack_layer(module: nn.Module, members: int, *, width: int = 0, shared_input: bool = False) -> None:

@@ -47,7 +47,8 @@ class Scope(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(
-            f"this {self._get_name()} is a part of a packed network and has no forward of its own; call the packed network, or extract(m)(x)"
+            f"this {self._get_name()} is a part of a packed network and has no forward of its own; "
+            "call the packed network, or extract(m)(x)"
         )
 
 
@@ -83,8 +84,8 @@ def build_tree(reference: nn.Module, make: MakeTensor, kept: tuple[type[nn.Modul
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         for name, tensor in module._parameters.items():
             new._parameters[name] = tensor_for(prefix + name, tensor)  # type: ignore[assignment]
-        for name, tensor in module._buffers.items():
-            new._buffers[name] = tensor_for(prefix + name, tensor)
+        for name, buffer in module._buffers.items():
+            new._buffers[name] = tensor_for(prefix + name, buffer)
         for name, child in module._modules.items():
             new._modules[name] = None if child is None else visit(child, f"{prefix}{name}.", inside)
         return new
@@ -152,8 +153,9 @@ def state_sizes(module: nn.Module, groups: int | None = None) -> None:
     if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
         module.normalized_shape = tuple(module.weight.shape)
     if isinstance(module, nn.RNNBase):
+        own: Any = module  # torch names its weights when it is built
         gates = {"LSTM": 4, "GRU": 3}.get(module.mode.split("_")[0], 1)
-        module.input_size = module.weight_ih_l0.shape[1]
-        module.hidden_size = module.weight_ih_l0.shape[0] // gates
-        module.proj_size = module.weight_hr_l0.shape[0] if module.proj_size else 0
+        module.input_size = own.weight_ih_l0.shape[1]
+        module.hidden_size = own.weight_ih_l0.shape[0] // gates
+        module.proj_size = own.weight_hr_l0.shape[0] if module.proj_size else 0
         module._init_flat_weights()

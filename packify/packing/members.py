@@ -18,7 +18,7 @@ def unfold(tensor: Tensor, axis: int, members: int) -> Tensor:
     """``"... (m a) ..." -> "m ... a ..."``, a view."""
     if axis == FRONT:
         return tensor
-    unfolded = tensor.unflatten(axis, (members, tensor.shape[axis] // members))
+    unfolded: Tensor = tensor.unflatten(axis, (members, tensor.shape[axis] // members))
     return unfolded if axis == 0 else unfolded.movedim(axis, 0)
 
 

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from packify.errors import PackError, PackifyError
 from packify.packing.members import FRONT
-from packify.packing.ride import Ride, Rider, map_rides, rides_in
+from packify.packing.ride import Ride, Rider, rides_in
 from packify.report import Note
 
 
@@ -100,7 +100,10 @@ class _Packer:
             ) from error
 
     def _tensor(self, node: fx.Node) -> Ride:
-        """Parameters and buffers are packed, constants of the code shared. Index buffers are the same for all members: one share is read."""
+        """Parameters and buffers are packed, constants of the code shared.
+
+        Index buffers are the same for all members: one share is read.
+        """
         rider, value, name = self.rider, node.meta["val"], str(node.target)
         made = rider._stamp(rider.graph.get_attr(name))
         if rider.members == 1:  # one member is the network itself: there is nothing to keep apart
@@ -162,6 +165,3 @@ def _changed_in_place(graph: fx.Graph) -> set[str]:
     """Buffers that the graph writes to."""
     targets = (node.args[0] for node in graph.nodes if node.meta.get("inplace") and node.args)
     return {str(target.target) for target in targets if isinstance(target, fx.Node) and target.op == "get_attr"}
-
-
-__all__ = ["PackedGraph", "map_rides", "pack_graph"]

@@ -146,6 +146,7 @@ class Rider:
         return node
 
     def cat(self, rides: list[Ride], axis: int) -> fx.Node:
+        """The concatenation along the axis that carries the members, member by member."""
         return self.emit(cat_members, [ride.node for ride in rides], axis, self.members)
 
     def _made(self, node: fx.Node, axis: int, value: torch.Tensor) -> Ride:
@@ -163,7 +164,7 @@ class Rider:
             module = self.graph.get_attr(str(node.target))
             made = self.emit(PerMember(None, self.members, marks), module, *fronts[0], **fronts[1])
         else:
-            function = Method(str(node.target)) if node.op == "call_method" else node.target
+            function: Any = Method(str(node.target)) if node.op == "call_method" else node.target
             made = self.emit(PerMember(function, self.members, marks), *fronts[0], **fronts[1])
         return self.back(made, node.meta["val"])
 

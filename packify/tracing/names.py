@@ -47,13 +47,15 @@ ALIASES = {
     "unsafe_split": "split",
     "split_with_sizes": "split",
     "index": "getitem",
+    "log_sigmoid": "logsigmoid",
     "norm_except_dim": "norm_except_dim",
 }
 
 # Reading these says something about a tensor and records nothing: the answer is an ordinary Python value.
 PASSIVE_GETTERS = frozenset(
     "device dtype layout requires_grad is_cuda is_cpu is_meta is_leaf is_sparse is_quantized is_nested is_mps is_xpu is_xla is_mkldnn "
-    "is_vulkan is_ipu is_mtia is_maia grad grad_fn ndim names _backward_hooks itemsize nbytes volatile output_nr _version name retains_grad".split()
+    "is_vulkan is_ipu is_mtia is_maia grad grad_fn ndim names _backward_hooks itemsize "
+    "nbytes volatile output_nr _version name retains_grad".split()
 )
 PASSIVE = frozenset(
     "dim ndimension is_floating_point is_complex is_contiguous stride element_size get_device is_tensor is_grad_enabled _set_grad_enabled "
@@ -66,8 +68,8 @@ READS_DATA = frozenset("item tolist __bool__ __int__ __float__ __index__ __compl
 # Their results are drawn anew in every call, so they are recorded even when nothing they read is.
 RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like bernoulli normal multinomial poisson uniform exponential log_normal "
-    "cauchy geometric random dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
-    "gumbel_softmax trunc_normal Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split()
+    "cauchy geometric random dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout "
+    "rrelu gumbel_softmax trunc_normal Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split()
 )
 
 
@@ -100,7 +102,7 @@ def operator_of(function: Callable[..., Any]) -> Operator:
     dunder = name.startswith("__") and name.endswith("__")
     name = name.strip("_") if dunder else name
     inplace = name.endswith("_") and not dunder
-    name = name.rstrip("_")
+    name = name.strip("_")
     if dunder and name[0] == "i" and name[1:] in _INPLACE_OPERATORS:
         name, inplace = name[1:], True
     if name == "setitem":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -48,10 +49,11 @@ class Recorder(TorchFunctionMode):
     Args:
         tensors: the shadow's parameters and buffers by name; of several names of one tensor, the first is used.
         data: real tensors by name, for control flow on a buffer's value; empty for a reference on the meta device.
+        held: ``id`` of the tensors that modules hold as plain attributes; they are constants.
         dtype: the network's own floating dtype, recorded as "the network's dtype" rather than as a constant.
     """
 
-    def __init__(self, tensors: dict[str, torch.Tensor], data: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    def __init__(self, tensors: dict[str, torch.Tensor], data: dict[str, torch.Tensor], dtype: torch.dtype, held: set[int]) -> None:
         super().__init__()
         self.graph = fx.Graph()
         self.active = False
@@ -60,6 +62,7 @@ class Recorder(TorchFunctionMode):
         self._tensors, self._data, self._dtype = tensors, data, dtype
         self._names = {id(tensor): name for name, tensor in reversed(tensors.items())}
         self._known: dict[int, tuple[fx.Node, tuple[int, ...]]] = {}
+        self._held = held
         self._attributes: dict[str, fx.Node] = {}
         self._alive: list[Any] = []
 
@@ -213,11 +216,21 @@ class Recorder(TorchFunctionMode):
             return node
         name = self._names.get(id(tensor))
         if name is None:
+            if tensor.is_meta and id(tensor) not in self._held:
+                raise self._unseen(tensor)
             name = f"_constant_{len(self.constants)}"
             self.constants[name] = tensor
             self._tensors[name] = tensor
             self._know(tensor, self._attribute(name), ())
         return self._attribute(name)
+
+    def _unseen(self, tensor: torch.Tensor) -> TraceError:
+        return TraceError(
+            f"{_source()}, in {self.scope[-1] or 'forward'}",
+            found=f"a tensor of shape {tuple(tensor.shape)} that no recorded operator made",
+            why="scripted functions, torch.func transforms and compiled extensions run out of sight of the recording",
+            fix="call the Python function itself (for torch.jit.script: PYTORCH_JIT=0), or keep the module with that line whole: leaves=[ItsType]",
+        )
 
     def _know(self, tensor: torch.Tensor, node: fx.Node, index: tuple[int, ...]) -> None:
         self._known[id(tensor)] = (node, index)
@@ -288,10 +301,10 @@ class Recorder(TorchFunctionMode):
 
 def _source() -> str:
     """``file.py:123`` of the line in the user's code that is running."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
         if not filename.startswith(_SKIPPED_FRAMES):
             return f"{filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "unknown source"

@@ -84,7 +84,7 @@ def _unary(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-_BINARY = {
+_BINARY: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,
     "mul": operator.mul,
@@ -93,7 +93,7 @@ _BINARY = {
     "mod": operator.mod,
     "pow": operator.pow,
 }
-_UNARY = {"__neg__": operator.neg, "__ceil__": math.ceil, "__floor__": math.floor, "__round__": round}
+_UNARY: dict[str, Callable[..., Any]] = {"__neg__": operator.neg, "__ceil__": math.ceil, "__floor__": math.floor, "__round__": round}
 
 for _class in (TracedInt, TracedFloat):
     for _name, _function in _BINARY.items():

@@ -39,7 +39,7 @@ def walk(value: Any, visit: Callable[[Any], Any]) -> Any:
         items = [walk(item, visit) for item in value]
         if hasattr(value, "_fields"):
             return type(value)(*items)
-        return tuple(items) if type(value).__module__ != "torch.return_types" else type(value)(items)  # type: ignore[call-arg]
+        return tuple(items) if type(value).__module__ != "torch.return_types" else type(value)(items)
     if isinstance(value, list):
         return [walk(item, visit) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

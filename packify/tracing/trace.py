@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import fx, nn
+from torch.distributions import Distribution
 
 from packify.errors import PackifyError, TraceError
 from packify.tracing import structure
 from packify.tracing.recorder import Recorder
+from packify.tracing.scripted import scripted_as_one
 from packify.tracing.shadow import shadow
+from packify.tracing.values import leaves as leaves_of
 
 Mode = Literal["eval", "train"]
 MODES: tuple[Mode, Mode] = ("eval", "train")
@@ -147,7 +151,8 @@ def _refuse_fixed_batch(graph: fx.Graph, record_again: Callable[[], fx.Graph]) -
             raise TraceError(
                 f"{node.meta['source']}, in {node.meta['path'] or 'forward'}",
                 found=f"with another batch size the code runs {second[1]}{second[2]} where it ran {first[1]}{first[2]}",
-                why="the code turns the batch size into a plain number (len(x), int(x.shape[0]), a loop over the batch), so a graph would hold for one batch size only",
+                why="the code turns the batch size into a plain number (len(x), int(x.shape[0]), a loop over the batch), "
+                "so a graph would hold for one batch size only",
                 fix="use x.shape[0] or x.size(0) itself and operators over the whole batch, or keep the module whole: leaves=[ItsType]",
             )
 
@@ -187,7 +192,7 @@ def _run(
     floating = (
         tensor.dtype for tensor in (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, flat)) if tensor.is_floating_point()
     )
-    recorder = Recorder(tensors, data, next(floating, torch.float32))
+    recorder = Recorder(tensors, data, next(floating, torch.float32), _held_tensors(root))
     inputs = [_stand_in(leaf, batch) for leaf in flat]
     arguments = structure.unflatten(template, inputs)
     labels = _labels(template)
@@ -200,7 +205,7 @@ def _run(
     bound = signature.bind_partial()
     bound.arguments.update(arguments)
     try:
-        with recorder, torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with recorder, torch.enable_grad(), _unchecked_distributions(), scripted_as_one(recorder), torch.random.fork_rng(devices=[]):
             recorder.active = True
             result = root(*bound.args, **bound.kwargs)
             recorder.active = False
@@ -220,6 +225,26 @@ def _run(
             module._buffers.update(buffers)
     _drop_unused(recorder.graph)
     return recorder, output_template
+
+
+def _held_tensors(root: nn.Module) -> set[int]:
+    """Tensors that modules hold as plain attributes, also in lists and dicts."""
+    held = (item for module in root.modules() for key, value in vars(module).items() if key not in _REGISTERED for item in leaves_of(value))
+    return {id(item) for item in held if isinstance(item, torch.Tensor)}
+
+
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """torch.distributions validates the values of its arguments, and there are none yet."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 def _stand_in(leaf: Any, batch: int | None) -> Any:
@@ -284,9 +309,10 @@ def _refused(error: Exception, root: nn.Module, inputs: list[Any]) -> TraceError
     return TraceError(
         where,
         found=f"{type(error).__name__}: {error}".rstrip(),
-        why=f"{type(root).__name__} does not run on tensors without data of shape {shapes}; either it refuses that input, or this line needs real data",
-        fix="check the input's shape first (model(example_inputs) must work); then keep the module with that line whole (leaves=[ItsType]), "
-        'or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
+        why=f"{type(root).__name__} does not run on tensors without data of shape {shapes}; "
+        "either it refuses that input, or this line needs real data",
+        fix="check the input's shape first (model(example_inputs) must work); then keep the module with that line whole "
+        '(leaves=[ItsType]), or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
     )
 
 

@@ -23,6 +23,7 @@ def recurrent_result(module: nn.RNNBase, sequence: torch.Tensor) -> tuple[Any, A
 
 
 def leaves(value: Any) -> Iterable[Any]:
+    """Everything in nested arguments that is no container, in order."""
     if isinstance(value, (tuple, list)):
         for item in value:
             yield from leaves(item)
@@ -36,6 +37,7 @@ def leaves(value: Any) -> Iterable[Any]:
 
 
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Nested arguments with every leaf replaced by ``change(leaf)``."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(mapped(item, change) for item in value))
     if isinstance(value, (tuple, list)):
@@ -78,6 +80,8 @@ def filled(module: nn.Module) -> nn.Module:
 
 
 def on_meta(value: Any) -> Any:
+    """Nested arguments without data: tensors and devices on the meta device, traced numbers as ordinary ones."""
+
     def change(item: Any) -> Any:
         if isinstance(item, torch.Tensor) and item.device.type != "meta":
             return item.detach().to("meta")

@@ -194,7 +194,7 @@ def _match_products(a: Dim, b: Dim, reason: Reason) -> None:
         elif x.size == y.size:
             equate(x, y, reason)
         elif y.size % x.size == 0:
-            left, right = left, [*_cut(y, x, reason), *right]
+            right = [*_cut(y, x, reason), *right]
         elif x.size % y.size == 0:
             left = [*_cut(x, y, reason), *left]
         else:
@@ -269,7 +269,8 @@ def _scale(dim: Dim) -> bool:
         root.scaled = root.pin is None and root.size > 1
         return root.scaled
     if root.kind == "+":
-        return any([_scale(part) for part in root.parts])
+        scaled = [_scale(part) for part in root.parts]  # every part, also after one that scales
+        return any(scaled)
     if root.kind == "/":
         return _scale(root.parts[0])
     factors = [part.root() for part in root.parts]
@@ -321,6 +322,7 @@ def _divide(dim: Dim, count: int, multiples: dict[Dim, int]) -> None:
 
 
 def round_half_up(value: Fraction) -> int:
+    """The nearest whole number; of two equally near, the larger."""
     return math.floor(value + Fraction(1, 2))
 
 

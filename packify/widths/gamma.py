@@ -13,7 +13,8 @@ from packify.spec import Spec
 LAYERS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split())
 # Between a residual stream and a conv these change nothing about who reads the stream; a norm does.
 _TRANSPARENT = frozenset(
-    "relu relu6 gelu silu hardswish hardsigmoid sigmoid tanh leaky_relu elu selu celu mish softplus prelu hardtanh to contiguous clone Dropout Dropout1d Dropout2d Dropout3d dropout identity".split()
+    "relu relu6 gelu silu hardswish hardsigmoid sigmoid tanh leaky_relu elu selu celu mish softplus prelu hardtanh "
+    "to contiguous clone Dropout Dropout1d Dropout2d Dropout3d dropout identity".split()
 )
 
 

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from packify.layers.functional import grouped_linear
 from packify.tracing.values import recurrent_result
-from packify.widths.dims import Dim, member_size
+from packify.widths.dims import member_size
 from packify.widths.walk import Call, HasWidths, Walk, rule_of
 
 
@@ -168,6 +168,3 @@ def stand_in(value: Any, shape: Any) -> Any:
     if isinstance(value, (tuple, list)) and shape is not None:
         return tuple(stand_in(item, part) for item, part in zip(value, shape, strict=True))
     return value
-
-
-__all__ = ["Builder", "Conflict", "Dim", "MemberGraph", "predicted", "shapes_of"]

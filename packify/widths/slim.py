@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class _Solution:
     def _divisible_by_gamma(self) -> None:
         for node, place in self.places.items():
             if not (place.first or place.last) and groups_of(node) == 1:
-                width_in, width_out, *_ = self._widths(node)
+                width_in, width_out, _ = self._widths(node)
                 for width in (width_in, width_out):
                     if width.root().size * self.spec.ratio >= self.spec.gamma:
                         require_multiple(width, self.spec.gamma)
@@ -100,7 +101,7 @@ class _Solution:
             assign(roots, self.spec.ratio, self.spec.round_to)
             gammas, notes = self._gammas(refused)
             grouped = {name: gamma for node, gamma in gammas.items() if (name := weight_name(node)) is not None}
-            root = build_tree(self.traced.root, lambda name, tensor: self._empty(name, tensor, grouped), self.traced.leaves)
+            root = build_tree(self.traced.root, functools.partial(self._empty, grouped=grouped), self.traced.leaves)
             whole = kept_names(root, self.traced.leaves)
             for name, module in root.named_modules():
                 if name not in whole:
@@ -181,7 +182,7 @@ class _Solution:
         shared = _used_more_than_once(self.places)
         widest = 1.0
         for node, place in self.places.items():
-            width_in, width_out, groups, weight_in = self._widths(node)
+            width_in, width_out, groups = self._widths(node)
             name = weight_name(node)
             if not (place.first or place.last):
                 widest = max(widest, float(width_in.root().size * self.spec.ratio))
@@ -205,15 +206,15 @@ class _Solution:
         agreed = _agreed(gammas, self.places)
         return agreed, notes
 
-    def _widths(self, node: fx.Node) -> tuple[Dim, Dim, int, int]:
-        """A layer's input and output width, its own groups, and the reference's weight.shape[1]."""
+    def _widths(self, node: fx.Node) -> tuple[Dim, Dim, int]:
+        """A layer's input and output width, and its own groups."""
         walk = next(walk for walk in self.walks.values() if node in walk.dims)
         data, weight = argument(node, 0, "input"), argument(node, 1, "weight")
         dims = walk.dims[data]
         if node.meta["op"] == "linear":
-            return dims[-1], walk.dims[node][-1], 1, weight.meta["val"].shape[-1]
+            return dims[-1], walk.dims[node][-1], 1
         axis = len(dims) - weight.meta["val"].dim() + 1
-        return dims[axis], walk.dims[node][axis], groups_of(node), weight.meta["val"].shape[1]
+        return dims[axis], walk.dims[node][axis], groups_of(node)
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
@@ -228,7 +229,7 @@ class _Solution:
             if name in told:
                 continue
             told.add(name)
-            width_in, width_out, groups, _ = self._widths(node)
+            width_in, width_out, groups = self._widths(node)
             gamma = gammas.get(node, 1)
             member.layers.append(
                 LayerWidth(
@@ -303,6 +304,7 @@ def weight_name(node: fx.Node) -> str | None:
 
 
 def weight_is_computed(node: fx.Node) -> bool:
+    """A layer's weight is not a parameter itself, but made of some."""
     return bool(argument(node, 1, "weight").op != "get_attr")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackError, PackifyError
-from packify.widths.dims import GIVEN, Dim, Reason, equate, fixed, free, pin
+from packify.widths.dims import Dim, Reason, equate, fixed, free, pin
 
 
 @dataclass
@@ -229,6 +229,3 @@ def rule_of(rules: Mapping[Any, HasWidths], node: fx.Node) -> Any:
     if node.op == "call_function" and node.target in rules:
         return rules[node.target]
     return rules.get(node.meta["op"])
-
-
-__all__ = ["GIVEN", "Parameters", "Walk", "rule_of", "tensors"]

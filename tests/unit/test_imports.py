@@ -12,6 +12,12 @@ import packify.errors
 
 _ROOT = Path(packify.errors.__file__).parent
 _FILES = sorted(_ROOT.rglob("*.py"))
+# The rooms from the bottom up: a file imports from its own room and from those before it. `packify` is `__init__.py`, the front door.
+# `packing` stands below `layers` because packed layers unfold and fold members as the graph around them does.
+_FLOORS = (
+    "version errors spec report tracing packing layers widths rules initialise network ensemble specimen laws convert budgets sources "
+    "packify artefact cli"
+).split()
 _ROOMS = {"timm": "sources", "torchvision": "sources", "typer": "cli", "rich": "cli"}
 
 
@@ -37,6 +43,20 @@ def test_libraries_stay_in_their_rooms(path: Path) -> None:
     for name in _imports(path):
         library = name.partition(".")[0]
         assert _ROOMS.get(library, room) == room, f"{path.relative_to(_ROOT)} imports {name}"
+
+
+def _room(name: str) -> str:
+    """The room of ``packify.tracing.trace``, or of a public name such as ``packify.pack``."""
+    room = name.split(".")[1] if "." in name else ""
+    return room if room in _FLOORS else "packify"
+
+
+@pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    own = path.relative_to(_ROOT).parts[0].removesuffix(".py").replace("__init__", "packify")
+    below = _FLOORS[: _FLOORS.index(own) + 1]
+    upward = {name for name in _imports(path) if name.partition(".")[0] == "packify" and _room(name) not in below}
+    assert not upward, f"{path.relative_to(_ROOT)} imports {', '.join(sorted(upward))}"
 
 
 @pytest.mark.parametrize("path", [path for path in _FILES if path.relative_to(_ROOT).parts[0] not in ("cli", "__init__.py")])

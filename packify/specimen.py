@@ -1,0 +1,118 @@
+"""A copy of a packed network that laws can be checked on: random weights and inputs, no dropout, no masks drawn at random."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from packify.ensemble import PackedNetwork
+from packify.errors import LawBroken
+from packify.packing.members import Method, PerMember
+from packify.tracing import structure
+from packify.tracing.names import RANDOM, operator_of
+
+
+def specimen(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
+    """A copy in another dtype, without dropout, which no two runs draw alike.
+
+    Raises:
+        LawBroken: the network has no data.
+    """
+    if any(tensor.is_meta for tensor in (*packed.parameters(), *packed.buffers())):
+        raise LawBroken(
+            "packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights"
+        )
+    network = copy.deepcopy(packed).to(dtype)
+    for module in (*network.modules(), *network.member_template.body.modules()):
+        if isinstance(module, _DROPOUTS):
+            module.p = 0.0
+        if isinstance(module, nn.RNNBase):
+            module.dropout = 0.0
+    for graph in {id(graph): graph for part in (network, network.member_template) for graph in part.graphs.values()}.values():
+        _without_dropout(graph)
+        _without_chance(graph)
+    for part in (network, network.member_template):
+        part.recompile()
+    return network
+
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def _without_dropout(graph: fx.Graph) -> None:
+    """Functional dropout with probability 0, so that two runs can be compared."""
+    for node in graph.find_nodes(op="call_function", target=F.scaled_dot_product_attention):
+        node.args = (*node.args[:4], 0.0, *node.args[5:]) if len(node.args) > 4 else node.args
+        node.kwargs = {key: 0.0 if key == "dropout_p" else value for key, value in node.kwargs.items()}
+    for node in graph.nodes:
+        if node.op == "call_function" and "dropout" in operator_of(node.target).name:
+            node.args, node.kwargs = node.args[:1], {**node.kwargs, "p": 0.0}
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A function that draws at random, with every element of its result replaced by one number."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.function(*args, **kwargs)
+        with torch.no_grad():
+            return result.fill_(1) if isinstance(result, Tensor) else result
+
+    @property
+    def __name__(self) -> str:
+        return str(getattr(self.function, "__name__", "filled"))
+
+
+def _without_chance(graph: fx.Graph) -> None:
+    """Tensors drawn inside the graph hold the same number in every run."""
+    for node in graph.nodes:
+        target: Any = node.target
+        function = target.function if isinstance(target, PerMember) else target
+        if node.op not in ("call_function", "call_method") or function is None:
+            continue
+        name = operator_of(Method(str(function)) if node.op == "call_method" else function).name
+        if name not in RANDOM or "dropout" in name:
+            continue
+        filled = Filled(Method(str(target)) if node.op == "call_method" else function)
+        node.op, node.target = "call_function", replace(target, function=filled) if isinstance(target, PerMember) else filled
+
+
+def randomise(network: PackedNetwork) -> None:
+    """Every floating tensor of every member different and neither zero nor huge, so that nothing is hidden by an initial zero."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 1
+            noise = torch.randn_like(parameter) / fan**0.5 if parameter.dim() > 1 else 0.1 * torch.randn_like(parameter)
+            center = parameter.mean() if parameter.dim() <= 1 else 0.0
+            parameter.copy_(noise + center)
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5)
+
+
+def random_inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype) -> Any:
+    """The inputs `x` in another dtype, or, if it is None, random ones shaped like the example: ``"b ..."``, or ``"(m b) ..."``."""
+    count = batch * network.num_estimators if network.inputs == "independent" else batch
+    device = next(network.parameters()).device
+
+    def make(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if x is not None:
+            return leaf.to(dtype) if leaf.is_floating_point() else leaf
+        shape = (count, *leaf.shape[1:]) if leaf.dim() and network.batched else tuple(leaf.shape)
+        if leaf.is_floating_point():
+            return torch.randn(shape, dtype=dtype, device=device)
+        return torch.zeros(shape, dtype=leaf.dtype, device=device).random_(0, 2)
+
+    return structure.walk(network.example_inputs if x is None else x, make)
