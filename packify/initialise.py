@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class Scheme:
 
 def scheme_of(tensor: Tensor) -> Scheme:
     """The scheme that a reference tensor's statistics show."""
+    if tensor.is_complex():
+        return scheme_of(torch.view_as_real(tensor.detach()).movedim(-1, 0).flatten(1) if tensor.dim() else torch.view_as_real(tensor.detach()))
     values = tensor.detach().to(torch.float64).flatten()
     if values.numel() == 0 or bool((values == values[0]).all()):
         value = float(values[0]) if values.numel() else 0.0
@@ -93,6 +95,9 @@ def draw(shape: tuple[int, ...], reference: Tensor, scheme: Scheme, generator: t
     """One member's tensor, on the CPU in the reference's dtype."""
     if scheme.copied:
         return resized(reference.detach(), shape)
+    if reference.is_complex():
+        parts = [draw(shape, reference.real, replace(scheme, fan=""), generator) for _ in range(2)]
+        return torch.complex(*parts)
     if scheme.constant:
         return torch.full(shape, scheme.mean, dtype=reference.dtype)
     new = torch.empty(shape, dtype=torch.float64 if reference.dtype == torch.float64 else torch.float32)
@@ -148,14 +153,14 @@ def initialise(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tup
             schemes[name] = scheme.name
             for share in tensor.chunk(members) if tensor.dim() else [tensor]:
                 share.copy_(draw(shapes[name], source, scheme, generator).view(share.shape))
-        for name, tensor in packed.named_buffers():
+        for name, buffer in packed.named_buffers():
             if name not in sources:
                 continue
-            if not tensor.dim():
-                tensor.copy_(sources[name])
+            if not buffer.dim():
+                buffer.copy_(sources[name])
                 continue
             fresh = resized(sources[name], shapes[name])
-            for share in tensor.chunk(members):
+            for share in buffer.chunk(members):
                 share.copy_(_reset(name, fresh))
     return schemes
 

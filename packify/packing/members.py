@@ -55,6 +55,10 @@ class Method:
     def __call__(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         return getattr(tensor, self.name)(*args, **kwargs)
 
+    @property
+    def __name__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class PerMember:

@@ -7,6 +7,7 @@ from typing import Any
 
 from packify.packing.ride import Rider
 from packify.rules.contraction import member_major
+from packify.rules.reshaping import resized
 from packify.widths.dims import Dim, fixed, product, quotient
 from packify.widths.walk import Axes, Call, Walk
 
@@ -94,7 +95,8 @@ def refit_conv(args: Any, kwargs: Any, call: Call) -> Any:
     """A depthwise conv, marked by its cut, has as many groups as channels."""
     if 1 not in call.cuts:
         return args, kwargs
-    groups = call.cuts[1][1]
+    given = args[6] if len(args) > 6 else kwargs["groups"]
+    groups = resized(given, call.values[6] if len(args) > 6 else call.keywords["groups"], call.cuts[1][1])
     return ((*args[:6], groups, *args[7:]), kwargs) if len(args) > 6 else (args, {**kwargs, "groups": groups})
 
 

@@ -6,24 +6,32 @@ import operator
 from typing import Any
 
 import torch
+from torch import fx
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
+from packify.rules.scattering import own
 from packify.widths.dims import Dim, fixed, free, split_product, split_total
 from packify.widths.walk import Axes, Call, Walk
 
 
 def getitem(walk: Walk, x: Any, index: Any) -> Any:
+    """An element of a tuple, or a part of a tensor."""
     if not isinstance(x, Axes):
         found = x[index]
         return found.dims if isinstance(found, Axes) else tuple(item.dims for item in found) if isinstance(found, tuple) else None
+    dims = region(walk, x, index)
+    return dims if dims is not None and len(dims) == walk.out.dim() else walk.structure()
+
+
+def region(walk: Walk, x: Axes, index: Any) -> list[Dim] | None:
+    """The dims of the part of a tensor that an index names; None where positions are computed and all of it is pinned."""
     items = full_index(index, len(x.dims))
-    advanced = [item for item in items if isinstance(item, (Axes, list))]
-    if any(isinstance(item, Axes) and item.val.dtype == torch.bool for item in items) or len(advanced) > 1 and not _all_pinned(x, items):
-        walk.pin_all(x, "it is indexed by tensors")
-        return walk.structure()
+    if any(_is_mask(item) for item in items):
+        walk.pin_all(x, "it is indexed by a mask")
+        return None
     dims: list[Dim] = []
-    looked_up = _index_dims(walk, advanced)
+    looked_up = _index_dims(walk, [item for item in items if isinstance(item, (Axes, list))])
     inserted_at, axis = None, 0
     split = _separated(items)
     for item in items:
@@ -40,7 +48,11 @@ def getitem(walk: Walk, x: Any, index: Any) -> Any:
         axis += 1
     if inserted_at is not None:
         dims[inserted_at:inserted_at] = looked_up
-    return dims if len(dims) == walk.out.dim() else walk.structure()
+    return dims
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, bool) or (isinstance(item, Axes) and item.val.dtype in (torch.bool, torch.uint8))
 
 
 def full_index(index: Any, ndim: int) -> list[Any]:
@@ -59,11 +71,6 @@ def _separated(items: list[Any]) -> bool:
         return False
     first, last = marks.index(True), len(marks) - 1 - marks[::-1].index(True)
     return not all(marks[first : last + 1])
-
-
-def _all_pinned(x: Axes, items: list[Any]) -> bool:
-    axes = [i for i, item in enumerate(item for item in items if item is not None) if isinstance(item, (Axes, list))]
-    return all(x.dims[axis].is_pinned() or True for axis in axes)
 
 
 def _index_dims(walk: Walk, advanced: list[Any]) -> list[Dim]:
@@ -136,13 +143,19 @@ def take_along_dim(walk: Walk, x: Axes, indices: Axes, dim: int | None = None) -
 
 
 def setitem(walk: Walk, x: Axes, index: Any, value: Any) -> None:
-    if not isinstance(value, Axes):
-        getitem_dims = full_index(index, len(x.dims))
-        for dim, item in zip(x.dims, (item for item in getitem_dims if item is not None), strict=True):
-            if item != slice(None):
-                walk.pin(dim, "single positions of it are written")
-        return
-    walk.pin_all((x, value), "parts of it are written")
+    """What is written meets the part that it is written to."""
+    if isinstance(index, Axes) and _is_mask(index) and index.shape == x.shape:
+        for own, other in zip(x.dims, index.dims, strict=True):
+            walk.equate(own, other)
+        part: list[Dim] | None = x.dims if not isinstance(value, Axes) or not value.dims else None
+    else:
+        part = region(walk, x, index)
+    if part is None:
+        walk.pin_all((x, value), "parts of it are written")
+    elif isinstance(value, Axes):
+        for own, other in zip(reversed(part), reversed(value.dims), strict=False):
+            if other.root().size != 1:
+                walk.equate(own, other)
 
 
 # -- refitting -----------------------------------------------------------------------------------------------------------
@@ -159,7 +172,7 @@ def refit_getitem(args: Any, kwargs: Any, call: Call) -> Any:
                 before, length, after = call.cuts[axis]
                 items[position] = slice(before or None, before + length if after else None)
             axis += 1
-    return (args[0], tuple(items)), kwargs
+    return (args[0], tuple(items), *args[2:]), kwargs
 
 
 def refit_narrow(args: Any, kwargs: Any, call: Call) -> Any:
@@ -264,15 +277,15 @@ def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> Any
         if not packed_value:
             rider.again(node, (x, index, value), {})
             return None
-        old, x = x, rider.to(x, 0)
+        old, x = x, own(rider, x, 0)
         rider.env = {key: map_rides(held, lambda ride: x if ride is old else ride) for key, held in rider.env.items()}
-    items = full_index(index, x.ndim)
-    if isinstance(value, Ride):
-        selected = torch.empty(x.shape, device="meta")[tuple(_meta(item) for item in items)]
-        value = rider.front(value, selected.dim()) if value.packed else value
-    rider.emit(operator.setitem, rider.front(x), (slice(None), *items), value)
-    return None
+    if isinstance(value, Ride) and value.packed:
+        value = rider.front(value, _part_of(node).dim())
+    rider.emit(operator.setitem, rider.front(x), (slice(None), *full_index(index, x.ndim)), value)
 
 
-def _meta(item: Any) -> Any:
-    return item.val if isinstance(item, Ride) else item
+def _part_of(node: Any) -> torch.Tensor:
+    """What a member's assignment writes to."""
+    target, index = node.args[0].meta["val"], fx.node.map_arg(node.args[1], lambda item: item.meta["val"])
+    part: torch.Tensor = target[index]
+    return part

@@ -9,6 +9,7 @@ import torch
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.tracing.names import RANDOM
+from packify.widths.dims import Dim
 from packify.widths.walk import Axes, Walk, tensors
 
 NAMES = """
@@ -17,7 +18,7 @@ asin acos atan sinh cosh tanh asinh acosh atanh atan2 erf erfc erfinv sigmoid lo
 mish hardtanh hardsigmoid hardswish leaky_relu hardshrink softshrink tanhshrink threshold clamp clamp_min clamp_max floor ceil round trunc frac
 eq ne lt le gt ge and or xor invert not logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor maximum minimum fmax fmin isnan isinf isfinite
 nan_to_num where masked_fill lerp addcmul addcdiv heaviside hypot
-copysign xlogy sinc deg2rad rad2deg to type type_as float double half bfloat16 int long bool byte short cpu cuda contiguous clone detach alias data
+copysign xlogy sinc deg2rad rad2deg float double half bfloat16 int long bool byte short cpu cuda contiguous clone detach alias data
 fill zero copy real imag conj angle lgamma digamma positive feature_alpha_dropout dropout dropout1d dropout2d dropout3d alpha_dropout rrelu
 bernoulli uniform normal exponential log_normal cauchy geometric random rand_like randn_like zeros_like ones_like full_like empty_like randint_like
 requires_grad relu_ identity polar complex ldexp gumbel_softmax trunc_normal
@@ -31,6 +32,15 @@ def elementwise(walk: Walk, *args: Any, **kwargs: Any) -> Any:
     dims = walk.broadcast(*operands)
     # In-place operators on a smaller tensor cannot change its shape; a size of 1 in the output never carries a width.
     return dims[len(dims) - walk.out.dim() :]
+
+
+def cast(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+    """``x.to(other)``: of other tensors only the dtype and the device are read."""
+    return x.dims
+
+
+def ride_cast(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    return rider.native(node, (x, *args), kwargs, x.axis)
 
 
 def prelu(walk: Walk, x: Axes, weight: Axes) -> Any:

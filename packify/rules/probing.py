@@ -14,6 +14,15 @@ import torch
 from packify.widths.dims import Dim, fixed, product
 from packify.widths.walk import Axes, Walk, tensors
 
+# Operators with no idea of their own here; "*" in the table stands for every other one.
+NAMES = """
+cdist pdist pairwise_distance cosine_similarity outer ger kron diag diagonal diag_embed tensordot inner vdot multi_dot chain_matmul cross
+matrix_exp linalg_matrix_exp matrix_power cov corrcoef trace det slogdet logdet linalg_det linalg_slogdet inverse linalg_inv pinverse
+linalg_solve cholesky linalg_cholesky triangular_solve linalg_qr linalg_norm linalg_matrix_norm quantile nanquantile affine_grid
+deform_conv2d roi_align roi_pool ps_roi_align ps_roi_pool embedding_bag trapezoid rot90 atleast_1d atleast_2d atleast_3d block_diag
+weight_norm norm_except_dim bucketize searchsorted as_strided max_unpool1d max_unpool2d max_unpool3d
+""".split()
+
 
 def by_example(walk: Walk, *args: Any, **kwargs: Any) -> Any:
     """The width rule of any operator that can run on meta tensors."""
@@ -23,6 +32,7 @@ def by_example(walk: Walk, *args: Any, **kwargs: Any) -> Any:
         return walk.structure()
     for dim in probe.movable():
         probe.learn(dim)
+    probe.decide()
     return probe.dims()
 
 
@@ -80,6 +90,15 @@ class _Probe:
         for index, axis in changed:
             size = self.base[index][axis]
             self.found[index, axis] = dim if size == dim.size else product([fixed(size // dim.size), dim])
+
+    def decide(self) -> None:
+        """An output axis that comes from weights alone, where they meet features, is a width: the operator is a layer."""
+        operands = tensors((self.args, self.kwargs))
+        features = {dim.root() for axes in operands if not axes.weight for dim in axes.dims}
+        if any(axes.weight for axes in operands) and not all(axes.weight for axes in operands):
+            for dim in dict.fromkeys(self.found.values()):
+                if dim.root() not in features:
+                    self.walk.layer(dim)
 
     def dims(self) -> Any:
         index = iter(range(len(self.base)))

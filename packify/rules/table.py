@@ -15,10 +15,13 @@ from packify.rules import (
     movement,
     norm,
     pointwise,
+    probing,
     recurrent,
     reduce,
     reshaping,
+    scattering,
     spatial,
+    spectral,
 )
 from packify.rules.rule import Rule
 
@@ -32,6 +35,7 @@ RULES: Mapping[Any, Rule] = {
     **_rows(
         Rule("pointwise", pointwise.elementwise, pointwise.ride), "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout"
     ),
+    **_rows(Rule("pointwise", pointwise.cast, pointwise.ride_cast), "to type type_as"),
     **_rows(Rule("pointwise", pointwise.prelu, pointwise.ride_prelu), "prelu"),
     **_rows(Rule("reduction", reduce.reduction, reduce.ride), reduce.REDUCTIONS),
     **_rows(Rule("along an axis", reduce.along, reduce.ride), reduce.ALONG),
@@ -88,6 +92,13 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("creation", creation.sized, creation.ride_created, refit=creation.refit_arange), "arange linspace eye randint randperm"),
     **_rows(Rule("creation", creation.meshgrid, creation.ride_meshgrid), "meshgrid"),
     **_rows(Rule("creation", creation.one_hot, creation.ride_new_axis), "one_hot"),
+    **_rows(Rule("indexing", scattering.index_add, scattering.ride), scattering.BY_POSITION),
+    **_rows(Rule("indexing", scattering.scatter, scattering.ride), scattering.BY_ELEMENT),
+    **_rows(Rule("spectral", spectral.transform, spectral.ride_transform), spectral.TRANSFORMS),
+    **_rows(Rule("spectral", spectral.as_complex, spectral.ride_pairs), "view_as_complex"),
+    **_rows(Rule("spectral", spectral.as_real, spectral.ride_pairs), "view_as_real"),
+    **_rows(Rule("by example", probing.by_example), "*"),
+    **_rows(Rule("by example", probing.by_example), probing.NAMES),
     **_rows(Rule("recurrent", recurrent.recurrent, recurrent.ride), "RNN LSTM GRU"),
 }
 
