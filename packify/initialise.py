@@ -44,7 +44,8 @@ class Scheme:
 def scheme_of(tensor: Tensor) -> Scheme:
     """The scheme that a reference tensor's statistics show."""
     if tensor.is_complex():
-        return scheme_of(torch.view_as_real(tensor.detach()).movedim(-1, 0).flatten(1) if tensor.dim() else torch.view_as_real(tensor.detach()))
+        parts = torch.view_as_real(tensor.detach())
+        return scheme_of(parts.movedim(-1, 0).flatten(1) if tensor.dim() else parts)
     values = tensor.detach().to(torch.float64).flatten()
     if values.numel() == 0 or bool((values == values[0]).all()):
         value = float(values[0]) if values.numel() else 0.0

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from packify.errors import TraceError
-from packify.tracing.attention import DECOMPOSITIONS
+from packify.tracing.composites import DECOMPOSITIONS
 from packify.tracing.constants import constant_value
 from packify.tracing.names import PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.tracing.sizes import Traced, plain, traced_number
@@ -123,9 +123,9 @@ class Recorder(TorchFunctionMode):
             return self.__torch_function__(torch.Tensor.copy_, types, (out, result))
         if operator.name in ("shape", "size", "numel", "nelement"):
             return self._sizes(operator.name, *args, **kwargs)
-        if func in DECOMPOSITIONS:
+        if operator.name in DECOMPOSITIONS:
             with self:
-                return DECOMPOSITIONS[func](*args, **kwargs)
+                return DECOMPOSITIONS[operator.name](*args, **kwargs)
         value = self._evaluate(func, args, kwargs)
         node = self._node(func, operator, args, kwargs)
         self._stamp(node, value, operator.name)
@@ -229,7 +229,8 @@ class Recorder(TorchFunctionMode):
             f"{_source()}, in {self.scope[-1] or 'forward'}",
             found=f"a tensor of shape {tuple(tensor.shape)} that no recorded operator made",
             why="scripted functions, torch.func transforms and compiled extensions run out of sight of the recording",
-            fix="call the Python function itself (for torch.jit.script: PYTORCH_JIT=0), or keep the module with that line whole: leaves=[ItsType]",
+            fix="call the Python function itself (for torch.jit.script: PYTORCH_JIT=0), or keep the module with that line whole: "
+            "leaves=[ItsType]",
         )
 
     def _know(self, tensor: torch.Tensor, node: fx.Node, index: tuple[int, ...]) -> None:

@@ -38,7 +38,7 @@ def scripted_as_one(recorder: Recorder) -> Iterator[None]:
             return _ORIGINAL(function, *args, **kwargs)
         return recorder.__torch_function__(Scripted(function), (), args, kwargs)
 
-    torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
+    torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
