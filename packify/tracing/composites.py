@@ -105,4 +105,41 @@ def _additive(mask: Tensor, q: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, float("-inf"))
 
 
-DECOMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {F.multi_head_attention_forward: multi_head_attention}
+def gru_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> Tensor:
+    """`torch.nn.GRUCell`: input ``"b i"``, state ``"b h"``, weights ``"(3 h) i"`` and ``"(3 h) h"``."""
+    reset_i, update_i, new_i = F.linear(input, w_ih, b_ih).chunk(3, -1)
+    reset_h, update_h, new_h = F.linear(hx, w_hh, b_hh).chunk(3, -1)
+    update = torch.sigmoid(update_i + update_h)
+    new = torch.tanh(new_i + torch.sigmoid(reset_i + reset_h) * new_h)
+    return new + update * (hx - new)
+
+
+def lstm_cell(
+    input: Tensor, hx: tuple[Tensor, Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`torch.nn.LSTMCell`: input ``"b i"``, state and cell ``"b h"``, weights ``"(4 h) i"`` and ``"(4 h) h"``."""
+    state, cell = hx
+    gates = F.linear(input, w_ih, b_ih) + F.linear(state, w_hh, b_hh)
+    enter, forget, new, leave = gates.chunk(4, -1)
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(new)
+    return torch.sigmoid(leave) * torch.tanh(cell), cell
+
+
+def rnn_tanh_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> Tensor:
+    """`torch.nn.RNNCell`: input ``"b i"``, state ``"b h"``, weights ``"h i"`` and ``"h h"``."""
+    return torch.tanh(F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh))
+
+
+def rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> Tensor:
+    """`torch.nn.RNNCell` with ``nonlinearity="relu"``."""
+    return torch.relu(F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh))
+
+
+# By operator name.
+DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
+    "multi_head_attention_forward": multi_head_attention,
+    "gru_cell": gru_cell,
+    "lstm_cell": lstm_cell,
+    "rnn_tanh_cell": rnn_tanh_cell,
+    "rnn_relu_cell": rnn_relu_cell,
+}
