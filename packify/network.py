@@ -112,9 +112,11 @@ class GraphNetwork(nn.Module):
         return self.body.get_submodule(target) if target else self
 
     def get_parameter(self, target: str) -> nn.Parameter:
+        """A parameter by its dotted name."""
         return self.body.get_parameter(target)
 
     def get_buffer(self, target: str) -> torch.Tensor:
+        """A buffer by its dotted name."""
         return self.body.get_buffer(target)
 
     @property

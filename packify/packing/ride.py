@@ -30,14 +30,17 @@ class Ride:
 
     @property
     def packed(self) -> bool:
+        """It holds M members, rather than one value that all of them share."""
         return self.axis is not None
 
     @property
     def ndim(self) -> int:
+        """The number of axes of one member's tensor."""
         return self.val.dim()
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """One member's shape."""
         return tuple(self.val.shape)
 
 

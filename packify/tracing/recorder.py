@@ -69,10 +69,12 @@ class Recorder(TorchFunctionMode):
     # -- what the run calls ------------------------------------------------------------------------------------------
 
     def placeholder(self, name: str, tensor: torch.Tensor) -> None:
+        """Record an input."""
         node = self._stamp(self.graph.placeholder(name), tensor, "placeholder")
         self._know(tensor, node, ())
 
     def output(self, leaves: list[Any]) -> None:
+        """Record what the network returns, flat."""
         self._stamp(self.graph.output(tuple(self._argument(leaf) for leaf in leaves)), tuple(map(plain, leaves)), "output")
 
     def leaf(self, module: nn.Module, path: str, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

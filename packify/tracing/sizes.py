@@ -32,6 +32,7 @@ class Traced:
     _node: Node | None
 
     def node(self) -> Node:
+        """The node that computes this number, made on first use."""
         if self._node is None:
             self._node = self.recorder.emit(self.target, self.operands, plain(self))
         return self._node

@@ -40,6 +40,7 @@ class Dim:
         self.parent: Dim | None = None
 
     def root(self) -> Dim:
+        """The dim that stands for all that are equal to this one."""
         dim = self
         while dim.parent is not None:
             if dim.parent.parent is not None:

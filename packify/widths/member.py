@@ -60,6 +60,7 @@ class Builder:
         self._unpredicted: set[fx.Node] = set()
 
     def build(self) -> MemberGraph:
+        """The member's graph, run once on meta tensors while it is copied."""
         with torch.no_grad():
             for node in self.walk.graph.nodes:
                 new, value = self._copy(node)

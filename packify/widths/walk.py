@@ -29,6 +29,7 @@ class Axes:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The reference's sizes."""
         return tuple(self.val.shape)
 
 
@@ -87,6 +88,7 @@ class Walk:
         self._weights: set[fx.Node] = set()
 
     def run(self) -> None:
+        """Visit every node, in order."""
         for node in self.graph.nodes:
             self.node = node
             self.dims[node] = self._visit(node)
@@ -95,18 +97,23 @@ class Walk:
 
     @property
     def out(self) -> Any:
+        """The current node's reference value."""
         return self.node.meta["val"]
 
     def reason(self, why: str) -> Reason:
+        """`why`, said of the current node."""
         return Reason(self.node.meta["path"] or self.node.name, self.node.meta["source"], why)
 
     def equate(self, left: Dim, right: Dim) -> None:
+        """The current node makes two sizes meet, so they stay equal."""
         equate(left, right, self.reason(f"two axes meet in {self.node.meta['op']}"))
 
     def pin(self, dim: Dim, why: str) -> None:
+        """The current node keeps a size as the reference has it."""
         pin(dim, self.reason(why))
 
     def pin_all(self, value: Any, why: str) -> None:
+        """The current node keeps every size of the tensors in nested arguments."""
         for axes in tensors(value):
             for dim in axes.dims:
                 self.pin(dim, why)
