@@ -28,7 +28,8 @@ def specimen(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
         raise LawBroken(
             "packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights"
         )
-    network = copy.deepcopy(packed).to(dtype)
+    network = copy.deepcopy(packed)
+    network._apply(lambda tensor: _cast(tensor, dtype))
     for module in (*network.modules(), *network.member_template.body.modules()):
         if isinstance(module, _DROPOUTS):
             module.p = 0.0
@@ -40,6 +41,12 @@ def specimen(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
     for part in (network, network.member_template):
         part.recompile()
     return network
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.is_complex():
+        return tensor.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)

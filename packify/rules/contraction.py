@@ -243,11 +243,60 @@ def ride_einsum(rider: Rider, node: Any, equation: str, *operands: Any) -> Any:
     return rider.back(made, node.meta["val"])
 
 
+def ride_bilinear(rider: Rider, node: Any, input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+    """``b i, o i j, b j -> b o``, with the members in front."""
+    rides = [ride for ride in (input1, input2, weight, bias) if ride is not None]
+    if not any(ride.packed for ride in rides):
+        return rider.native(node, (input1, input2, weight, bias), {}, None)
+    if not weight.packed or (bias is not None and not bias.packed):
+        return rider.fallback(node, (input1, input2, weight, bias), {})
+    first, second = (f"{'m' if ride.packed else ''}...{label}" for ride, label in ((input1, "i"), (input2, "j")))
+    made = rider.emit(torch.einsum, f"{first},moij,{second}->m...o", rider.front(input1), rider.front(weight), rider.front(input2))
+    if bias is not None:
+        made = rider.emit(torch.add, made, rider.front(bias, node.meta["val"].dim()))
+    return rider.back(made, node.meta["val"])
+
+
+def outer(walk: Walk, input: Axes, vec2: Axes) -> list[Dim]:
+    """``i, j -> i j``."""
+    return [input.dims[0], vec2.dims[0]]
+
+
+def ride_outer(rider: Rider, node: Any, input: Any, vec2: Any) -> Any:
+    if not (input.packed or vec2.packed):
+        return rider.native(node, (input, vec2), {}, None)
+    column, row = rider.emit(torch.unsqueeze, rider.front(input), -1), rider.emit(torch.unsqueeze, rider.front(vec2), -2)
+    return rider.back(rider.emit(torch.mul, column, row), node.meta["val"])
+
+
+def tensordot_equation(ndims: tuple[int, int], dims: Any) -> str:
+    """A tensordot as an einsum."""
+    if isinstance(dims, int):
+        dims = (list(range(ndims[0] - dims, ndims[0])), list(range(dims)))
+    labels = iter("abcdefghijklmnopqrstuvwxyz")
+    left = [next(labels) for _ in range(ndims[0])]
+    right = [next(labels) for _ in range(ndims[1])]
+    for a, b in zip(*dims, strict=True):
+        right[b] = left[a]
+    output = [label for label in left if label not in right] + [label for label in right if label not in left]
+    return f"{''.join(left)},{''.join(right)}->{''.join(output)}"
+
+
+def tensordot(walk: Walk, a: Axes, b: Axes, dims: Any = 2, **kwargs: Any) -> list[Dim]:
+    return einsum(walk, tensordot_equation((len(a.dims), len(b.dims)), dims), a, b)
+
+
+def ride_tensordot(rider: Rider, node: Any, a: Any, b: Any, dims: Any = 2, **kwargs: Any) -> Any:
+    if not (a.packed or b.packed):
+        return rider.native(node, (a, b, dims), kwargs, None)
+    return ride_einsum(rider, node, tensordot_equation((a.ndim, b.ndim), dims), a, b)
+
+
 def ride_embedding(rider: Rider, node: Any, input: Any, weight: Any, padding_idx: Any = None, *args: Any, **kwargs: Any) -> Any:
     if not weight.packed:
         return rider.native(node, (input, weight, padding_idx, *args), kwargs, input.axis)
-    plain = not any(value for value in (*args, *kwargs.values()))
-    if not plain:
+    given = dict(zip(("max_norm", "norm_type", "scale_grad_by_freq", "sparse"), args, strict=False)) | kwargs
+    if any(value for name, value in given.items() if name != "norm_type"):
         return rider.fallback(node, (input, weight, padding_idx, *args), kwargs)
     weight = rider.to(weight, 0)
     made = rider.emit(packed_embedding, rider.front(input), weight, rider.members, input.packed, padding_idx)

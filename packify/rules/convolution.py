@@ -23,10 +23,10 @@ def conv(
         walk.cut(1, fixed(0), channels, fixed(0))
         _per_channel(walk, out, channels, weight.shape[0] // groups)
     elif groups > 1:
-        per_group = quotient(channels, groups)
+        per_group = one_group(channels, groups)
         if weight.shape[1] > 1:
             walk.equate(weight.dims[1], per_group)
-        quotient(out, groups)
+        one_group(out, groups)
     else:
         walk.equate(weight.dims[1], channels)
     return _convolved(walk, input, out, bias, batched, spatial)
@@ -59,8 +59,20 @@ def conv_transpose(
     return _convolved(walk, input, out, bias, batched, spatial)
 
 
+def one_group(channels: Dim, groups: int) -> Dim:
+    """The size of one of several equal groups: of ``(groups c)`` it is ``c``."""
+    root = channels.root()
+    if root.kind == "*" and root.parts[0].root().size == groups and root.parts[0].is_pinned():
+        return product(root.parts[1:])
+    return quotient(channels, groups)
+
+
 def _spatial(walk: Walk, input: Axes, weight: Axes) -> list[Dim]:
-    """The output's spatial dims. A conv that keeps the length of an axis that is some layer's width, as channel attention does, leaves it a width."""
+    """The output's spatial dims.
+
+    A conv that keeps the length of an axis that is some layer's width, as channel attention does, leaves it a
+    width.
+    """
     for dim in weight.dims[2:]:
         walk.pin(dim, "a kernel size")
     rank = weight.val.dim() - 2

@@ -268,17 +268,19 @@ def ride_take_along_dim(rider: Rider, node: Any, x: Any, indices: Any, dim: int 
     return rider.native(node, (rider.to(x, axis), rider.to(indices, axis), dim), {}, axis)
 
 
-def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> Any:
+def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> None:
     """Writing into a packed tensor goes through a view with the members in front."""
-    if any(ride.packed for ride in rides_in(index)):
-        return rider.fallback(node, (x, index, value), {})
+    packed_index = any(ride.packed for ride in rides_in(index))
     packed_value = isinstance(value, Ride) and value.packed
+    if not (x.packed or packed_index or packed_value):
+        rider.again(node, (x, index, value), {})
+        return
     if not x.packed:
-        if not packed_value:
-            rider.again(node, (x, index, value), {})
-            return None
         old, x = x, own(rider, x, 0)
         rider.env = {key: map_rides(held, lambda ride: x if ride is old else ride) for key, held in rider.env.items()}
+    if packed_index:
+        rider.fallback(node, (x, index, value), {}, "it is indexed by packed tensors")
+        return
     if isinstance(value, Ride) and value.packed:
         value = rider.front(value, _part_of(node).dim())
     rider.emit(operator.setitem, rider.front(x), (slice(None), *full_index(index, x.ndim)), value)

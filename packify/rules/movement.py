@@ -21,7 +21,7 @@ def permutation(op: str, ndim: int, args: Sequence[Any], kwargs: dict[str, Any])
         dims = kwargs.get("dims", args[0] if args and isinstance(args[0], (tuple, list)) else args)
         return [axis % ndim for axis in dims]
     if op in ("transpose", "t", "T", "mT", "adjoint", "H", "mH"):
-        if op in ("transpose",):
+        if op == "transpose":
             a, b = (*args, *(kwargs[key] for key in ("dim0", "dim1", "axis0", "axis1") if key in kwargs))[:2]
         else:
             a, b = (-2, -1)
@@ -30,8 +30,8 @@ def permutation(op: str, ndim: int, args: Sequence[Any], kwargs: dict[str, Any])
                 return order[::-1]
             order[a % ndim], order[b % ndim] = order[b % ndim], order[a % ndim]
         return order
-    source = kwargs.get("source", args[0] if args else None)
-    destination = kwargs.get("destination", args[1] if len(args) > 1 else None)
+    source: Any = kwargs.get("source", args[0] if args else None)
+    destination: Any = kwargs.get("destination", args[1] if len(args) > 1 else None)
     moved = torch.empty([0] * ndim, device="meta")
     for axis in range(ndim):  # movedim: follow each axis through torch's own arithmetic
         shape = [1] * ndim
@@ -75,8 +75,9 @@ def repeat_interleave(walk: Walk, x: Axes, repeats: Any = None, dim: int | None 
 def sliding(walk: Walk, x: Axes, dimension: int, size: int, step: int) -> list[Dim]:
     """Tensor.unfold: windows of one axis."""
     dims = list(x.dims)
-    walk.pin(dims[dimension], "windows slide over it")
-    dims[dimension] = fixed(walk.out.shape[dimension])
+    axis = dimension % len(dims)
+    walk.pin(dims[axis], "windows slide over it")
+    dims[axis] = fixed(walk.out.shape[axis])
     return [*dims, fixed(size)]
 
 
@@ -141,7 +142,7 @@ def ride_permute(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> 
 def ride_expand(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     if not x.packed:
         if args and isinstance(args[0], Ride) and args[0].packed:
-            return rider.native(_as_expand(rider, node), (x, sizes_of(rider, args[0])), {}, None)
+            return rider.result(rider.emit(torch.Tensor.expand, x, tuple(sizes_of(rider, args[0]))), node.meta["val"], None)
         return rider.native(node, (x, *args), kwargs, None)
     value = node.meta["val"]
     lead = value.dim() - x.ndim
@@ -154,10 +155,6 @@ def ride_expand(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> A
         sizes[x.axis + lead] = -1
         return rider.result(rider.emit(torch.Tensor.expand, x, tuple(sizes)), value, x.axis + lead)
     return rider.back(rider.emit(torch.Tensor.expand, rider.front(x, value.dim()), (rider.members, *sizes)), value)
-
-
-def _as_expand(rider: Rider, node: Any) -> Any:
-    return node
 
 
 def ride_repeat(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -183,7 +180,7 @@ def ride_repeat_interleave(rider: Rider, node: Any, x: Any, *args: Any, **kwargs
 
 
 def ride_windows(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    """unfold and fold: images in ``b (m c) h w`` or ``(m b) c h w``; windows of one axis wherever the members are not."""
+    """Windows, unfold and fold: images in ``b (m c) h w`` or ``(m b) c h w``; windows of one axis wherever the members are not."""
     if not x.packed:
         return rider.native(node, (x, *args), kwargs, None)
     if node.meta["op"] == "unfold" and node.meta["val"].dim() == x.ndim + 1:

@@ -62,6 +62,14 @@ def refit_layer_norm(args: Any, kwargs: Any, call: Call) -> Any:
     return (args[0], shape, *args[2:]), kwargs
 
 
+def weight_norm(walk: Walk, v: Axes, g: Axes, dim: int = 0) -> list[Dim]:
+    """A direction and its length; the length has one value per slice."""
+    for own, other in zip(v.dims, g.dims, strict=False):
+        if other.root().size != 1:
+            walk.equate(own, other)
+    return v.dims
+
+
 def local_response_norm(walk: Walk, input: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     return input.dims
 
@@ -115,3 +123,13 @@ def ride_layer_norm(rider: Rider, node: Any, input: Any, normalized_shape: Any, 
     normal = rider.emit(function, rider.front(input), normalized_shape, **given)
     scale, shift = (None if ride is None else rider.front(rider.to(ride, FRONT)) for ride in (weight, bias))
     return rider.back(rider.emit(affine, normal, scale, shift), value)
+
+
+def ride_weight_norm(rider: Rider, node: Any, v: Any, g: Any, dim: int = 0) -> Any:
+    """Slices are normalised one by one: right where the members are on the axis of the slices."""
+    if not (v.packed or g.packed):
+        return rider.native(node, (v, g, dim), {}, None)
+    axis = dim % v.ndim
+    if g.ndim != v.ndim:
+        return rider.fallback(node, (v, g, dim), {})
+    return rider.native(node, (rider.to(v, axis), rider.to(g, axis), dim), {}, axis)

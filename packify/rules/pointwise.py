@@ -13,15 +13,16 @@ from packify.widths.dims import Dim
 from packify.widths.walk import Axes, Walk, tensors
 
 NAMES = """
-add sub rsub mul div rdiv pow rpow mod floordiv rfloordiv neg pos abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal sign sgn sin cos tan
-asin acos atan sinh cosh tanh asinh acosh atanh atan2 erf erfc erfinv sigmoid logsigmoid logit softplus softsign relu relu6 elu selu celu gelu silu
-mish hardtanh hardsigmoid hardswish leaky_relu hardshrink softshrink tanhshrink threshold clamp clamp_min clamp_max floor ceil round trunc frac
-eq ne lt le gt ge and or xor invert not logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor maximum minimum fmax fmin isnan isinf isfinite
-nan_to_num where masked_fill lerp addcmul addcdiv heaviside hypot
-copysign xlogy sinc deg2rad rad2deg float double half bfloat16 int long bool byte short cpu cuda contiguous clone detach alias data
-fill zero copy real imag conj angle lgamma digamma positive feature_alpha_dropout dropout dropout1d dropout2d dropout3d alpha_dropout rrelu
-bernoulli uniform normal exponential log_normal cauchy geometric random rand_like randn_like zeros_like ones_like full_like empty_like randint_like
-requires_grad relu_ identity polar complex ldexp gumbel_softmax trunc_normal
+add sub rsub mul div rdiv pow rpow mod floordiv rfloordiv neg pos abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square
+reciprocal sign sgn sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh atan2 erf erfc erfinv sigmoid logsigmoid logit
+softplus softsign relu relu6 elu selu celu gelu silu mish hardtanh hardsigmoid hardswish leaky_relu hardshrink softshrink
+tanhshrink threshold clamp clamp_min clamp_max floor ceil round trunc frac eq ne lt le gt ge and or xor invert not logical_and
+logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor maximum minimum fmax fmin isnan isinf isfinite
+nan_to_num where masked_fill lerp addcmul addcdiv heaviside hypot copysign xlogy sinc deg2rad rad2deg float double half bfloat16
+int long bool byte short cpu cuda contiguous clone detach alias data fill zero copy real imag conj angle lgamma digamma positive
+feature_alpha_dropout dropout dropout1d dropout2d dropout3d alpha_dropout rrelu bernoulli uniform normal exponential log_normal
+cauchy geometric random rand_like randn_like zeros_like ones_like full_like empty_like randint_like requires_grad relu_ identity
+polar complex ldexp gumbel_softmax trunc_normal
 """.split()
 
 
@@ -90,7 +91,10 @@ def _is_off(args: Any, kwargs: Any) -> bool:
 
 
 def common_axis(operands: list[Ride], value: torch.Tensor, changed: Ride | None = None) -> int | None:
-    """The axis of the output on which all packed operands can carry their members; None if there is none packed, `FRONT` if there is no such axis."""
+    """The axis of the output on which all packed operands can carry their members.
+
+    None if none is packed, `FRONT` if there is no such axis.
+    """
     packed = [operand for operand in operands if operand.axis is not None]
     if not packed:
         return None

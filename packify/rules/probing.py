@@ -16,11 +16,11 @@ from packify.widths.walk import Axes, Walk, tensors
 
 # Operators with no idea of their own here; "*" in the table stands for every other one.
 NAMES = """
-cdist pdist pairwise_distance cosine_similarity outer ger kron diag diagonal diag_embed tensordot inner vdot multi_dot chain_matmul cross
+broadcast_tensors cdist pdist pairwise_distance cosine_similarity kron diag diagonal diag_embed inner vdot multi_dot chain_matmul cross
 matrix_exp linalg_matrix_exp matrix_power cov corrcoef trace det slogdet logdet linalg_det linalg_slogdet inverse linalg_inv pinverse
 linalg_solve cholesky linalg_cholesky triangular_solve linalg_qr linalg_norm linalg_matrix_norm quantile nanquantile affine_grid
-deform_conv2d roi_align roi_pool ps_roi_align ps_roi_pool embedding_bag trapezoid rot90 atleast_1d atleast_2d atleast_3d block_diag
-weight_norm norm_except_dim bucketize searchsorted as_strided max_unpool1d max_unpool2d max_unpool3d
+ps_roi_align ps_roi_pool embedding_bag trapezoid rot90 atleast_1d atleast_2d atleast_3d block_diag
+bucketize searchsorted as_strided max_unpool1d max_unpool2d max_unpool3d
 """.split()
 
 

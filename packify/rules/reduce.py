@@ -12,7 +12,10 @@ from packify.rules import pointwise
 from packify.widths.dims import Dim, fixed
 from packify.widths.walk import Axes, Walk
 
-REDUCTIONS = "sum mean amax amin max min prod var std var_mean std_mean norm vector_norm linalg_vector_norm logsumexp all any argmax argmin median nansum nanmean count_nonzero aminmax".split()
+REDUCTIONS = """
+sum mean amax amin max min prod var std var_mean std_mean norm vector_norm linalg_vector_norm logsumexp all any argmax argmin
+median nansum nanmean count_nonzero aminmax
+""".split()
 ALONG = "softmax log_softmax softmin normalize cumsum cumprod logcumsumexp flip roll cummax cummin triu tril renorm".split()
 ORDERED = "sort argsort topk kthvalue mode msort".split()
 
@@ -116,7 +119,7 @@ def ride(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         gone = 0 if first.dim() == x.ndim else sum(axis < x.axis for axis in over)
         return rider.native(node, (x, *args), kwargs, x.axis - gone)
     negative = tuple(axis - x.ndim for axis in over)
-    if given is None and op in _FLATTENS or x.ndim == 0:
+    if (given is None and op in _FLATTENS) or x.ndim == 0:
         return rider.fallback(node, (x, *args), kwargs, "it runs over all axes at once")
     new_args, new_kwargs = with_dim(op, args, kwargs, negative if given is None or isinstance(given, (tuple, list)) else negative[0])
     return rider.back(rider.again(node, (rider.front(x), *new_args), new_kwargs), value)

@@ -52,7 +52,35 @@ def _regrouped(walk: Walk, ins: list[Dim], sizes: list[int]) -> list[Dim]:
 
 
 def reshape(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
-    return reshaped(walk, x.dims, x.shape, walk.out.shape)
+    """Sizes that the code reads from a tensor are that tensor's axes."""
+    dims = reshaped(walk, x.dims, x.shape, walk.out.shape)
+    for dim, size in zip(dims, _sizes_given(walk.node), strict=False):
+        known = size_as_read(walk, size)
+        if known is not None and known.root().size == dim.root().size:
+            walk.equate(dim, known)
+    return dims
+
+
+def _sizes_given(node: Any) -> Sequence[Any]:
+    """The sizes among a reshape's arguments, as the graph has them; none where they cannot be told apart."""
+    if node.meta["op"] != "reshape" or node.kwargs:
+        return ()
+    sizes = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (tuple, list)) else node.args[1:]
+    return sizes if len(sizes) == node.meta["val"].dim() else ()
+
+
+def size_as_read(walk: Walk, size: Any) -> Dim | None:
+    """The dim of a number that was read from a tensor's shape, or multiplied from such; None for any other."""
+    if not isinstance(size, fx.Node):
+        return None
+    if size.meta["op"] == "size" and len(size.args) == 2:
+        tensor, axis = size.args
+        dims = walk.dims[tensor] if isinstance(tensor, fx.Node) else None
+        return dims[axis] if isinstance(dims, list) and isinstance(axis, int) else None
+    if size.meta["op"] == "mul" and len(size.args) == 2:
+        factors = [fixed(factor) if isinstance(factor, int) else size_as_read(walk, factor) for factor in size.args]
+        return None if None in factors else product(factor for factor in factors if factor is not None)
+    return None
 
 
 def refit_sizes(args: Any, kwargs: Any, call: Call, first: int = 1) -> Any:
@@ -77,7 +105,9 @@ def _is_size(value: Any) -> bool:
 def _fit(sizes: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
     if len(sizes) != len(shape):
         return list(sizes)
-    return [size if value in (-1, wanted) else resized(size, value, wanted) for size, value, wanted in zip(sizes, values, shape, strict=True)]
+    return [
+        size if value in (-1, wanted) else resized(size, value, wanted) for size, value, wanted in zip(sizes, values, shape, strict=True)
+    ]
 
 
 def resized(size: Any, value: int, wanted: int) -> Any:
@@ -163,7 +193,7 @@ def ride_axes(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any
 
 def _axis_kept(op: str, x: Ride, args: Any, kwargs: Any, value: torch.Tensor) -> int | None:
     axis = int(x.axis or 0)
-    first = args[0] if args else kwargs.get("dim", kwargs.get("start_dim"))
+    first: Any = args[0] if args else kwargs.get("dim", kwargs.get("start_dim"))
     if op in ("flatten", "ravel"):
         start = (first or 0) % x.ndim
         end = kwargs.get("end_dim", args[1] if len(args) > 1 else -1) % x.ndim
@@ -180,7 +210,7 @@ def _axis_kept(op: str, x: Ride, args: Any, kwargs: Any, value: torch.Tensor) ->
         )
         gone = [index for index in gone if x.shape[index] == 1]
         if axis in gone:
-            return None if first is not None or value.dim() == 0 else None
+            return None
         return axis - sum(index < axis for index in gone)
     if op == "unflatten":
         split = first % x.ndim

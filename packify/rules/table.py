@@ -1,11 +1,10 @@
-"""The table: every operator that packify knows, by its one name, with its rule. Users extend it with ``rules=``."""
+"""The table: every operator that packify knows, by its one name, with its rule. Users extend it, and so do packages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from packify.errors import SpecError
 from packify.rules import (
     contraction,
     convolution,
@@ -14,6 +13,7 @@ from packify.rules import (
     joining,
     movement,
     norm,
+    plugins,
     pointwise,
     probing,
     recurrent,
@@ -62,11 +62,11 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("indexing", indexing.index_select, indexing.ride_along_dim), "index_select"),
     **_rows(Rule("indexing", indexing.gather, indexing.ride_gather), "gather"),
     **_rows(Rule("indexing", indexing.take_along_dim, indexing.ride_take_along_dim), "take_along_dim"),
-    **_rows(Rule("indexing", indexing.setitem, indexing.ride_setitem), "setitem"),
+    **_rows(Rule("indexing", indexing.setitem, indexing.ride_setitem, indexing.refit_getitem), "setitem"),
     **_rows(Rule("joining", joining.pad, joining.ride_pad, refit=joining.refit_pad), "pad"),
     **_rows(Rule("joining", joining.glu, joining.ride_glu), "glu"),
     **_rows(Rule("contraction", contraction.linear, contraction.ride_linear), "linear"),
-    **_rows(Rule("contraction", contraction.bilinear), "bilinear"),
+    **_rows(Rule("contraction", contraction.bilinear, contraction.ride_bilinear), "bilinear"),
     **_rows(Rule("contraction", contraction.embedding, contraction.ride_embedding), "embedding"),
     **_rows(Rule("contraction", convolution.conv, convolution.ride_conv, refit=convolution.refit_conv), "conv1d conv2d conv3d"),
     **_rows(
@@ -84,6 +84,12 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("norm", norm.per_channel, norm.ride_channels), "batch_norm instance_norm"),
     **_rows(Rule("norm", norm.group_norm, norm.ride_group_norm), "group_norm"),
     **_rows(Rule("norm", norm.layer_norm, norm.ride_layer_norm, refit=norm.refit_layer_norm), "layer_norm rms_norm"),
+    **_rows(Rule("contraction", contraction.outer, contraction.ride_outer), "outer ger"),
+    **_rows(Rule("contraction", contraction.tensordot, contraction.ride_tensordot), "tensordot"),
+    **_rows(Rule("recurrent", recurrent.cell, recurrent.ride_cell), "gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell"),
+    **_rows(Rule("norm", norm.weight_norm, norm.ride_weight_norm), "weight_norm _weight_norm"),
+    **_rows(Rule("spatial", spatial.deform_conv), "deform_conv2d"),
+    **_rows(Rule("spatial", spatial.regions, spatial.ride_regions), "roi_align roi_pool"),
     **_rows(Rule("norm", norm.local_response_norm, movement.ride_batchwise), "local_response_norm"),
     **_rows(Rule("spatial", spatial.pool, spatial.ride_image), [*spatial.POOLS, "interpolate"]),
     **_rows(Rule("spatial", spatial.grid_sample, spatial.ride_grid_sample), "grid_sample"),
@@ -104,17 +110,9 @@ RULES: Mapping[Any, Rule] = {
 
 
 def merged(rules: Mapping[Any, Rule] | None) -> Mapping[Any, Rule]:
-    """The table with a user's rules in front.
+    """The table, with installed packages' rules before it and a user's before those.
 
     Raises:
-        SpecError: a value is not a `Rule`.
+        SpecError: a value is not a `Rule`, or a package's rules are broken.
     """
-    for key, rule in (rules or {}).items():
-        if not isinstance(rule, Rule):
-            raise SpecError(
-                f"rules[{key!r}]",
-                found=f"a {type(rule).__name__}",
-                why="a rule says how widths travel and how members ride",
-                fix="pass packify.Rule(family, widths=..., ride=...)",
-            )
-    return {**RULES, **(rules or {})}
+    return {**RULES, **plugins.installed(), **plugins.checked(rules or {}, "rules")}

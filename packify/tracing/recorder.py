@@ -63,6 +63,7 @@ class Recorder(TorchFunctionMode):
         self._names = {id(tensor): name for name, tensor in reversed(tensors.items())}
         self._known: dict[int, tuple[fx.Node, tuple[int, ...]]] = {}
         self._held = held
+        self.earlier: list[Recorder] = []
         self._attributes: dict[str, fx.Node] = {}
         self._alive: list[Any] = []
 
@@ -218,13 +219,21 @@ class Recorder(TorchFunctionMode):
             return node
         name = self._names.get(id(tensor))
         if name is None:
-            if tensor.is_meta and id(tensor) not in self._held:
+            value = self._made_earlier(tensor) if tensor.is_meta and id(tensor) not in self._held else tensor
+            if value is None:
                 raise self._unseen(tensor)
             name = f"_constant_{len(self.constants)}"
-            self.constants[name] = tensor
+            self.constants[name] = value
             self._tensors[name] = tensor
             self._know(tensor, self._attribute(name), ())
         return self._attribute(name)
+
+    def _made_earlier(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The value of a tensor that the code has cached since an earlier recording, if shapes alone decide it."""
+        for recorder in self.earlier:
+            if id(tensor) in recorder._known:
+                return constant_value(recorder._tensor_node(tensor), self._data, recorder.constants)
+        return None
 
     def _unseen(self, tensor: torch.Tensor) -> TraceError:
         return TraceError(

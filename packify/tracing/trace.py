@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import fx, nn
-from torch.distributions import Distribution
 
 from packify.errors import PackifyError, TraceError
 from packify.tracing import structure
 from packify.tracing.recorder import Recorder
-from packify.tracing.scripted import scripted_as_one
 from packify.tracing.shadow import shadow
+from packify.tracing.surroundings import surroundings
 from packify.tracing.values import leaves as leaves_of
 
 Mode = Literal["eval", "train"]
@@ -103,20 +101,19 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         )
     root = shadow(model)
     data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
+    session = _Session(root, data, flat, template, signature, tuple(leaves))
     batch = _common_batch(flat)
     attempts = [_TRACING_BATCH, batch] if batch is not None else [None]
     for attempt, size in enumerate(attempts):
         try:
-            runs = [_run(root, data, flat, template, signature, size, mode, tuple(leaves)) for mode in MODES]
+            runs = [session.record(size, mode) for mode in MODES]
             break
         except TraceError:
             if attempt == len(attempts) - 1:
                 raise
     (eval_run, eval_output), (train_run, train_output) = runs
     if size is not None and size != _OTHER_BATCH:
-        _refuse_fixed_batch(
-            eval_run.graph, lambda: _run(root, data, flat, template, signature, _OTHER_BATCH, "eval", tuple(leaves))[0].graph
-        )
+        _refuse_fixed_batch(session, eval_run.graph, size)
     names = [node.name for node in eval_run.graph.find_nodes(op="placeholder")]
     tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
     same = _signature_of(eval_run.graph) == _signature_of(train_run.graph) and eval_output == train_output
@@ -140,13 +137,15 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
     )
 
 
-def _refuse_fixed_batch(graph: fx.Graph, record_again: Callable[[], fx.Graph]) -> None:
+def _refuse_fixed_batch(session: _Session, graph: fx.Graph, size: int) -> None:
     """Raise if the graph holds for one batch size only."""
     try:
-        again = record_again()
+        other = session.record(_OTHER_BATCH, "eval")[0].graph
     except TraceError:
         return  # the network takes no other batch
-    for node, first, second in zip(graph.nodes, _signature_of(graph), _signature_of(again), strict=False):
+    if _signature_of(graph) != _signature_of(other):
+        graph = session.record(size, "eval")[0].graph  # what the code caches, it has cached by now
+    for node, first, second in zip(graph.nodes, _signature_of(graph), _signature_of(other), strict=False):
         if first != second:
             raise TraceError(
                 f"{node.meta['source']}, in {node.meta['path'] or 'forward'}",
@@ -178,22 +177,33 @@ def _common_batch(flat: list[Any]) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _run(
-    root: nn.Module,
-    data: dict[str, torch.Tensor],
-    flat: list[Any],
-    template: Any,
-    signature: inspect.Signature,
-    batch: int | None,
-    mode: Mode,
-    leaves: tuple[type[nn.Module], ...],
-) -> tuple[Recorder, Any]:
-    tensors = dict((*root.named_parameters(), *root.named_buffers()))
-    floating = (
-        tensor.dtype for tensor in (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, flat)) if tensor.is_floating_point()
-    )
-    recorder = Recorder(tensors, data, next(floating, torch.float32), _held_tensors(root))
-    inputs = [_stand_in(leaf, batch) for leaf in flat]
+@dataclass
+class _Session:
+    """Recordings of one network; tensors that its code caches in one are known in the next."""
+
+    root: nn.Module
+    data: dict[str, torch.Tensor]
+    flat: list[Any]
+    template: Any
+    signature: inspect.Signature
+    leaves: tuple[type[nn.Module], ...]
+    recorders: list[Recorder] = field(default_factory=list)
+
+    def record(self, batch: int | None, mode: Mode) -> tuple[Recorder, Any]:
+        """Run the network once."""
+        root = self.root
+        tensors = dict((*root.named_parameters(), *root.named_buffers()))
+        known = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, self.flat))
+        floating = (tensor.dtype for tensor in known if tensor.is_floating_point())
+        recorder = Recorder(tensors, self.data, next(floating, torch.float32), _held_tensors(root))
+        recorder.earlier = list(self.recorders)
+        self.recorders.append(recorder)
+        return _run(self, recorder, batch, mode)
+
+
+def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -> tuple[Recorder, Any]:
+    root, template, signature = session.root, session.template, session.signature
+    inputs = [_stand_in(leaf, batch) for leaf in session.flat]
     arguments = structure.unflatten(template, inputs)
     labels = _labels(template)
     for leaf, label in zip(inputs, labels, strict=True):
@@ -201,11 +211,11 @@ def _run(
             recorder.placeholder(label, leaf)
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
     root.train(mode == "train")
-    _wrap(root, recorder, leaves)
+    _wrap(root, recorder, session.leaves)
     bound = signature.bind_partial()
     bound.arguments.update(arguments)
     try:
-        with recorder, torch.enable_grad(), _unchecked_distributions(), scripted_as_one(recorder), torch.random.fork_rng(devices=[]):
+        with surroundings(recorder):
             recorder.active = True
             result = root(*bound.args, **bound.kwargs)
             recorder.active = False
@@ -234,17 +244,6 @@ def _held_tensors(root: nn.Module) -> set[int]:
 
 
 _REGISTERED = ("_parameters", "_buffers", "_modules")
-
-
-@contextmanager
-def _unchecked_distributions() -> Iterator[None]:
-    """torch.distributions validates the values of its arguments, and there are none yet."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 def _stand_in(leaf: Any, batch: int | None) -> Any:

@@ -1,0 +1,72 @@
+"""The documented way to add a rule, as the example shows it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+import packify
+
+_EXAMPLE = Path(__file__).parents[3] / "examples" / "own_rule.py"
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("own_rule", _EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_rule_takes_fewer_than_twenty_lines() -> None:
+    _, rule, _ = _EXAMPLE.read_text(encoding="utf-8").split("# ---", 2)
+    assert len([line for line in rule.splitlines()[1:] if line.strip()]) < 20
+
+
+@pytest.mark.parametrize("ratio", [(2, 4), (1.5, 3)])
+def test_members_share_one_call(example: ModuleType, ratio: tuple[float, int]) -> None:
+    images = torch.randn(4, 3, 8, 8)
+    packed = packify.pack(example.Gated(), images, alpha=ratio[0], num_estimators=ratio[1], rules=example.RULES)
+    assert not packed.report.fallbacks
+    assert packed.members(images).shape == (ratio[1], 4, 10)
+    assert packify.verify(packed, images).equality < 1e-9
+
+
+def test_a_rule_is_found_by_the_function_too() -> None:
+    def halved(walk: object, x: object) -> None:
+        raise RuntimeError("this rule was asked")
+
+    class Net(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self[1](torch.erf(self[0](x)))
+
+    with pytest.raises(packify.PackifyError, match="this rule was asked"):
+        packify.pack(
+            Net(nn.Linear(4, 8), nn.Linear(8, 2)),
+            torch.randn(3, 4),
+            alpha=2,
+            num_estimators=2,
+            rules={torch.erf: packify.Rule("own", halved)},
+        )
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([], "a list"),
+        ({"erf": "pointwise"}, "how members ride"),
+        ({3: packify.Rule("own")}, "a key of type int"),
+    ],
+)
+def test_what_is_no_rule_is_refused(rules: object, message: str) -> None:
+    if rules == []:
+        rules = [packify.Rule("own")]
+    with pytest.raises(packify.SpecError, match=message):
+        packify.pack(nn.Linear(4, 8), torch.randn(3, 4), alpha=2, num_estimators=2, rules=rules)  # type: ignore[arg-type]
