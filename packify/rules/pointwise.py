@@ -130,7 +130,7 @@ def spread_front(tensor: torch.Tensor, members: int) -> torch.Tensor:
 
 def map_first(args: Any, kwargs: Any, old: Ride, new: Ride) -> tuple[Any, Any]:
     """Arguments with one operand exchanged."""
-    return tuple(map_rides(part, lambda r: new if r is old else r) for part in (args, kwargs))  # type: ignore[return-value]
+    return tuple(map_rides(part, lambda r: new if r is old else r) for part in (args, kwargs))
 
 
 def ride_prelu(rider: Rider, node: Any, x: Any, weight: Any) -> Any:

@@ -111,7 +111,7 @@ def _fit(sizes: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) ->
 
 
 def resized(size: Any, value: int, wanted: int) -> Any:
-    """A size of a call that is `value` in the member and must be `wanted`. One that the graph computes may hold a batch, so it is scaled."""
+    """A size that is `value` in the member and must be `wanted`. One that the graph computes may hold a batch, so it is scaled."""
     if not isinstance(size, fx.Node) or not value:
         return wanted
     common = math.gcd(value, wanted)
@@ -199,9 +199,9 @@ def _axis_kept(op: str, x: Ride, args: Any, kwargs: Any, value: torch.Tensor) ->
         end = kwargs.get("end_dim", args[1] if len(args) > 1 else -1) % x.ndim
         if axis <= start:
             return axis
-        return axis - (end - start) if axis > end else None
+        return int(axis - (end - start)) if axis > end else None
     if op == "unsqueeze":
-        return axis + (first % value.dim() <= axis)
+        return int(axis + (first % value.dim() <= axis))
     if op == "squeeze":
         gone = (
             [index for index, size in enumerate(x.shape) if size == 1]
@@ -211,10 +211,10 @@ def _axis_kept(op: str, x: Ride, args: Any, kwargs: Any, value: torch.Tensor) ->
         gone = [index for index in gone if x.shape[index] == 1]
         if axis in gone:
             return None
-        return axis - sum(index < axis for index in gone)
+        return int(axis - sum(index < axis for index in gone))
     if op == "unflatten":
         split = first % x.ndim
-        return axis if axis < split else axis + (value.dim() - x.ndim) if axis > split else None
+        return axis if axis < split else int(axis + (value.dim() - x.ndim)) if axis > split else None
     return None
 
 

@@ -86,7 +86,6 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("norm", norm.layer_norm, norm.ride_layer_norm, refit=norm.refit_layer_norm), "layer_norm rms_norm"),
     **_rows(Rule("contraction", contraction.outer, contraction.ride_outer), "outer ger"),
     **_rows(Rule("contraction", contraction.tensordot, contraction.ride_tensordot), "tensordot"),
-    **_rows(Rule("recurrent", recurrent.cell, recurrent.ride_cell), "gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell"),
     **_rows(Rule("norm", norm.weight_norm, norm.ride_weight_norm), "weight_norm _weight_norm"),
     **_rows(Rule("spatial", spatial.deform_conv), "deform_conv2d"),
     **_rows(Rule("spatial", spatial.regions, spatial.ride_regions), "roi_align roi_pool"),
