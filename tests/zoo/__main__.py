@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import gc
 import resource
 import signal
 import sys
 import time
-import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.zoo import numeric, outcome, summary, times
 from tests.zoo.architectures import Architecture, architectures
-from tests.zoo.convert import convert
+from tests.zoo.convert import SPECS, convert
 
 _MEMORY_BYTES = 14_000_000_000
 _SECONDS_EACH = 300
@@ -31,16 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
     parser.add_argument("--update", action="store_true", help="convert every architecture on the meta device and write outcomes.tsv")
     parser.add_argument("--numeric", action="store_true", help="check the laws on a small member of every family and write numeric.tsv")
-    parser.add_argument("--resume", action="store_true", help="with --update: go on where the last run stopped")
-    parser.add_argument("--only", action="append", metavar="PATTERN", help="only names, labels (timm:resnet50) or families that match; repeatable")
-    parser.add_argument("--again", action="store_true", help="only architectures that have not converted, fall back or are heavy in the table")
+    parser.add_argument("--page", action="store_true", help="write OUTCOMES.md from both tables, nothing else")
+    parser.add_argument("--resume", action="store_true", help="go on where the last run stopped")
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="only names, labels (timm:resnet50) or families that match")
+    parser.add_argument("--again", action="store_true", help="only what has not converted, falls back or is heavy in the table")
+    parser.add_argument("--quick", action="store_true", help="with --update: build the packed graph at (2, 4, 2) only")
     parser.add_argument("--families", action="store_true", help="only one architecture of each family")
     given = parser.parse_args(arguments)
-    if not given.update and not given.numeric:
-        parser.error("pass --update or --numeric")
+    if not (given.update or given.numeric or given.page):
+        parser.error("pass --update, --numeric or --page")
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
     console = Console(stderr=True)
     chosen = _chosen(architectures(), given.only, given.families)
     if given.again:
@@ -48,34 +48,37 @@ def main(arguments: list[str] | None = None) -> int:
         troubled = {row.label for row in known.values() if not row.converted or row.fallbacks or row.heavy}
         chosen = [one for one in chosen if one.label in troubled]
     if given.update:
-        _update(chosen, console, fresh=not (given.resume or given.only or given.again or given.families), resume=given.resume)
+        _update(
+            chosen, console, fresh=not (given.resume or given.only or given.again or given.families), resume=given.resume, quick=given.quick
+        )
     if given.numeric:
-        _numeric(chosen, console)
+        _numeric(chosen, console, resume=given.resume)
+    summary.write()
     return 0
 
 
 def _chosen(every: list[Architecture], patterns: list[str] | None, families: bool) -> list[Architecture]:
     if patterns:
-        every = [one for one in every if any(fnmatch.fnmatch(text, pattern) for pattern in patterns for text in (one.name, one.label, one.family))]
+        matches = lambda one: any(fnmatch.fnmatch(text, glob) for glob in patterns for text in (one.name, one.label, one.family))  # noqa: E731
+        every = list(filter(matches, every))
     if families:
         every = list({(one.library, one.family): one for one in reversed(every)}.values())
     return every
 
 
-def _update(chosen: list[Architecture], console: Console, *, fresh: bool, resume: bool) -> None:
+def _update(chosen: list[Architecture], console: Console, *, fresh: bool, resume: bool, quick: bool) -> None:
     if fresh:
         times.TIMES.unlink(missing_ok=True)
-    if resume:
-        done = times.read()
-        chosen = [one for one in chosen if one.label not in done]
-    rows = outcome.read()
     valid = {one.label for one in architectures()}
-    rows = {label: row for label, row in rows.items() if label in valid}
+    rows = {label: row for label, row in outcome.read().items() if label in valid}
+    if resume:
+        done = rows.keys() & times.read().keys()
+        chosen = [one for one in chosen if one.label not in done]
     saved = time.monotonic()
     try:
-        for one in _progress(chosen, console):
+        for one in _progress(_in_turns(chosen), console):
             with _alarm():
-                row, seconds = convert(one)
+                row, seconds = convert(one, SPECS[1:2] if quick else SPECS)
             rows[one.label] = row
             times.append(one.label, seconds)
             if not row.converted:
@@ -85,18 +88,31 @@ def _update(chosen: list[Architecture], console: Console, *, fresh: bool, resume
                 saved = time.monotonic()
     finally:
         outcome.write(rows.values())
-        summary.write(rows.values())
     sys.stdout.write("\n".join([*summary.totals(rows.values()), *times.summary(times.read())]) + "\n")
 
 
-def _numeric(chosen: list[Architecture], console: Console) -> None:
+def _numeric(chosen: list[Architecture], console: Console, *, resume: bool) -> None:
     rows = numeric.read()
-    for one in _progress(numeric.representatives(chosen), console):
+    wanted = {one.label for one in chosen}
+    lightest = [row.architecture for row in numeric.representatives(row for row in outcome.read().values() if row.label in wanted)]
+    if resume:
+        lightest = [one for one in lightest if f"{one.library}:{one.family}" not in rows]
+    for one in _progress(lightest, console):
         with _alarm():
             row = numeric.check(one)
         rows[row.family] = row
         numeric.write(rows.values())
         console.print(f"{one.label} {row.input}: {row.outcome} {row.reason}", markup=False, highlight=False)
+
+
+def _in_turns(chosen: list[Architecture]) -> list[Architecture]:
+    """The first of every family, then the second of every family: what fails, fails early."""
+    turns: Counter[str] = Counter()
+    order = []
+    for one in chosen:
+        turns[one.family] += 1
+        order.append((turns[one.family], one))
+    return [one for _, one in sorted(order, key=lambda item: item[0])]
 
 
 def _progress(chosen: list[Architecture], console: Console) -> Iterator[Architecture]:
@@ -108,7 +124,6 @@ def _progress(chosen: list[Architecture], console: Console) -> Iterator[Architec
             progress.update(task, description=one.label)
             yield one
             progress.advance(task)
-            gc.collect()
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,31 +39,39 @@ class Seconds:
         return self.trace + self.slim
 
 
-def convert(one: Architecture, specs: Sequence[Spec] = SPECS) -> tuple[Outcome, Seconds]:
-    """The outcome of one architecture. Never raises: an error is an outcome."""
+def convert(one: Architecture, built_at: Sequence[Spec] = SPECS) -> tuple[Outcome, Seconds]:
+    """The outcome of one architecture, slimmed at `SPECS` and built at `built_at`. Never raises: an error is an outcome."""
     row = Outcome(one.library, one.family, one.name, one.part)
+    gc.collect()
+    gc.disable()  # graphs are many small objects that live as long as the conversion: looking through them again and again costs a quarter
     try:
-        return _converted(one, row, specs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a network's own code warns of is no outcome
+            return _converted(one, row, built_at)
     except Exception as error:
         return replace(row, outcome=type(error).__name__, reason=one_line(error)), Seconds()
+    finally:
+        gc.enable()
 
 
-def _converted(one: Architecture, row: Outcome, specs: Sequence[Spec]) -> tuple[Outcome, Seconds]:
+def _converted(one: Architecture, row: Outcome, built_at: Sequence[Spec]) -> tuple[Outcome, Seconds]:
     start = time.perf_counter()
     built = build(one)
-    built_at = time.perf_counter()
+    built_after = time.perf_counter()
     traced = trace(built.model, built.example_inputs)
-    traced_at = time.perf_counter()
+    traced_after = time.perf_counter()
     slimmer = Slimmer(traced, RULES)
     members: dict[tuple[object, int], Member] = {}
     slowest = packing = 0.0
     fallbacks: Counter[str] = Counter()
-    for spec in specs:
+    for spec in SPECS:
         before = time.perf_counter()
         key = (spec.ratio, spec.gamma)
         if key not in members:
             members[key] = slimmer.member(spec)
             slowest = max(slowest, time.perf_counter() - before)
+        if spec not in built_at:
+            continue
         member = replace(members[key], spec=spec)
         before = time.perf_counter()
         packed = assemble(member, built.example_inputs, built.model, inputs="shared", average=None, rules=RULES)
@@ -84,7 +94,7 @@ def _converted(one: Architecture, row: Outcome, specs: Sequence[Spec]) -> tuple[
         pins=_told(pins),
         rounded=len(plain.rounded),
         fallbacks=_told(fallbacks),
-    ), Seconds(built_at - start, traced_at - built_at, slowest, packing)
+    ), Seconds(built_after - start, traced_after - built_after, slowest, packing)
 
 
 def _tally(notes: Sequence[Note], words: object) -> Counter[str]:

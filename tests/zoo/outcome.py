@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tests.zoo.architectures import Architecture
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "outcomes.tsv"
@@ -53,6 +56,10 @@ class Outcome:
         return f"{self.library}:{self.name}"
 
     @property
+    def architecture(self) -> Architecture:
+        return Architecture(self.library, self.name, self.family, self.part)
+
+    @property
     def converted(self) -> bool:
         return self.outcome == "converted"
 
@@ -67,7 +74,7 @@ class Outcome:
 
 
 _FIELDS = dataclasses.fields(Outcome)
-_READ = {"int": int, "float": float, "str": str}
+_READ: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
 
 
 def read(path: Path = TABLE) -> dict[str, Outcome]:
@@ -75,8 +82,13 @@ def read(path: Path = TABLE) -> dict[str, Outcome]:
     if not path.exists():
         return {}
     with path.open(newline="") as file:
-        rows = [Outcome(**{field.name: _READ[str(field.type)](row[field.name]) for field in _FIELDS}) for row in csv.DictReader(file, delimiter="\t")]
+        rows = [_parsed(row) for row in csv.DictReader(file, delimiter="\t")]
     return {row.label: row for row in rows}
+
+
+def _parsed(row: dict[str, str]) -> Outcome:
+    values: dict[str, Any] = {field.name: _READ[str(field.type)](row[field.name]) for field in _FIELDS}
+    return Outcome(**values)
 
 
 def write(rows: Iterable[Outcome], path: Path = TABLE) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tests.zoo import numeric, outcome
+from tests.zoo.numeric import Check
 from tests.zoo.outcome import FOLDER, TOLERATED, Outcome
 
 PAGE = FOLDER / "OUTCOMES.md"
 
 _HEAD = """# What converts
 
-Every architecture of timm and torchvision, recorded on the meta device, slimmed, and built as a packed network at (alpha, M, gamma) =
-(2, 4, 1), (2, 4, 2) and (1.5, 3, 1). One row per name is in [outcomes.tsv](outcomes.tsv); the laws checked with numbers, one member of
+Every architecture of timm and torchvision, recorded and slimmed at (alpha, M, gamma) = (2, 4, 1), (2, 4, 2) and (1.5, 3, 1), and built as
+a packed network, on the meta device. One row per name is in [outcomes.tsv](outcomes.tsv); the laws checked with numbers, one member of
 each family, are in [numeric.tsv](numeric.tsv). Both pages and this one are written by `python -m tests.zoo --update` and
 `python -m tests.zoo --numeric`. Of torchvision's detectors the backbone is packed, with `packify.pack_submodule`.
 """
@@ -19,25 +21,23 @@ each family, are in [numeric.tsv](numeric.tsv). Both pages and this one are writ
 
 def totals(rows: Iterable[Outcome]) -> list[str]:
     """Converted of tried, by library, as lines."""
-    rows = list(rows)
-    lines = []
-    for library in sorted({row.library for row in rows}):
-        own = [row for row in rows if row.library == library]
-        lines.append(
-            f"{library}: {sum(row.converted for row in own)} of {len(own)} converted, {sum(bool(row.fallbacks) for row in own)} with a fallback, "
-            f"{sum(row.heavy for row in own)} heavier than ideal by over {TOLERATED:.0%}"
-        )
-    return lines
+    return [
+        f"{library}: {converted} of {tried} converted, {taken} with a fallback, {heavy} over {TOLERATED:.0%} heavier than ideal"
+        for library, tried, converted, taken, heavy in _counts(list(rows))
+    ]
 
 
-def write(rows: Iterable[Outcome]) -> None:
-    """Write the page."""
-    PAGE.write_text(page(sorted(rows, key=lambda row: (row.library, row.family, row.name))))
+def write() -> None:
+    """Write the page from both tables."""
+    PAGE.write_text(page(outcome.read().values(), numeric.read().values()))
 
 
-def page(rows: Sequence[Outcome]) -> str:
+def page(outcomes: Iterable[Outcome], checks: Iterable[Check]) -> str:
     """The page as Markdown."""
-    parts = [_HEAD, "## Totals\n", _table(("library", "tried", "converted", "with a fallback", f"over {TOLERATED:.0%} heavier than ideal"), _counts(rows))]
+    checks = sorted(checks, key=lambda check: check.family)
+    rows = sorted(outcomes, key=lambda row: (row.library, row.family, row.name))
+    columns = ("library", "tried", "converted", "with a fallback", f"over {TOLERATED:.0%} heavier than ideal")
+    parts = [_HEAD, "## Totals\n", _table(columns, _counts(rows))]
     failed = [row for row in rows if not row.converted]
     parts.append("## Not converted\n")
     parts.append(_table(("architecture", "why"), [(row.label, f"{row.outcome}: {row.reason}") for row in failed]) if failed else "None.\n")
@@ -51,10 +51,21 @@ def page(rows: Sequence[Outcome]) -> str:
         "reference's parameters, and the widths that keep the reference's size.\n"
     )
     heavy = sorted((row for row in rows if row.heavy), key=lambda row: -row.excess)
-    columns = ("architecture", "member", "ideal", "heavier by", "kept", "rounded")
+    columns_of_heavy = ("architecture", "member", "ideal", "heavier by", "kept", "rounded")
     body = [(row.label, f"{row.half:.3f}", f"{row.ideal:.3f}", f"{row.excess:.0%}", row.pins, str(row.rounded)) for row in heavy]
-    parts.append(_table(columns, body) if heavy else "None.\n")
-    return "\n".join(parts)
+    parts.append(_table(columns_of_heavy, body) if heavy else "None.\n")
+    parts.append("## Laws checked with numbers\n")
+    broken = [check for check in checks if check.outcome != "holds"]
+    parts.append(
+        "Equality in both modes, independence and one training step (`packify.verify`), on the lightest member of each family at alpha / M "
+        f"= 1/4 and the smallest input that it takes: they hold for {len(checks) - len(broken)} of {len(checks)} families.\n"
+    )
+    parts.append(
+        _table(("family", "checked", "why not"), [(one.family, one.name, f"{one.outcome}: {one.reason}") for one in broken])
+        if broken
+        else ""
+    )
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _counts(rows: Sequence[Outcome]) -> list[tuple[str, ...]]:
