@@ -48,9 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         troubled = {row.label for row in known.values() if not row.converted or row.fallbacks or row.heavy}
         chosen = [one for one in chosen if one.label in troubled]
     if given.update:
-        _update(
-            chosen, console, fresh=not (given.resume or given.only or given.again or given.families), resume=given.resume, quick=given.quick
-        )
+        whole = not (given.resume or given.only or given.again or given.families)
+        _update(chosen, console, fresh=whole, resume=given.resume, quick=given.quick)
     if given.numeric:
         _numeric(chosen, console, resume=given.resume)
     summary.write()
