@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packify.ensemble import AVERAGES, PackedNetwork, default_average
+from packify.ensemble import AVERAGES, PackedNetwork, default_average, origin
 from packify.errors import PackError, SpecError
 from packify.initialise import initialise
 from packify.layers.packed import pack_layer
@@ -213,7 +213,7 @@ def _average_of(leaf: Any, path: str, index: int, average: Any) -> str:
     elif isinstance(average, (list, tuple)):
         how = average[index] if index < len(average) else None
     if how is None:
-        return default_average(leaf.meta["val"], leaf.meta["op"]) if hasattr(leaf, "meta") else "mean"
+        return default_average(leaf.meta["val"], origin(leaf)) if hasattr(leaf, "meta") else "mean"
     if how not in AVERAGES:
         raise SpecError(
             "average",

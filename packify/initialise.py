@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 # Gains of the schemes in torch.nn.init: variance times fan. 1/3 is torch's default for Linear and Conv.
 _GAINS = (1 / 3, 1.0, 2.0, 25 / 9)
+_GAIN_NAMES = {1 / 3: "1/3", 25 / 9: "25/9"}
 _CLOSE = 0.06
 _FEW = 64
 # A random vector of this length is ordered once in 20 000 draws.
@@ -71,7 +72,7 @@ def scheme_of(tensor: Tensor) -> Scheme:
     )
     if best[0] < max(_CLOSE, 4 / math.sqrt(values.numel())):
         return Scheme(
-            f"{kind}, variance {best[3]:.3g} / fan_{best[2]}", mean if abs(mean) > std / 4 else 0.0, std, best[2], uniform, limit=limit
+            f"{kind}, variance {_GAIN_NAMES.get(best[3], f'{best[3]:.3g}')} / fan_{best[2]}", mean if abs(mean) > std / 4 else 0.0, std, best[2], uniform, limit=limit
         )
     return Scheme(f"{kind}, std {std:.3g}", mean if abs(mean) > std / 4 else 0.0, std, "", uniform, limit=limit)
 
@@ -139,6 +140,22 @@ def resized(reference: Tensor, shape: tuple[int, ...]) -> Tensor:
     return reference
 
 
+def fan_owner(name: str, tensors: Mapping[str, Tensor]) -> str | None:
+    """The weight whose fan-in bounds another tensor of its module: a bias, or anything of a recurrent layer."""
+    path, _, own = name.rpartition(".")
+    prefix = f"{path}." if path else ""
+    recurrent = own.replace("weight_ih", "weight_hh").replace("bias_ih", "weight_hh").replace("bias_hh", "weight_hh")
+    owner = prefix + ("weight" if own == "bias" else recurrent)
+    return owner if owner != name and owner in tensors and tensors[owner].dim() > 1 else None
+
+
+def by_fan_of(scheme: Scheme, tensor: Tensor, reference_fan: float, member_fan: float) -> Scheme:
+    """The scheme at the member's size, if the tensor is drawn as torch does by default: uniform within 1 / sqrt(fan_in)."""
+    if abs(3 * scheme.std**2 * reference_fan - 1) > max(_CLOSE, 4 / math.sqrt(tensor.numel())):
+        return scheme
+    return replace(scheme, name="uniform, variance 1/3 / its layer's fan_in", mean=0.0, std=scheme.std * math.sqrt(reference_fan / member_fan))
+
+
 def initialise(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], members: int, seed: int) -> dict[str, str]:
     """Fill the packed tensors, member by member, and return each parameter's scheme.
 
@@ -151,6 +168,9 @@ def initialise(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tup
         for name, tensor in packed.named_parameters():
             source = sources[name]
             scheme = scheme_of(source)
+            owner = fan_owner(name, sources)
+            if owner and scheme.uniform and not scheme.fan:
+                scheme = by_fan_of(scheme, source, fans(sources[owner])[0], fans(torch.empty(shapes[owner], device="meta"))[0])
             schemes[name] = scheme.name
             for share in tensor.chunk(members) if tensor.dim() else [tensor]:
                 share.copy_(draw(shapes[name], source, scheme, generator).view(share.shape))
