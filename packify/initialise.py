@@ -151,9 +151,10 @@ def fan_owner(name: str, tensors: Mapping[str, Tensor]) -> str | None:
 
 def by_fan_of(scheme: Scheme, tensor: Tensor, reference_fan: float, member_fan: float) -> Scheme:
     """The scheme at the member's size, if the tensor is drawn as torch does by default: uniform within 1 / sqrt(fan_in)."""
-    if abs(3 * scheme.std**2 * reference_fan - 1) > max(_CLOSE, 4 / math.sqrt(tensor.numel())):
+    beyond = float(tensor.detach().abs().max()) > 1.001 / math.sqrt(reference_fan)
+    if beyond or abs(3 * scheme.std**2 * reference_fan - 1) > max(_CLOSE, 4 / math.sqrt(tensor.numel())):
         return scheme
-    return replace(scheme, name="uniform, variance 1/3 / its layer's fan_in", mean=0.0, std=scheme.std * math.sqrt(reference_fan / member_fan))
+    return replace(scheme, name="uniform, variance 1/3 / its layer's fan_in", mean=0.0, std=1 / math.sqrt(3 * member_fan), uniform=True)
 
 
 def initialise(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], members: int, seed: int) -> dict[str, str]:
@@ -169,7 +170,7 @@ def initialise(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tup
             source = sources[name]
             scheme = scheme_of(source)
             owner = fan_owner(name, sources)
-            if owner and scheme.uniform and not scheme.fan:
+            if owner and not (scheme.constant or scheme.copied or scheme.fan):
                 scheme = by_fan_of(scheme, source, fans(sources[owner])[0], fans(torch.empty(shapes[owner], device="meta"))[0])
             schemes[name] = scheme.name
             for share in tensor.chunk(members) if tensor.dim() else [tensor]:
