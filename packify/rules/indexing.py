@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -270,20 +271,67 @@ def ride_take_along_dim(rider: Rider, node: Any, x: Any, indices: Any, dim: int 
 
 def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> None:
     """Writing into a packed tensor goes through a view with the members in front."""
+    part = None if not isinstance(value, Ride) else _part_of(node)
+    write_back(rider, node, write(rider, node, x, index, value, part))
+
+
+def write(rider: Rider, node: Any, x: Ride, index: Any, value: Any, part: torch.Tensor | None) -> Ride:
+    """``x[index] = value``, and x as it is then: packed, if anything is. `part` is like one member's ``x[index]``."""
     packed_index = any(ride.packed for ride in rides_in(index))
     packed_value = isinstance(value, Ride) and value.packed
     if not (x.packed or packed_index or packed_value):
-        rider.again(node, (x, index, value), {})
-        return
+        rider.emit(operator.setitem, x, index, value)
+        return x
     if not x.packed:
         old, x = x, own(rider, x, 0)
         rider.env = {key: map_rides(held, lambda ride: x if ride is old else ride) for key, held in rider.env.items()}
     if packed_index:
         rider.fallback(node, (x, index, value), {}, "it is indexed by packed tensors")
-        return
-    if isinstance(value, Ride) and value.packed:
-        value = rider.front(value, _part_of(node).dim())
+        return x
+    if isinstance(value, Ride) and value.packed and part is not None:
+        value = rider.front(value, part.dim())
     rider.emit(operator.setitem, rider.front(x), (slice(None), *full_index(index, x.ndim)), value)
+    return x
+
+
+def write_back(rider: Rider, node: Any, written: Any) -> None:
+    """What code writes to a part of a tensor, ``part = x[:, 0]; part += y``, is in the tensor too, where later code reads it."""
+    part: Any = node.args[0]
+    while isinstance(part, fx.Node) and part.meta.get("inplace") and part.args:
+        part = part.args[0]
+    index = _viewed(part)
+    if index is None or not isinstance(written, Ride):
+        return
+    base, held, before = part.args[0], rider.env[part.args[0]], rider.env[part]
+    same_memory = before.node.args[:1] == (held.node,) and before.axis == written.axis if isinstance(held, Ride) else True
+    if not same_memory and _read_later(base, node):
+        written_to = write(rider, node, held, fx.node.map_arg(index, lambda item: rider.env[item]), written, part.meta["val"])
+        write_back(rider, SimpleNamespace(args=(base,), next=node.next), written_to)
+
+
+def _viewed(part: Any) -> Any:
+    """The index by which a value is a view of another tensor; None where it is none."""
+    if not isinstance(part, fx.Node) or part.meta["op"] not in ("getitem", "select") or len(part.args) < 2:
+        return None
+    given: Any = part.args
+    whole = given[0].meta["val"]
+    if not isinstance(whole, torch.Tensor):
+        return None
+    if part.meta["op"] == "select":
+        dim, position = (*given[1:], *part.kwargs.values())[:2]
+        return (*[slice(None)] * (dim % whole.dim()), position)
+    items = given[1] if isinstance(given[1], tuple) else (given[1],)
+    copied = any(isinstance(item, list) or (isinstance(item, fx.Node) and isinstance(item.meta["val"], torch.Tensor)) for item in items)
+    return None if copied else items
+
+
+def _read_later(base: fx.Node, node: Any) -> bool:
+    after = node.next
+    while after.op != "root":
+        if base in after.all_input_nodes:
+            return True
+        after = after.next
+    return False
 
 
 def _part_of(node: Any) -> torch.Tensor:

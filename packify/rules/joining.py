@@ -8,7 +8,8 @@ import torch
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider
-from packify.widths.dims import Dim, fixed, free, split_product, split_total, total
+from packify.rules.probing import by_example
+from packify.widths.dims import Dim, equal_share, fixed, free, split_total, total
 from packify.widths.walk import Axes, Call, Walk
 
 
@@ -25,6 +26,18 @@ def cat(walk: Walk, tensors: Any, dim: int = 0, **kwargs: Any) -> list[Dim]:
     return [*first.dims[:axis], joined, *first.dims[axis + 1 :]]
 
 
+def cat_axis(op: str, ndim: int) -> int:
+    """The axis along which hstack, vstack and dstack join tensors of `ndim` axes; -1 where they add axes first."""
+    axis = {"vstack": 0, "row_stack": 0, "hstack": 1, "column_stack": 1, "dstack": 2}[op]
+    return axis if ndim > max(axis, 1) else -1
+
+
+def cat_by_name(walk: Walk, tensors: Any) -> Any:
+    """hstack, vstack, dstack of tensors that have the axis already."""
+    axis = cat_axis(walk.node.meta["op"], min(axes.val.dim() for axes in tensors))
+    return by_example(walk, tensors) if axis < 0 else cat(walk, tensors, axis)
+
+
 def stack(walk: Walk, tensors: Any, dim: int = 0, **kwargs: Any) -> list[Dim]:
     dims = walk.broadcast(*tensors)
     dims.insert(dim % walk.out.dim(), fixed(len(tensors)))
@@ -37,12 +50,9 @@ def pieces(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> tuple[list[Dim], .
     sizes = [piece.shape[axis] for piece in walk.out]
     dim = x.dims[axis]
     if len(set(sizes)) == 1 and not dim.is_pinned():
-        count, inner = split_product(dim, [len(sizes), sizes[0]]) if len(sizes) > 1 and sizes[0] > 1 else (None, dim)
         if len(sizes) > 1 and sizes[0] == 1:
             walk.pin(dim, "it is taken apart element by element")
-            inner = fixed(1)
-        if count is not None:
-            walk.pin(count, "a number of equal pieces")
+        inner = equal_share(dim, len(sizes), walk.reason("a number of equal pieces")) if sizes[0] > 1 else fixed(1)
         parts = [inner] * len(sizes)
     else:
         parts = split_total(dim, sizes, walk.reason("it is cut into pieces"))
@@ -81,8 +91,7 @@ def pad(walk: Walk, x: Axes, pad: Any, *args: Any, **kwargs: Any) -> list[Dim]:
 
 def glu(walk: Walk, x: Axes, dim: int = -1) -> list[Dim]:
     axis = dim % len(x.dims)
-    halves, inner = split_product(x.dims[axis], [2, x.shape[axis] // 2])
-    walk.pin(halves, "the two halves of a gate")
+    inner = equal_share(x.dims[axis], 2, walk.reason("the two halves of a gate"))
     return [*x.dims[:axis], inner, *x.dims[axis + 1 :]]
 
 
@@ -123,6 +132,11 @@ def ride_cat(rider: Rider, node: Any, tensors: Any, dim: int = 0, **kwargs: Any)
     if axis == dim % value.dim():
         return rider.result(rider.cat(aligned, axis), value, axis)
     return rider.result(rider.emit(torch.cat, aligned, dim), value, axis)
+
+
+def ride_cat_by_name(rider: Rider, node: Any, tensors: Any) -> Any:
+    axis = cat_axis(node.meta["op"], min(ride.ndim for ride in tensors))
+    return rider.fallback(node, (tensors,), {}) if axis < 0 else ride_cat(rider, node, tensors, axis)
 
 
 def joint_axis(tensors: list[Ride], prefer_not: int) -> int:

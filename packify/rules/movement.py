@@ -10,7 +10,8 @@ import torch
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
-from packify.widths.dims import Dim, fixed, free, product, split_product
+from packify.rules.sizes import meet_sizes, size_as_read, sizes_given
+from packify.widths.dims import Dim, equal_share, fixed, free, product, quotient
 from packify.widths.walk import Axes, Walk
 
 
@@ -50,15 +51,22 @@ def expand(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     for axis, size in enumerate(walk.out.shape):
         own = x.dims[axis - lead] if axis >= lead else None
         dims.append(own if own is not None and own.root().size == size else free(size) if size != 1 else fixed(1))
+    if walk.node.meta["op"] == "expand":
+        meet_sizes(walk, dims)
     return dims
 
 
 def repeat(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+    """A count that was read from a tensor's shape is that axis, outermost."""
     lead = walk.out.dim() - len(x.dims)
+    counts = sizes_given(walk.node) or [None] * walk.out.dim()
     dims = []
-    for axis, size in enumerate(walk.out.shape):
+    for axis, (size, count) in enumerate(zip(walk.out.shape, counts, strict=True)):
         own = x.dims[axis - lead] if axis >= lead else fixed(1)
-        dims.append(own if own.root().size == size else product([fixed(size // own.root().size), own]))
+        times = size // own.root().size
+        known = size_as_read(walk, count)
+        outer = known if known is not None and known.root().size == times else fixed(times)
+        dims.append(own if times == 1 else product([outer, own]))
     return dims
 
 
@@ -93,26 +101,22 @@ def columns(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
 def image_of(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     """F.fold: ``b (c k) l -> b c h w``."""
     kernel = x.shape[1] // walk.out.shape[1]
-    channels, _ = split_product(x.dims[1], [walk.out.shape[1], kernel]) if kernel > 1 else (x.dims[1], None)
-    if kernel > 1 and _ is not None:
-        walk.pin(_, "the cells of a window")
+    channels = equal_share(x.dims[1], kernel, walk.reason("the cells of a window"))
     return [x.dims[0], channels, *(fixed(size) for size in walk.out.shape[2:])]
 
 
 def pixel_shuffle(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     before, after = x.shape[-3], walk.out.shape[-3]
     if before >= after:
-        channels, cells = split_product(x.dims[-3], [after, before // after])
-        walk.pin(cells, "the cells that become pixels")
+        channels = equal_share(x.dims[-3], before // after, walk.reason("the cells that become pixels"))
     else:
         channels = product([x.dims[-3], fixed(after // before)])
     return [*x.dims[:-3], channels, *(fixed(size) for size in walk.out.shape[-2:])]
 
 
 def channel_shuffle(walk: Walk, x: Axes, groups: int) -> list[Dim]:
-    count, inner = split_product(x.dims[1], [groups, x.shape[1] // groups])
-    walk.pin(count, "the groups that are shuffled")
-    return [x.dims[0], product([inner, count]), *x.dims[2:]]
+    quotient(x.dims[1], groups)
+    return x.dims
 
 
 # -- how members ride ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import torch
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
+from packify.rules.indexing import write_back
+from packify.rules.scattering import own
 from packify.tracing.names import RANDOM
 from packify.widths.dims import Dim
 from packify.widths.walk import Axes, Walk, tensors
@@ -54,6 +56,14 @@ def prelu(walk: Walk, x: Axes, weight: Axes) -> Any:
 
 
 def ride(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
+    """Broadcasting members together; what was written to a part of a tensor is written to the tensor."""
+    made = _ride(rider, node, *args, **kwargs)
+    if node.meta["inplace"]:
+        write_back(rider, node, made)
+    return made
+
+
+def _ride(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
     """Broadcasting members together: on a common axis where every operand has one, else on an axis of their own."""
     operands = rides_in((args, kwargs))
     value = node.meta["val"]
@@ -81,7 +91,7 @@ def ride(rider: Rider, node: Any, *args: Any, **kwargs: Any) -> Any:
         return rider.back(made, value)
     back = axis - value.dim()
     if changed is not None and not changed.packed:
-        args, kwargs = map_first(args, kwargs, changed, rider.to(changed, axis))
+        args, kwargs = map_first(args, kwargs, changed, own(rider, changed, axis))
     args, kwargs = (map_rides(part, lambda r: _aligned(rider, r, back)) for part in (args, kwargs))
     return rider.native(node, args, kwargs, axis)
 

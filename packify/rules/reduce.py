@@ -16,7 +16,7 @@ REDUCTIONS = """
 sum mean amax amin max min prod var std var_mean std_mean norm vector_norm linalg_vector_norm logsumexp all any argmax argmin
 median nansum nanmean count_nonzero aminmax
 """.split()
-ALONG = "softmax log_softmax softmin normalize cumsum cumprod logcumsumexp flip roll cummax cummin triu tril renorm".split()
+ALONG = "softmax log_softmax softmin normalize cumsum cumprod logcumsumexp flip roll cummax cummin triu tril".split()
 ORDERED = "sort argsort topk kthvalue mode msort".split()
 
 

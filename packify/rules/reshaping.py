@@ -13,6 +13,7 @@ from torch import fx
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides
 from packify.rules.movement import sizes_of
+from packify.rules.sizes import meet_sizes
 from packify.widths.dims import Dim, fixed, product, split_product
 from packify.widths.walk import Axes, Call, Walk
 
@@ -54,33 +55,9 @@ def _regrouped(walk: Walk, ins: list[Dim], sizes: list[int]) -> list[Dim]:
 def reshape(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     """Sizes that the code reads from a tensor are that tensor's axes."""
     dims = reshaped(walk, x.dims, x.shape, walk.out.shape)
-    for dim, size in zip(dims, _sizes_given(walk.node), strict=False):
-        known = size_as_read(walk, size)
-        if known is not None and known.root().size == dim.root().size:
-            walk.equate(dim, known)
+    if walk.node.meta["op"] == "reshape":
+        meet_sizes(walk, dims)
     return dims
-
-
-def _sizes_given(node: Any) -> Sequence[Any]:
-    """The sizes among a reshape's arguments, as the graph has them; none where they cannot be told apart."""
-    if node.meta["op"] != "reshape" or node.kwargs:
-        return ()
-    sizes = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (tuple, list)) else node.args[1:]
-    return sizes if len(sizes) == node.meta["val"].dim() else ()
-
-
-def size_as_read(walk: Walk, size: Any) -> Dim | None:
-    """The dim of a number that was read from a tensor's shape, or multiplied from such; None for any other."""
-    if not isinstance(size, fx.Node):
-        return None
-    if size.meta["op"] == "size" and len(size.args) == 2:
-        tensor, axis = size.args
-        dims = walk.dims[tensor] if isinstance(tensor, fx.Node) else None
-        return dims[axis] if isinstance(dims, list) and isinstance(axis, int) else None
-    if size.meta["op"] == "mul" and len(size.args) == 2:
-        factors = [fixed(factor) if isinstance(factor, int) else size_as_read(walk, factor) for factor in size.args]
-        return None if None in factors else product(factor for factor in factors if factor is not None)
-    return None
 
 
 def refit_sizes(args: Any, kwargs: Any, call: Call, first: int = 1) -> Any:

@@ -52,6 +52,7 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("movement", movement.pixel_shuffle, movement.ride_shuffle), "pixel_shuffle pixel_unshuffle"),
     **_rows(Rule("movement", movement.channel_shuffle, movement.ride_batchwise), "channel_shuffle native_channel_shuffle"),
     **_rows(Rule("joining", joining.cat, joining.ride_cat), "cat"),
+    **_rows(Rule("joining", joining.cat_by_name, joining.ride_cat_by_name), "hstack vstack dstack row_stack column_stack"),
     **_rows(Rule("joining", joining.stack, joining.ride_stack), "stack"),
     **_rows(Rule("joining", joining.pieces, joining.ride_pieces, joining.refit_split), "split"),
     **_rows(Rule("joining", joining.pieces, joining.ride_pieces), "chunk tensor_split"),

@@ -1,0 +1,41 @@
+"""Sizes that a network's code reads from one tensor and gives to another: they are the same axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx
+
+from packify.widths.dims import Dim, fixed, product, suggest
+from packify.widths.walk import Walk
+
+
+def meet_sizes(walk: Walk, dims: Sequence[Dim]) -> None:
+    """Equate the output's axes with those that its sizes were read from."""
+    for dim, size in zip(dims, sizes_given(walk.node), strict=False):
+        known = size_as_read(walk, size)
+        if known is not None and known.root().size == dim.root().size:
+            suggest(dim, known)
+
+
+def sizes_given(node: Any) -> Sequence[Any]:
+    """One number per output axis, as the graph has it; none where they cannot be told apart."""
+    if node.kwargs:
+        return ()
+    sizes = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (tuple, list)) else node.args[1:]
+    return sizes if len(sizes) == node.meta["val"].dim() else ()
+
+
+def size_as_read(walk: Walk, size: Any) -> Dim | None:
+    """The dim of a number that was read from a tensor's shape, or multiplied from such; None for any other."""
+    if not isinstance(size, fx.Node):
+        return None
+    if size.meta["op"] == "size" and len(size.args) == 2:
+        tensor, axis = size.args
+        dims = walk.dims[tensor] if isinstance(tensor, fx.Node) else None
+        return dims[axis] if isinstance(dims, list) and isinstance(axis, int) else None
+    if size.meta["op"] == "mul" and len(size.args) == 2:
+        factors = [fixed(factor) if isinstance(factor, int) else size_as_read(walk, factor) for factor in size.args]
+        return None if None in factors else product(factor for factor in factors if factor is not None)
+    return None

@@ -1,0 +1,200 @@
+"""Small networks around operators that users bring: transforms, message passing, assignments, weights computed on the fly.
+
+Every one is a stem, a middle and a head of 32 hidden units; `most` in `CASES` is the share of the reference's parameters that
+its member at alpha / M = 1/2 may have at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_H = 32
+
+
+class Around(nn.Module):
+    """A stem and a head around a function of features and of a bag of parameters."""
+
+    def __init__(self, middle: Callable[[Tensor, Any], Tensor], image: bool, **parts: Any) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, _H, 3, padding=1) if image else nn.Linear(16, _H)
+        self.head = nn.Linear(_H, 5)
+        self.image, self.middle = image, middle
+        for name, part in parts.items():
+            if isinstance(part, nn.Module):
+                self.add_module(name, part)
+            elif isinstance(part, nn.Parameter):
+                self.register_parameter(name, part)
+            else:
+                self.register_buffer(name, part)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        y = self.middle(torch.relu(self.stem(x)), self, *others)
+        return self.head(y.mean((2, 3)) if self.image else y)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its inputs, and the largest share of parameters that its member may keep."""
+
+    build: Callable[[], nn.Module]
+    inputs: Callable[[], Any]
+    most: float
+
+
+def _parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(0.1 * torch.randn(*shape))
+
+
+def fourier(x: Tensor, m: Any) -> Tensor:
+    frequencies = torch.fft.rfft2(x, norm="ortho") * torch.view_as_complex(m.filter)
+    return torch.fft.irfft2(frequencies, s=x.shape[-2:], norm="ortho")
+
+
+def fourier_of_tokens(x: Tensor, m: Any) -> Tensor:
+    return torch.fft.fft(torch.fft.fft(x, dim=-1), dim=1).real
+
+
+def rotary(x: Tensor, m: Any) -> Tensor:
+    b, n, c = x.shape
+    angles = torch.outer(torch.arange(n, device=x.device), m.inverse)
+    turned = torch.view_as_complex(x.reshape(b, n, 2, c // 4, 2)) * torch.complex(angles.cos(), angles.sin())[None, :, None]
+    return torch.view_as_real(turned).flatten(2)
+
+
+def messages(x: Tensor, m: Any, edges: Tensor) -> Tensor:
+    source, target = edges
+    sent = m.linear(torch.cat([x[source], x[target]], -1))
+    summed = torch.zeros_like(x).index_add_(0, target, sent)
+    largest = torch.zeros_like(x).scatter_reduce(0, target[:, None].expand(-1, x.shape[1]), sent, "amax", include_self=False)
+    gates = torch.zeros_like(x[:, :1]).scatter_add(0, target[:, None], m.gate(sent).exp())
+    return summed / (1 + gates) + largest
+
+
+def shifted(x: Tensor, m: Any) -> Tensor:
+    fold = x.shape[1] // 4
+    y = torch.zeros_like(x)
+    y[:, :fold, :, 1:] = x[:, :fold, :, :-1]
+    y[:, fold : 2 * fold, :, :-1] = x[:, fold : 2 * fold, :, 1:]
+    y[:, 2 * fold :] = x[:, 2 * fold :]
+    y[:, :8] += 1
+    return y
+
+
+def written_through_views(x: Tensor, m: Any) -> Tensor:
+    y = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+    row = y[:, :, 0]
+    row.copy_(x[:, :, 1])
+    row.mul_(2)
+    y.select(2, 2).copy_(x[:, :, 0])
+    part = y[:, 1:3]
+    part += 1
+    part[..., 0] = 0.5
+    return x + y
+
+
+def sinusoids(x: Tensor, m: Any) -> Tensor:
+    table = torch.zeros(x.shape[1], x.shape[2], dtype=x.dtype, device=x.device)
+    angles = torch.arange(x.shape[1], device=x.device)[:, None] * torch.exp(-torch.arange(0, x.shape[2], 2, device=x.device) / x.shape[2])
+    table[:, 0::2], table[:, 1::2] = angles.sin(), angles.cos()
+    return x + table
+
+
+def weights_of_each_sample(x: Tensor, m: Any) -> Tensor:
+    b, c, h, w = x.shape
+    weight = m.make(x.mean((2, 3))).view(b * c, c, 1, 1)
+    return F.conv2d(x.reshape(1, b * c, h, w), weight, groups=b).view(b, c, h, w)
+
+
+def kernel_of_each_channel(x: Tensor, m: Any) -> Tensor:
+    b, c, h, w = x.shape
+    weight = m.make(x.mean((2, 3))).view(b * c, 1, 3, 3)
+    blurred = F.conv2d(x, m.blur.expand(c, 1, 3, 3), padding=1, groups=c)
+    return F.conv2d(x.view(1, b * c, h, w), weight, padding=1, groups=b * c).view(b, c, h, w) + blurred
+
+
+def centres(x: Tensor, m: Any) -> Tensor:
+    return x + m.out(torch.softmax(-torch.cdist(x, m.centres), -1))
+
+
+def tensor_products(x: Tensor, m: Any) -> Tensor:
+    y = torch.tensordot(torch.tensordot(x, m.first, dims=([2], [0])).relu(), m.last, dims=2)
+    return y @ torch.outer(m.u, m.v) + m.bilinear(x, y)
+
+
+def sampled(x: Tensor, m: Any) -> Tensor:
+    theta = 0.1 * m.where(x.mean((2, 3))).view(-1, 2, 3) + torch.eye(2, 3, dtype=x.dtype, device=x.device)
+    return F.grid_sample(x, F.affine_grid(theta, x.size(), align_corners=False), align_corners=False)
+
+
+def joined(x: Tensor, m: Any) -> Tensor:
+    wide = torch.hstack([x[:, :3], x[:, 3:]]) + torch.dstack([x[..., :16], x[..., 16:]])
+    return wide + torch.stack([m.linear(token) for token in x.unbind(1)], 1)
+
+
+def gathered(x: Tensor, m: Any) -> Tensor:
+    order = m.order.expand(x.shape[0], -1)
+    kept = torch.gather(x, 1, order[:, :3].unsqueeze(-1).repeat(1, 1, x.shape[2]))
+    return torch.gather(torch.cat([kept, m.mask.repeat(x.shape[0], 3, 1)], 1), 1, order.argsort(1).unsqueeze(-1).expand(-1, -1, x.shape[2]))
+
+
+def normalised_weights(x: Tensor, m: Any) -> Tensor:
+    return F.linear(x, torch.linalg.solve(torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) + m.skew @ m.skew.T, m.skew)) + m.normed(x)
+
+
+def _vector() -> Tensor:
+    return torch.randn(4, 16)
+
+
+def _tokens() -> Tensor:
+    return torch.randn(4, 6, 16)
+
+
+def _image() -> Tensor:
+    return torch.randn(2, 3, 8, 8)
+
+
+def _graph() -> tuple[Tensor, Tensor]:
+    return torch.randn(10, 16), torch.randint(0, 10, (2, 30))
+
+
+CASES: dict[str, Case] = {
+    "fourier": Case(lambda: Around(fourier, True, filter=_parameter(_H, 8, 5, 2)), _image, 0.55),
+    "fourier_of_tokens": Case(lambda: Around(fourier_of_tokens, False), _tokens, 0.55),
+    "rotary": Case(lambda: Around(rotary, False, inverse=torch.rand(_H // 4)), _tokens, 0.55),
+    "messages": Case(lambda: Around(messages, False, linear=nn.Linear(2 * _H, _H), gate=nn.Linear(_H, 1)), _graph, 0.4),
+    "shifted": Case(lambda: Around(shifted, True), _image, 0.55),
+    "written_through_views": Case(lambda: Around(written_through_views, True), _image, 0.55),
+    "sinusoids": Case(lambda: Around(sinusoids, False), _tokens, 0.55),
+    "weights_of_each_sample": Case(lambda: Around(weights_of_each_sample, True, make=nn.Linear(_H, _H * _H)), _image, 0.2),
+    "kernel_of_each_channel": Case(
+        lambda: Around(kernel_of_each_channel, True, make=nn.Linear(_H, _H * 9), blur=torch.rand(3, 3)), _image, 0.35
+    ),
+    "centres": Case(lambda: Around(centres, False, centres=_parameter(16, _H), out=nn.Linear(16, _H)), _tokens, 0.45),
+    "tensor_products": Case(
+        lambda: Around(
+            tensor_products,
+            False,
+            first=_parameter(_H, 4, 8),
+            last=_parameter(4, 8, _H),
+            u=_parameter(_H),
+            v=_parameter(_H),
+            bilinear=nn.Bilinear(_H, _H, _H),
+        ),
+        _tokens,
+        0.2,
+    ),
+    "sampled": Case(lambda: Around(sampled, True, where=nn.Linear(_H, 6)), _image, 0.55),
+    "joined": Case(lambda: Around(joined, False, linear=nn.Linear(_H, _H)), _tokens, 0.4),
+    "gathered": Case(lambda: Around(gathered, False, order=torch.randperm(6), mask=_parameter(1, 1, _H)), _tokens, 0.55),
+    "normalised_weights": Case(
+        lambda: Around(normalised_weights, False, skew=_parameter(_H, _H), normed=nn.utils.parametrizations.weight_norm(nn.Linear(_H, _H))),
+        _vector,
+        0.4,
+    ),
+}
