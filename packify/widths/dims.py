@@ -133,6 +133,13 @@ def split_product(dim: Dim, sizes: Sequence[int], reason: Reason = GIVEN) -> lis
     return parts
 
 
+def equal_share(dim: Dim, count: int, reason: Reason = GIVEN) -> Dim:
+    """The size of one of `count` equal parts of an axis, wherever they lie in it."""
+    share = free(dim.root().size // count)
+    equate(dim, product([fixed(count, reason), share]), reason)
+    return share
+
+
 def split_total(dim: Dim, sizes: Sequence[int], reason: Reason = GIVEN) -> list[Dim]:
     """The pieces of an axis that is cut into several."""
     if dim.is_pinned():
@@ -154,6 +161,8 @@ def equate(left: Dim, right: Dim, reason: Reason = GIVEN) -> None:
         _bind(a, b)
     elif not b.kind:
         _bind(b, a)
+    elif _match_multiples(a, b):
+        return
     elif a.kind == "*" and b.kind == "*":
         _match_products(a, b, reason)
     elif a.kind == "+" and b.kind == "+":
@@ -165,6 +174,59 @@ def equate(left: Dim, right: Dim, reason: Reason = GIVEN) -> None:
         a.parent = b
     else:
         _give_up(a, b, reason)
+
+
+def suggest(left: Dim, right: Dim) -> None:
+    """Two sizes that the code writes as one number: they are equated where nothing in their structure speaks against it."""
+    a, b = left.root(), right.root()
+    if a is b or a.size != b.size:
+        return
+    if not a.kind or not b.kind:
+        _bind(*((a, b) if not a.kind else (b, a)))
+    else:
+        _match_multiples(a, b)
+
+
+def linear(dim: Dim) -> dict[Dim, Fraction] | None:
+    """A size as a sum of rational multiples of atoms that may change; None if two factors of a product may."""
+    root = dim.root()
+    if not root.kind:
+        return {root: Fraction(1)} if not root.is_pinned() else {_ONE: Fraction(root.size)}
+    if root.kind == "*":
+        moving = [part for part in root.parts if not part.is_pinned()]
+        if len(moving) > 1:
+            return None
+        still = math.prod(part.root().size for part in root.parts if part.is_pinned())
+        inner = linear(moving[0]) if moving else {_ONE: Fraction(1)}
+        return None if inner is None else {atom: count * still for atom, count in inner.items()}
+    terms: dict[Dim, Fraction] = {}
+    for part in root.parts:
+        inner = linear(part)
+        if inner is None:
+            return None
+        for atom, count in inner.items():
+            terms[atom] = terms.get(atom, Fraction(0)) + count / root.divisor
+    return terms
+
+
+_ONE = Dim(1)
+
+
+def _match_multiples(a: Dim, b: Dim) -> bool:
+    """Sizes are what must agree, not factors: ``2 x == 3 y`` makes x three halves of y, and equal sums of multiples are equal."""
+    left, right = linear(a), linear(b)
+    if left is None or right is None:
+        return False
+    if left == right:
+        return True
+    if len(left) > 1 or len(right) > 1 or _ONE in left or _ONE in right:
+        return False
+    (x, p), (y, q) = *left.items(), *right.items()
+    ratio = q / p
+    require_multiple(y, ratio.denominator)
+    scaled = product([fixed(ratio.numerator), y])
+    _bind(x, scaled if ratio.denominator == 1 else Dim(scaled.size // ratio.denominator, "/", [scaled], divisor=ratio.denominator))
+    return True
 
 
 def _bind(atom: Dim, other: Dim) -> None:
@@ -249,90 +311,3 @@ def _match_product_with_total(a: Dim, b: Dim, reason: Reason) -> None:
     b.parent = a
     a.multiple = math.lcm(a.multiple, b.multiple)
     a.demands += b.demands
-
-
-# -- sizes of a member ---------------------------------------------------------------------------------------------------
-
-
-def spread(roots: Sequence[Dim]) -> None:
-    """Decide which atoms scale, so that every demanded width scales by the ratio once.
-
-    In a product the innermost factor that may change scales, and the others are structure (a head count).
-    """
-    demanded = sorted((dim for dim in roots if dim.demands), key=lambda dim: dim.kind != "*")
-    for dim in demanded:
-        _scale(dim)
-
-
-def _scale(dim: Dim) -> bool:
-    root = dim.root()
-    if not root.kind:
-        root.scaled = root.pin is None and root.size > 1
-        return root.scaled
-    if root.kind == "+":
-        scaled = [_scale(part) for part in root.parts]  # every part, also after one that scales
-        return any(scaled)
-    if root.kind == "/":
-        return _scale(root.parts[0])
-    factors = [part.root() for part in root.parts]
-    chosen = next((part for part in factors if any(atom.scaled for atom in part.atoms())), None)
-    chosen = chosen or next((part for part in reversed(factors) if not part.is_pinned()), None)
-    if chosen is None:
-        return False
-    for part in factors:
-        if part is not chosen:
-            pin(part, Reason("", "", f"a factor of a width of {root.size} that scales by another factor"))
-            for atom in part.atoms():
-                atom.scaled = False
-    return _scale(chosen)
-
-
-def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> None:
-    """Give every atom its size in a member: the nearest to ``ratio`` times the reference's that meets every divisibility, never 0."""
-    multiples: dict[Dim, int] = {}
-    for dim in roots:
-        if dim.multiple > 1:
-            _divide(dim, dim.multiple, multiples)
-    for dim in roots:
-        for atom in dim.atoms():
-            if atom.scaled and atom.pin is None:
-                step = multiples.get(atom, 1)
-                step = math.lcm(step, round_to) if atom.size >= round_to else step
-                atom.member = max(step, step * round_half_up(atom.size * ratio / step))
-            else:
-                atom.member = atom.size
-
-
-def _divide(dim: Dim, count: int, multiples: dict[Dim, int]) -> None:
-    """Pass the divisibility of a compound on to the atoms that can meet it."""
-    root = dim.root()
-    if not root.kind:
-        multiples[root] = math.lcm(multiples.get(root, 1), count)
-    elif root.kind == "+":
-        for part in root.parts:
-            if part.root().size % count == 0:
-                _divide(part, count, multiples)
-    elif root.kind == "/":
-        _divide(root.parts[0], count * root.divisor, multiples)
-    else:
-        parts = [part.root() for part in root.parts]
-        still = math.prod(part.size for part in parts if part.is_pinned())
-        moving = [part for part in parts if not part.is_pinned()]
-        if moving:
-            _divide(moving[-1], count // math.gcd(count, still), multiples)
-
-
-def round_half_up(value: Fraction) -> int:
-    """The nearest whole number; of two equally near, the larger."""
-    return math.floor(value + Fraction(1, 2))
-
-
-def member_size(dim: Dim) -> int:
-    """A dim's size in a member, once `assign` has run."""
-    root = dim.root()
-    if not root.kind:
-        return root.member
-    sizes = [member_size(part) for part in root.parts]
-    if root.kind == "*":
-        return math.prod(sizes)
-    return sum(sizes) if root.kind == "+" else sizes[0] // root.divisor

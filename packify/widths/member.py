@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from packify.layers.functional import grouped_linear
 from packify.tracing.values import recurrent_result
-from packify.widths.dims import member_size
+from packify.widths.assign import member_size
 from packify.widths.walk import Call, HasWidths, Walk, rule_of
 
 

@@ -16,7 +16,8 @@ from packify.layers.tree import build_tree, kept_names, state_sizes
 from packify.report import LayerWidth, Note
 from packify.spec import Spec
 from packify.tracing import Traced
-from packify.widths.dims import Dim, Reason, assign, member_size, pin, require_multiple, spread
+from packify.widths.assign import assign, member_size, spread
+from packify.widths.dims import Dim, Reason, pin, require_multiple
 from packify.widths.gamma import gamma_for, places
 from packify.widths.member import Builder, MemberGraph
 from packify.widths.walk import HasWidths, Parameters, Walk

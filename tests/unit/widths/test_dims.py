@@ -6,21 +6,19 @@ from fractions import Fraction
 
 import pytest
 
+from packify.widths.assign import assign, member_size, spread
 from packify.widths.dims import (
     Dim,
     Reason,
-    assign,
     equate,
     fixed,
     free,
-    member_size,
     pin,
     product,
     quotient,
     require_multiple,
     split_product,
     split_total,
-    spread,
     total,
 )
 

@@ -1,0 +1,93 @@
+"""The sizes of a member: which atoms scale, and to what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from packify.widths.dims import Dim, Reason, pin
+
+
+def spread(roots: Sequence[Dim]) -> None:
+    """Decide which atoms scale, so that every demanded width scales by the ratio once.
+
+    In a product the innermost factor that may change scales, and the others are structure (a head count).
+    """
+    demanded = sorted((dim for dim in roots if dim.demands), key=lambda dim: dim.kind != "*")
+    for dim in demanded:
+        _scale(dim)
+
+
+def _scale(dim: Dim) -> bool:
+    root = dim.root()
+    if not root.kind:
+        root.scaled = root.pin is None and root.size > 1
+        return root.scaled
+    if root.kind == "+":
+        scaled = [_scale(part) for part in root.parts]  # every part, also after one that scales
+        return any(scaled)
+    if root.kind == "/":
+        return _scale(root.parts[0])
+    factors = [part.root() for part in root.parts]
+    chosen = next((part for part in factors if any(atom.scaled for atom in part.atoms())), None)
+    chosen = chosen or next((part for part in reversed(factors) if not part.is_pinned()), None)
+    if chosen is None:
+        return False
+    for part in factors:
+        if part is not chosen:
+            pin(part, Reason("", "", f"a factor of a width of {root.size} that scales by another factor"))
+            for atom in part.atoms():
+                atom.scaled = False
+    return _scale(chosen)
+
+
+def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> None:
+    """Give every atom its size in a member: the nearest to ``ratio`` times the reference's that meets every divisibility, never 0."""
+    multiples: dict[Dim, int] = {}
+    for dim in roots:
+        if dim.multiple > 1:
+            _divide(dim, dim.multiple, multiples)
+    for dim in roots:
+        for atom in dim.atoms():
+            if atom.scaled and atom.pin is None:
+                step = multiples.get(atom, 1)
+                step = math.lcm(step, round_to) if atom.size >= round_to else step
+                atom.member = max(step, step * round_half_up(atom.size * ratio / step))
+            else:
+                atom.member = atom.size
+
+
+def _divide(dim: Dim, count: int, multiples: dict[Dim, int]) -> None:
+    """Pass the divisibility of a compound on to the atoms that can meet it."""
+    root = dim.root()
+    if not root.kind:
+        multiples[root] = math.lcm(multiples.get(root, 1), count)
+    elif root.kind == "+":
+        for part in root.parts:
+            if part.root().size % count == 0:
+                _divide(part, count, multiples)
+    elif root.kind == "/":
+        _divide(root.parts[0], count * root.divisor, multiples)
+    else:
+        parts = [part.root() for part in root.parts]
+        still = math.prod(part.size for part in parts if part.is_pinned())
+        moving = [part for part in parts if not part.is_pinned()]
+        if moving:
+            _divide(moving[-1], count // math.gcd(count, still), multiples)
+
+
+def round_half_up(value: Fraction) -> int:
+    """The nearest whole number; of two equally near, the larger."""
+    return math.floor(value + Fraction(1, 2))
+
+
+def member_size(dim: Dim) -> int:
+    """A dim's size in a member, once `assign` has run."""
+    root = dim.root()
+    if not root.kind:
+        return root.member
+    sizes = [member_size(part) for part in root.parts]
+    if root.kind == "*":
+        return math.prod(sizes)
+    return sum(sizes) if root.kind == "+" else sizes[0] // root.divisor
