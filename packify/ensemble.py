@@ -170,7 +170,9 @@ _NO_LOGITS = frozenset(
     "softmax sigmoid hardsigmoid tanh normalize layer_norm rms_norm group_norm batch_norm BatchNorm1d BatchNorm2d BatchNorm3d".split()
 )
 # These hand on what they are given.
-_HANDED_ON = frozenset("reshape flatten squeeze unsqueeze permute transpose contiguous getitem to float clone Dropout dropout identity".split())
+_HANDED_ON = frozenset(
+    "reshape flatten squeeze unsqueeze permute transpose contiguous getitem to float clone Dropout dropout identity".split()
+)
 
 
 def origin(node: fx.Node) -> str:

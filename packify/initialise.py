@@ -72,7 +72,12 @@ def scheme_of(tensor: Tensor) -> Scheme:
     )
     if best[0] < max(_CLOSE, 4 / math.sqrt(values.numel())):
         return Scheme(
-            f"{kind}, variance {_GAIN_NAMES.get(best[3], f'{best[3]:.3g}')} / fan_{best[2]}", mean if abs(mean) > std / 4 else 0.0, std, best[2], uniform, limit=limit
+            f"{kind}, variance {_GAIN_NAMES.get(best[3], f'{best[3]:.3g}')} / fan_{best[2]}",
+            mean if abs(mean) > std / 4 else 0.0,
+            std,
+            best[2],
+            uniform,
+            limit=limit,
         )
     return Scheme(f"{kind}, std {std:.3g}", mean if abs(mean) > std / 4 else 0.0, std, "", uniform, limit=limit)
 

@@ -71,7 +71,7 @@ def verify(
     try:
         return _verify(packed, x, train, seed, batch, dtype)
     except RuntimeError as error:
-        if dtype != torch.float64 or not any(word in str(error) for word in ("dtype", "Double", "ComplexFloat", "scalar type")):
+        if dtype != torch.float64 or not any(word in str(error) for word in ("dtype", "Double", "double", "ComplexFloat", "scalar type")):
             raise
     # The network makes tensors of its own in float32, whatever dtype its weights have.
     return _verify(packed, x, train, seed, batch, torch.float32)

@@ -29,7 +29,7 @@ def specimen(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
             "packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights"
         )
     network = copy.deepcopy(packed)
-    network._apply(lambda tensor: _cast(tensor, dtype))
+    network._apply(lambda tensor: _cast(tensor, dtype))  # type: ignore[no-untyped-call]
     for module in (*network.modules(), *network.member_template.body.modules()):
         if isinstance(module, _DROPOUTS):
             module.p = 0.0
