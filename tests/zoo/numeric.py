@@ -93,11 +93,12 @@ def small(one: Architecture) -> tuple[nn.Module, Any]:
     for model, inputs in _candidates(one):
         try:
             with torch.no_grad():
-                model.eval()(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+                for training in (False, True):  # auxiliary heads, which only run in training, may need a larger input
+                    model.train(training)(*(inputs if isinstance(inputs, tuple) else (inputs,)))
         except Exception as error:
             problem = error
             continue
-        return model.train(), inputs
+        return model, inputs
     raise problem or LookupError("no input size to try")
 
 
