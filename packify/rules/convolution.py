@@ -7,7 +7,7 @@ from typing import Any
 
 from packify.packing.ride import Rider
 from packify.rules.contraction import member_major
-from packify.rules.reshaping import resized
+from packify.rules.sizes import resized
 from packify.widths.dims import Dim, fixed, product, quotient
 from packify.widths.walk import Axes, Call, Walk
 

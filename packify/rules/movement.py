@@ -10,9 +10,9 @@ import torch
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
-from packify.rules.sizes import meet_sizes, size_as_read, sizes_given
-from packify.widths.dims import Dim, equal_share, fixed, free, product, quotient
-from packify.widths.walk import Axes, Walk
+from packify.rules.sizes import meet_sizes, resized, size_as_read, sizes_given
+from packify.widths.dims import Dim, fixed, free, product, split_product
+from packify.widths.walk import Axes, Call, Walk
 
 
 def permutation(op: str, ndim: int, args: Sequence[Any], kwargs: dict[str, Any]) -> list[int]:
@@ -57,7 +57,7 @@ def expand(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
 
 
 def repeat(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
-    """A count that was read from a tensor's shape is that axis, outermost."""
+    """A count read from a tensor's shape is that axis, outermost; an axis of one that is repeated is as long as what it meets."""
     lead = walk.out.dim() - len(x.dims)
     counts = sizes_given(walk.node) or [None] * walk.out.dim()
     dims = []
@@ -65,9 +65,23 @@ def repeat(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
         own = x.dims[axis - lead] if axis >= lead else fixed(1)
         times = size // own.root().size
         known = size_as_read(walk, count)
-        outer = known if known is not None and known.root().size == times else fixed(times)
+        outer = known if known is not None and known.root().size == times else free(times) if own.root().size == 1 else fixed(times)
         dims.append(own if times == 1 else product([outer, own]))
     return dims
+
+
+def refit_repeat(args: Any, kwargs: Any, call: Call) -> Any:
+    """The counts that make the member's shape."""
+    nested = len(args) == 2 and isinstance(args[1], (tuple, list))
+    counts, known = (args[1], call.values[1]) if nested else (args[1:], call.values[1:])
+    if kwargs or len(counts) != len(call.shape):
+        return args, kwargs
+    own = [1] * (len(counts) - call.values[0].dim()) + list(call.values[0].shape)
+    wanted = [size // max(before, 1) for size, before in zip(call.shape, own, strict=True)]
+    fitted = tuple(
+        count if value == times else resized(count, value, times) for count, value, times in zip(counts, known, wanted, strict=True)
+    )
+    return (args[0], fitted), kwargs
 
 
 def repeat_interleave(walk: Walk, x: Axes, repeats: Any = None, dim: int | None = None, **kwargs: Any) -> list[Dim]:
@@ -101,22 +115,26 @@ def columns(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
 def image_of(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     """F.fold: ``b (c k) l -> b c h w``."""
     kernel = x.shape[1] // walk.out.shape[1]
-    channels = equal_share(x.dims[1], kernel, walk.reason("the cells of a window"))
+    channels, _ = split_product(x.dims[1], [walk.out.shape[1], kernel]) if kernel > 1 else (x.dims[1], None)
+    if kernel > 1 and _ is not None:
+        walk.pin(_, "the cells of a window")
     return [x.dims[0], channels, *(fixed(size) for size in walk.out.shape[2:])]
 
 
 def pixel_shuffle(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     before, after = x.shape[-3], walk.out.shape[-3]
     if before >= after:
-        channels = equal_share(x.dims[-3], before // after, walk.reason("the cells that become pixels"))
+        channels, cells = split_product(x.dims[-3], [after, before // after])
+        walk.pin(cells, "the cells that become pixels")
     else:
         channels = product([x.dims[-3], fixed(after // before)])
     return [*x.dims[:-3], channels, *(fixed(size) for size in walk.out.shape[-2:])]
 
 
 def channel_shuffle(walk: Walk, x: Axes, groups: int) -> list[Dim]:
-    quotient(x.dims[1], groups)
-    return x.dims
+    count, inner = split_product(x.dims[1], [groups, x.shape[1] // groups])
+    walk.pin(count, "the groups that are shuffled")
+    return [x.dims[0], product([inner, count]), *x.dims[2:]]
 
 
 # -- how members ride ----------------------------------------------------------------------------------------------------

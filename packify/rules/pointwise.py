@@ -24,7 +24,13 @@ nan_to_num where masked_fill lerp addcmul addcdiv heaviside hypot copysign xlogy
 int long bool byte short cpu cuda contiguous clone detach alias data fill zero copy real imag conj angle lgamma digamma positive
 feature_alpha_dropout dropout dropout1d dropout2d dropout3d alpha_dropout rrelu bernoulli uniform normal exponential log_normal
 cauchy geometric random rand_like randn_like zeros_like ones_like full_like empty_like randint_like requires_grad relu_ identity
-polar complex ldexp gumbel_softmax trunc_normal
+polar complex ldexp gumbel_softmax trunc_normal arccos arccosh arcsin arcsinh arctan arctan2 arctanh lshift rshift rlshift rrshift
+bitwise_left_shift bitwise_right_shift radd rmul rmod ror rxor cdouble cfloat chalf float_power fix i0 igamma igammac isclose
+isneginf isposinf isreal greater greater_equal less less_equal not_equal logaddexp logaddexp2 gcd lcm nextafter mvlgamma polygamma
+signbit resolve_conj resolve_neg pin_memory binomial poisson detach_copy feature_dropout log_sigmoid _threshold special_entr
+special_erf special_erfc special_erfinv special_erfcx special_exp2 special_expm1 special_gammaln special_i0 special_i0e special_i1
+special_i1e special_log1p special_log_ndtr special_logit special_ndtr special_ndtri special_psi special_round special_sinc
+special_xlog1py special_xlogy special_zeta
 """.split()
 
 

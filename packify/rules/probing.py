@@ -41,6 +41,7 @@ class _Probe:
         self.walk, self.args, self.kwargs = walk, args, kwargs
         self.base = _shapes(walk.out)
         self.found: dict[tuple[int, int], Dim] = {}
+        self.learned: set[Dim] = set()
         self.result: Any = None
 
     def movable(self) -> list[Dim]:
@@ -59,8 +60,9 @@ class _Probe:
         return [len(shape) for shape in self.result] == [len(shape) for shape in self.base]
 
     def learn(self, dim: Dim) -> None:
+        """Find out what becomes of one size, together with those that it must stay equal to."""
         dim = dim.root()
-        if dim.is_pinned():
+        if dim.is_pinned() or dim in self.learned:
             return
         longer = 2 * dim.size
         if self.runs({dim: longer}):
@@ -76,6 +78,7 @@ class _Probe:
         self.walk.pin(dim, f"{self.walk.node.meta['op']} takes no other size")
 
     def _record(self, dim: Dim, longer: int) -> None:
+        self.learned.add(dim)
         changed = [
             (index, axis)
             for index, (before, after) in enumerate(zip(self.base, self.result, strict=True))

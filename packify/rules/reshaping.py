@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides
 from packify.rules.movement import sizes_of
-from packify.rules.sizes import meet_sizes
+from packify.rules.sizes import meet_sizes, resized
 from packify.widths.dims import Dim, fixed, product, split_product
 from packify.widths.walk import Axes, Call, Walk
 
@@ -85,20 +84,6 @@ def _fit(sizes: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) ->
     return [
         size if value in (-1, wanted) else resized(size, value, wanted) for size, value, wanted in zip(sizes, values, shape, strict=True)
     ]
-
-
-def resized(size: Any, value: int, wanted: int) -> Any:
-    """A size that is `value` in the member and must be `wanted`. One that the graph computes may hold a batch, so it is scaled."""
-    if not isinstance(size, fx.Node) or not value:
-        return wanted
-    common = math.gcd(value, wanted)
-    for function, operand in ((operator.mul, wanted // common), (operator.floordiv, value // common)):
-        if operand != 1:
-            before = size.meta["val"]
-            made = size.graph.call_function(function, (size, operand))
-            made.meta = {**size.meta, "val": function(before, operand), "op": function.__name__, "inplace": False}
-            size = made
-    return size
 
 
 def refit_unflatten(args: Any, kwargs: Any, call: Call) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
 
-from packify.widths.dims import Dim, fixed, product, suggest
+from packify.widths.dims import Dim, fixed, product
 from packify.widths.walk import Walk
 
 
@@ -16,7 +18,7 @@ def meet_sizes(walk: Walk, dims: Sequence[Dim]) -> None:
     for dim, size in zip(dims, sizes_given(walk.node), strict=False):
         known = size_as_read(walk, size)
         if known is not None and known.root().size == dim.root().size:
-            suggest(dim, known)
+            walk.equate(dim, known)
 
 
 def sizes_given(node: Any) -> Sequence[Any]:
@@ -39,3 +41,17 @@ def size_as_read(walk: Walk, size: Any) -> Dim | None:
         factors = [fixed(factor) if isinstance(factor, int) else size_as_read(walk, factor) for factor in size.args]
         return None if None in factors else product(factor for factor in factors if factor is not None)
     return None
+
+
+def resized(size: Any, value: int, wanted: int) -> Any:
+    """A size that is `value` in the member and must be `wanted`. One that the graph computes may hold a batch, so it is scaled."""
+    if not isinstance(size, fx.Node) or not value:
+        return wanted
+    common = math.gcd(value, wanted)
+    for function, operand in ((operator.mul, wanted // common), (operator.floordiv, value // common)):
+        if operand != 1:
+            before = size.meta["val"]
+            made = size.graph.call_function(function, (size, operand))
+            made.meta = {**size.meta, "val": function(before, operand), "op": function.__name__, "inplace": False}
+            size = made
+    return size

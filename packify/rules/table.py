@@ -45,7 +45,7 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("movement", reshaping.reshape, reshaping.ride_axes, reshaping.refit_unflatten), "unflatten"),
     **_rows(Rule("movement", movement.permute, movement.ride_permute), "permute transpose t T mT H mH adjoint movedim"),
     **_rows(Rule("movement", movement.expand, movement.ride_expand, reshaping.refit_sizes), "expand expand_as broadcast_to"),
-    **_rows(Rule("movement", movement.repeat, movement.ride_repeat), "repeat tile"),
+    **_rows(Rule("movement", movement.repeat, movement.ride_repeat, movement.refit_repeat), "repeat tile"),
     **_rows(Rule("movement", movement.repeat_interleave, movement.ride_repeat_interleave), "repeat_interleave"),
     **_rows(Rule("movement", movement.columns, movement.ride_windows), "unfold"),
     **_rows(Rule("movement", movement.image_of, movement.ride_windows), "fold"),

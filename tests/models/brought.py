@@ -147,6 +147,23 @@ def normalised_weights(x: Tensor, m: Any) -> Tensor:
     return F.linear(x, torch.linalg.solve(torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) + m.skew @ m.skew.T, m.skew)) + m.normed(x)
 
 
+@torch.jit.script
+def gated_by_script(x: Tensor, bias: Tensor) -> Tensor:
+    return (x + bias) * torch.sigmoid(1.702 * (x + bias))
+
+
+def scripted(x: Tensor, m: Any) -> Tensor:
+    return gated_by_script(x, m.bias)
+
+
+def blurred(x: Tensor, m: Any) -> Tensor:
+    return F.conv2d(x, m.kernel.repeat(_H, 1, 1, 1), groups=_H) + F.conv2d(x, m.kernel.expand(_H, -1, -1, -1), groups=_H)
+
+
+def unusual_names(x: Tensor, m: Any) -> Tensor:
+    return F.logsigmoid(x) + F.threshold(x, 0.1, 0.0) + torch.special.i0e(x) + torch.arctan(x) + torch.logaddexp(x, 2 - x) + torch.fix(x)
+
+
 def _vector() -> Tensor:
     return torch.randn(4, 16)
 
@@ -191,6 +208,9 @@ CASES: dict[str, Case] = {
     ),
     "sampled": Case(lambda: Around(sampled, True, where=nn.Linear(_H, 6)), _image, 0.55),
     "joined": Case(lambda: Around(joined, False, linear=nn.Linear(_H, _H)), _tokens, 0.4),
+    "scripted": Case(lambda: Around(scripted, False, bias=_parameter(_H)), _vector, 0.55),
+    "blurred": Case(lambda: Around(blurred, True, kernel=torch.rand(1, 1, 2, 2)), _image, 0.55),
+    "unusual_names": Case(lambda: Around(unusual_names, False), _vector, 0.55),
     "gathered": Case(lambda: Around(gathered, False, order=torch.randperm(6), mask=_parameter(1, 1, _H)), _tokens, 0.55),
     "normalised_weights": Case(
         lambda: Around(normalised_weights, False, skew=_parameter(_H, _H), normed=nn.utils.parametrizations.weight_norm(nn.Linear(_H, _H))),
