@@ -12,7 +12,7 @@ from torch import fx
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.rules.scattering import own
-from packify.widths.dims import Dim, fixed, free, split_product, split_total
+from packify.widths.dims import Dim, equal_share, fixed, free, split_total
 from packify.widths.walk import Axes, Call, Walk
 
 
@@ -94,9 +94,7 @@ def _slice(walk: Walk, dim: Dim, item: slice, axis: int) -> Dim:
         return fixed(length)
     if step != 1:
         if size % step == 0 and length == size // step:
-            outer, inner = split_product(dim, [length, step])
-            walk.pin(inner, f"every {step}th of it is read")
-            return outer
+            return equal_share(dim, step, walk.reason(f"every {step}th of it is read"))
         walk.pin(dim, f"every {step}th of it is read")
         return fixed(length)
     if not length:

@@ -9,7 +9,7 @@ import torch
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider
 from packify.rules.probing import by_example
-from packify.widths.dims import Dim, fixed, free, split_product, split_total, total
+from packify.widths.dims import Dim, equal_share, fixed, free, split_total, total
 from packify.widths.walk import Axes, Call, Walk
 
 
@@ -50,12 +50,9 @@ def pieces(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> tuple[list[Dim], .
     sizes = [piece.shape[axis] for piece in walk.out]
     dim = x.dims[axis]
     if len(set(sizes)) == 1 and not dim.is_pinned():
-        count, inner = split_product(dim, [len(sizes), sizes[0]]) if len(sizes) > 1 and sizes[0] > 1 else (None, dim)
         if len(sizes) > 1 and sizes[0] == 1:
             walk.pin(dim, "it is taken apart element by element")
-            inner = fixed(1)
-        if count is not None:
-            walk.pin(count, "a number of equal pieces")
+        inner = equal_share(dim, len(sizes), walk.reason("a number of equal pieces")) if sizes[0] > 1 else fixed(1)
         parts = [inner] * len(sizes)
     else:
         parts = split_total(dim, sizes, walk.reason("it is cut into pieces"))
@@ -94,8 +91,7 @@ def pad(walk: Walk, x: Axes, pad: Any, *args: Any, **kwargs: Any) -> list[Dim]:
 
 def glu(walk: Walk, x: Axes, dim: int = -1) -> list[Dim]:
     axis = dim % len(x.dims)
-    halves, inner = split_product(x.dims[axis], [2, x.shape[axis] // 2])
-    walk.pin(halves, "the two halves of a gate")
+    inner = equal_share(x.dims[axis], 2, walk.reason("the two halves of a gate"))
     return [*x.dims[:axis], inner, *x.dims[axis + 1 :]]
 
 

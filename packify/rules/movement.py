@@ -11,7 +11,7 @@ import torch
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.rules.sizes import meet_sizes, resized, size_as_read, sizes_given
-from packify.widths.dims import Dim, fixed, free, product, split_product
+from packify.widths.dims import Dim, equal_share, fixed, free, product, quotient
 from packify.widths.walk import Axes, Call, Walk
 
 
@@ -115,26 +115,22 @@ def columns(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
 def image_of(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     """F.fold: ``b (c k) l -> b c h w``."""
     kernel = x.shape[1] // walk.out.shape[1]
-    channels, _ = split_product(x.dims[1], [walk.out.shape[1], kernel]) if kernel > 1 else (x.dims[1], None)
-    if kernel > 1 and _ is not None:
-        walk.pin(_, "the cells of a window")
+    channels = equal_share(x.dims[1], kernel, walk.reason("the cells of a window"))
     return [x.dims[0], channels, *(fixed(size) for size in walk.out.shape[2:])]
 
 
 def pixel_shuffle(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
     before, after = x.shape[-3], walk.out.shape[-3]
     if before >= after:
-        channels, cells = split_product(x.dims[-3], [after, before // after])
-        walk.pin(cells, "the cells that become pixels")
+        channels = equal_share(x.dims[-3], before // after, walk.reason("the cells that become pixels"))
     else:
         channels = product([x.dims[-3], fixed(after // before)])
     return [*x.dims[:-3], channels, *(fixed(size) for size in walk.out.shape[-2:])]
 
 
 def channel_shuffle(walk: Walk, x: Axes, groups: int) -> list[Dim]:
-    count, inner = split_product(x.dims[1], [groups, x.shape[1] // groups])
-    walk.pin(count, "the groups that are shuffled")
-    return [x.dims[0], product([inner, count]), *x.dims[2:]]
+    quotient(x.dims[1], groups)
+    return x.dims
 
 
 # -- how members ride ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from packify.widths.dims import Dim, fixed, product
+from packify.widths.dims import Dim, fixed, product, suggest
 from packify.widths.walk import Walk
 
 
@@ -17,13 +17,8 @@ def meet_sizes(walk: Walk, dims: Sequence[Dim]) -> None:
     """Equate the output's axes with those that its sizes were read from."""
     for dim, size in zip(dims, sizes_given(walk.node), strict=False):
         known = size_as_read(walk, size)
-        if known is not None and known.root().size == dim.root().size and _comparable(dim.root(), known.root()):
-            walk.equate(dim, known)
-
-
-def _comparable(a: Dim, b: Dim) -> bool:
-    """Two sizes that are made in different ways are left to what the code computes: equating them would pin both."""
-    return not (a.kind and b.kind)
+        if known is not None:
+            suggest(dim, known)
 
 
 def sizes_given(node: Any) -> Sequence[Any]:
