@@ -18,7 +18,7 @@ from packify.sources.names import parse_name
 from packify.sources.registries import Registry, Wanted, registry
 from packify.sources.source import REGISTRIES, Kind, Reference, Source, checked_value, refuse_weights
 
-_UNEXPECTED_KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
+_UNEXPECTED_KEYWORD = re.compile(r"unexpected keyword argument(?:\(s\):)? \[?'(\w+)'")
 
 
 def resolve(

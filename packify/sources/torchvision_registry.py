@@ -34,9 +34,9 @@ class TorchvisionRegistry:
             )
         plain: dict[str, Any] = {} if wanted.num_classes is None else {"num_classes": wanted.num_classes}
         published = self.input_size(name)
-        if wanted.input_size is None or len(wanted.input_size) != 3 or wanted.input_size == published:
+        size = published[-2:] if wanted.input_size is None else wanted.input_size[-2:]
+        if len(wanted.input_size or published) != 3 or size == (_PIXELS, _PIXELS):
             return [plain]
-        size = wanted.input_size[-2:]
         spellings: list[dict[str, Any]] = [{"input_size": size}]
         if size[0] == size[1]:
             spellings.insert(0, {"image_size": size[0]})

@@ -30,6 +30,7 @@ class Traced:
     target: Callable[..., Any] | str
     operands: tuple[Any, ...]
     _node: Node | None
+    leading: bool = False
 
     def node(self) -> Node:
         """The node that computes this number, made on first use."""
@@ -39,7 +40,15 @@ class Traced:
 
 
 class TracedInt(Traced, int):
-    """An int that knows its expression."""
+    """An int that knows its expression.
+
+    A batch size has no hash while a network is recorded: what a cache keyed by shapes returned for it would be another recording's.
+    """
+
+    def __hash__(self) -> int:
+        if self.leading and self.recorder.active:
+            raise TypeError("unhashable: the size of a leading axis, which differs from call to call")
+        return int.__hash__(self)
 
 
 class TracedFloat(Traced, float):
@@ -52,6 +61,7 @@ def traced_number(value: int | float, recorder: Recording, target: Callable[...,
         return value
     number: Any = TracedInt(value) if isinstance(value, int) else TracedFloat(value)
     number.recorder, number.target, number.operands, number._node = recorder, target, operands, None
+    number.leading = target == "size" and operands[1] == 0 or any(isinstance(operand, Traced) and operand.leading for operand in operands)
     return number
 
 
