@@ -14,10 +14,10 @@ from packify.widths.walk import Walk
 
 
 def meet_sizes(walk: Walk, dims: Sequence[Dim]) -> None:
-    """Equate the output's axes with those that its sizes were read from."""
+    """Equate the output's axes with those that its sizes were read from, where the input's axes alone do not decide them."""
     for dim, size in zip(dims, sizes_given(walk.node), strict=False):
         known = size_as_read(walk, size)
-        if known is not None:
+        if known is not None and not dim.root().kind and not dim.root().demands:
             suggest(dim, known)
 
 
