@@ -61,7 +61,7 @@ def traced_number(value: int | float, recorder: Recording, target: Callable[...,
         return value
     number: Any = TracedInt(value) if isinstance(value, int) else TracedFloat(value)
     number.recorder, number.target, number.operands, number._node = recorder, target, operands, None
-    number.leading = target == "size" and operands[1] == 0 or any(isinstance(operand, Traced) and operand.leading for operand in operands)
+    number.leading = (target == "size" and operands[1] == 0) or any(isinstance(operand, Traced) and operand.leading for operand in operands)
     return number
 
 

@@ -16,19 +16,25 @@ def spread(roots: Sequence[Dim]) -> None:
     """
     demanded = sorted((dim for dim in roots if dim.demands), key=lambda dim: dim.kind != "*")
     for dim in demanded:
-        _scale(dim)
+        _scale(dim, {})
 
 
-def _scale(dim: Dim) -> bool:
+def _scale(dim: Dim, done: dict[Dim, bool]) -> bool:
     root = dim.root()
+    if root not in done:
+        done[root] = _scaled(root, done)
+    return done[root]
+
+
+def _scaled(root: Dim, done: dict[Dim, bool]) -> bool:
     if not root.kind:
         root.scaled = root.pin is None and root.size > 1
         return root.scaled
     if root.kind == "+":
-        scaled = [_scale(part) for part in root.parts]  # every part, also after one that scales
+        scaled = [_scale(part, done) for part in root.parts]  # every part, also after one that scales
         return any(scaled)
     if root.kind == "/":
-        return _scale(root.parts[0])
+        return _scale(root.parts[0], done)
     factors = [part.root() for part in root.parts]
     chosen = next((part for part in factors if any(atom.scaled for atom in part.atoms())), None)
     chosen = chosen or next((part for part in reversed(factors) if not part.is_pinned()), None)
@@ -39,15 +45,16 @@ def _scale(dim: Dim) -> bool:
             pin(part, Reason("", "", f"a factor of a width of {root.size} that scales by another factor"))
             for atom in part.atoms():
                 atom.scaled = False
-    return _scale(chosen)
+    return _scale(chosen, done)
 
 
 def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> None:
     """Give every atom its size in a member: the nearest to ``ratio`` times the reference's that meets every divisibility, never 0."""
     multiples: dict[Dim, int] = {}
+    passed: set[tuple[Dim, int]] = set()
     for dim in roots:
         if dim.multiple > 1:
-            _divide(dim, dim.multiple, multiples)
+            _divide(dim, dim.multiple, multiples, passed)
     for dim in roots:
         for atom in dim.atoms():
             if atom.scaled and atom.pin is None:
@@ -58,23 +65,26 @@ def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> None:
                 atom.member = atom.size
 
 
-def _divide(dim: Dim, count: int, multiples: dict[Dim, int]) -> None:
+def _divide(dim: Dim, count: int, multiples: dict[Dim, int], passed: set[tuple[Dim, int]]) -> None:
     """Pass the divisibility of a compound on to the atoms that can meet it."""
     root = dim.root()
+    if (root, count) in passed or count == 1:
+        return
+    passed.add((root, count))
     if not root.kind:
         multiples[root] = math.lcm(multiples.get(root, 1), count)
     elif root.kind == "+":
         for part in root.parts:
             if part.root().size % count == 0:
-                _divide(part, count, multiples)
+                _divide(part, count, multiples, passed)
     elif root.kind == "/":
-        _divide(root.parts[0], count * root.divisor, multiples)
+        _divide(root.parts[0], count * root.divisor, multiples, passed)
     else:
         parts = [part.root() for part in root.parts]
         still = math.prod(part.size for part in parts if part.is_pinned())
         moving = [part for part in parts if not part.is_pinned()]
         if moving:
-            _divide(moving[-1], count // math.gcd(count, still), multiples)
+            _divide(moving[-1], count // math.gcd(count, still), multiples, passed)
 
 
 def round_half_up(value: Fraction) -> int:
@@ -82,12 +92,13 @@ def round_half_up(value: Fraction) -> int:
     return math.floor(value + Fraction(1, 2))
 
 
-def member_size(dim: Dim) -> int:
+def member_size(dim: Dim, known: dict[Dim, int] | None = None) -> int:
     """A dim's size in a member, once `assign` has run."""
     root = dim.root()
     if not root.kind:
         return root.member
-    sizes = [member_size(part) for part in root.parts]
-    if root.kind == "*":
-        return math.prod(sizes)
-    return sum(sizes) if root.kind == "+" else sizes[0] // root.divisor
+    known = {} if known is None else known
+    if root not in known:
+        sizes = [member_size(part, known) for part in root.parts]
+        known[root] = math.prod(sizes) if root.kind == "*" else sum(sizes) if root.kind == "+" else sizes[0] // root.divisor
+    return known[root]

@@ -49,13 +49,17 @@ class Dim:
         return dim
 
     def atoms(self) -> Iterator[Dim]:
-        """The atoms this size is made of."""
-        dim = self.root()
-        if dim.kind:
+        """The atoms this size is made of, each once; parts may be shared, so each is looked into once."""
+        waiting, seen = [self.root()], {self.root()}
+        while waiting:
+            dim = waiting.pop()
+            if not dim.kind:
+                yield dim
             for part in dim.parts:
-                yield from part.atoms()
-        else:
-            yield dim
+                root = part.root()
+                if root not in seen:
+                    seen.add(root)
+                    waiting.append(root)
 
     def is_pinned(self) -> bool:
         """No part of it can change."""
@@ -187,9 +191,19 @@ def suggest(left: Dim, right: Dim) -> None:
         _match_multiples(a, b)
 
 
-def linear(dim: Dim) -> dict[Dim, Fraction] | None:
+Terms = dict[Dim, Fraction]
+
+
+def linear(dim: Dim, known: dict[Dim, Terms | None] | None = None) -> Terms | None:
     """A size as a sum of rational multiples of atoms that may change; None if two factors of a product may."""
+    known = {} if known is None else known
     root = dim.root()
+    if root not in known:
+        known[root] = _linear(root, known)
+    return known[root]
+
+
+def _linear(root: Dim, known: dict[Dim, Terms | None]) -> Terms | None:
     if not root.kind:
         return {root: Fraction(1)} if not root.is_pinned() else {_ONE: Fraction(root.size)}
     if root.kind == "*":
@@ -197,11 +211,11 @@ def linear(dim: Dim) -> dict[Dim, Fraction] | None:
         if len(moving) > 1:
             return None
         still = math.prod(part.root().size for part in root.parts if part.is_pinned())
-        inner = linear(moving[0]) if moving else {_ONE: Fraction(1)}
+        inner = linear(moving[0], known) if moving else {_ONE: Fraction(1)}
         return None if inner is None else {atom: count * still for atom, count in inner.items()}
-    terms: dict[Dim, Fraction] = {}
+    terms: Terms = {}
     for part in root.parts:
-        inner = linear(part)
+        inner = linear(part, known)
         if inner is None:
             return None
         for atom, count in inner.items():
@@ -213,20 +227,21 @@ _ONE = Dim(1)
 
 
 def _match_multiples(a: Dim, b: Dim) -> bool:
-    """Sizes are what must agree, not factors: ``2 x == 3 y`` makes x three halves of y, and equal sums of multiples are equal."""
+    """Sizes are what must agree, not factors: equal sums of multiples are equal, and ``2 x == y`` makes x half of y."""
     left, right = linear(a), linear(b)
-    if left is None or right is None:
-        return False
-    if left == right:
+    if left is not None and left == right:
         return True
-    if len(left) > 1 or len(right) > 1 or _ONE in left or _ONE in right:
-        return False
-    (x, p), (y, q) = *left.items(), *right.items()
-    ratio = q / p
-    require_multiple(y, ratio.denominator)
-    scaled = product([fixed(ratio.numerator), y])
-    _bind(x, scaled if ratio.denominator == 1 else Dim(scaled.size // ratio.denominator, "/", [scaled], divisor=ratio.denominator))
-    return True
+    for terms, other in ((left, b), (right, a)):
+        if terms is None or len(terms) != 1:
+            continue
+        (atom, count), *_ = terms.items()
+        if atom is _ONE or any(part is atom for part in other.atoms()):
+            continue
+        require_multiple(other, count.numerator)
+        scaled = product([fixed(count.denominator), other])
+        _bind(atom, scaled if count.numerator == 1 else Dim(scaled.size // count.numerator, "/", [scaled], divisor=count.numerator))
+        return True
+    return False
 
 
 def _bind(atom: Dim, other: Dim) -> None:
