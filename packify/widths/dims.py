@@ -175,7 +175,7 @@ def equate(left: Dim, right: Dim, reason: Reason = GIVEN) -> None:
         _match_product_with_total(*((a, b) if a.kind == "*" else (b, a)), reason)
     elif a.kind == "/" and b.kind == "/" and a.divisor == b.divisor:
         equate(a.parts[0], b.parts[0], reason)
-        a.parent = b
+        _merge(a, b)
     else:
         _give_up(a, b, reason)
 
@@ -199,7 +199,12 @@ def linear(dim: Dim, known: dict[Dim, Terms | None] | None = None) -> Terms | No
     known = {} if known is None else known
     root = dim.root()
     if root not in known:
-        known[root] = _linear(root, known)
+        terms = known[root] = _linear(root, known)
+        if root.kind == "/" and terms is not None and len(terms) == 1:
+            ((atom, ratio),) = terms.items()  # say it of the atom itself, so that chains of shares stay short
+            if atom is _ONE:
+                atom, ratio = fixed(root.size, next((part.pin for part in root.atoms() if part.pin), GIVEN)), Fraction(1)
+            root.parts, root.divisor = [product([fixed(ratio.numerator), atom])], ratio.denominator
     return known[root]
 
 
@@ -237,9 +242,14 @@ def _match_multiples(a: Dim, b: Dim) -> bool:
         (atom, count), *_ = terms.items()
         if atom is _ONE or any(part is atom for part in other.atoms()):
             continue
-        require_multiple(other, count.numerator)
-        scaled = product([fixed(count.denominator), other])
-        _bind(atom, scaled if count.numerator == 1 else Dim(scaled.size // count.numerator, "/", [scaled], divisor=count.numerator))
+        ratio, base = 1 / count, other
+        opposite = right if terms is left else left
+        if opposite is not None and len(opposite) == 1 and _ONE not in opposite:  # a multiple of one atom: say it of that atom
+            ((base, times),) = opposite.items()
+            ratio *= times
+        require_multiple(base, ratio.denominator)
+        scaled = product([fixed(ratio.numerator), base])
+        _bind(atom, scaled if ratio.denominator == 1 else Dim(atom.size, "/", [scaled], divisor=ratio.denominator))
         return True
     return False
 
@@ -253,6 +263,29 @@ def _bind(atom: Dim, other: Dim) -> None:
     other.demands += atom.demands
     if atom.pin is not None:
         pin(other, atom.pin)
+
+
+def _merge(compound: Dim, other: Dim) -> None:
+    """Let one compound stand for another that was found equal, unless one is made of the other."""
+    a, b = compound.root(), other.root()
+    if a is b or _made_of(a, b) or _made_of(b, a):
+        return
+    a.parent = b
+    b.multiple = math.lcm(a.multiple, b.multiple)
+    b.demands += a.demands
+
+
+def _made_of(whole: Dim, part: Dim) -> bool:
+    waiting, seen = [whole], {whole}
+    while waiting:
+        for inner in waiting.pop().parts:
+            root = inner.root()
+            if root is part:
+                return True
+            if root not in seen:
+                seen.add(root)
+                waiting.append(root)
+    return False
 
 
 def _give_up(a: Dim, b: Dim, reason: Reason) -> None:
@@ -278,9 +311,7 @@ def _match_products(a: Dim, b: Dim, reason: Reason) -> None:
         else:
             _give_up(a, b, reason)
             return
-    a.parent = b
-    b.multiple = math.lcm(a.multiple, b.multiple)
-    b.demands += a.demands
+    _merge(a, b)
 
 
 def _cut(big: Dim, outer: Dim, reason: Reason) -> list[Dim]:
@@ -308,9 +339,7 @@ def _match_totals(a: Dim, b: Dim, reason: Reason) -> None:
             rest = free(x.size - y.size)
             equate(x, Dim(x.size, "+", [y, rest]), reason)
             left.insert(0, rest)
-    a.parent = b
-    b.multiple = math.lcm(a.multiple, b.multiple)
-    b.demands += a.demands
+    _merge(a, b)
 
 
 def _match_product_with_total(a: Dim, b: Dim, reason: Reason) -> None:
@@ -323,6 +352,4 @@ def _match_product_with_total(a: Dim, b: Dim, reason: Reason) -> None:
     for part in b.parts:
         count = part.root().size // inner.size
         equate(part, product([fixed(count), inner]), reason)
-    b.parent = a
-    a.multiple = math.lcm(a.multiple, b.multiple)
-    a.demands += b.demands
+    _merge(b, a)

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from packify.layers.functional import grouped_linear
-from packify.tracing.values import recurrent_result
+from packify.tracing.values import on_meta, recurrent_result
 from packify.widths.assign import member_size
 from packify.widths.walk import Call, HasWidths, Walk, rule_of
 
@@ -127,7 +127,8 @@ class Builder:
             return run(args[0]) if isinstance(module, nn.RNNBase) else run(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
-        if node.meta["op"] in _CREATED_ON_META and "device" not in kwargs:
+        args, kwargs = on_meta(args), on_meta(kwargs)
+        if node.meta["op"] in _CREATED_ON_META or "device" in kwargs:
             kwargs = {**kwargs, "device": "meta"}
         return target(*args, **kwargs)
 

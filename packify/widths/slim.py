@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,7 @@ from packify.widths.member import Builder, MemberGraph
 from packify.widths.walk import HasWidths, Parameters, Walk
 
 _MAX_ROUNDS = 50
+_DEEPEST = 20_000
 
 
 @dataclass
@@ -65,12 +68,24 @@ class Slimmer:
             PackError: the sizes of a node cannot be reconciled.
             SpecError: gamma divides no layer.
         """
-        return _Solution(self.traced, self.rules, spec).solve()
+        with _deep_structures():
+            return _Solution(self.traced, self.rules, spec).solve()
 
 
 def slim(traced: Traced, spec: Spec, rules: Mapping[Any, HasWidths]) -> Member:
     """`Slimmer(traced, rules).member(spec)`."""
     return Slimmer(traced, rules).member(spec)
+
+
+@contextmanager
+def _deep_structures() -> Iterator[None]:
+    """Sizes that are shares of shares nest as deep as a network has blocks, and are looked into recursively."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 class _Solution:
