@@ -22,6 +22,8 @@ def _calm(examples: int) -> settings:
 
 
 _image_blocks = st.lists(st.tuples(st.sampled_from(sorted(IMAGE_BLOCKS)), st.integers(0, 11)), min_size=1, max_size=4)
+# Branches make one and a half or two and a half times the width: after two of them half a width may not be a whole number any more.
+_halvable = _image_blocks.filter(lambda blocks: sum(name == "branches" for name, _ in blocks) <= 2)
 _token_blocks = st.lists(st.tuples(st.sampled_from(sorted(TOKEN_BLOCKS)), st.integers(0, 11)), min_size=1, max_size=4)
 _specs = st.fixed_dictionaries(
     {
@@ -73,7 +75,7 @@ def test_laws_of_token_networks(blocks: list[tuple[str, int]], width: int, outpu
 
 
 @_calm(30)
-@given(blocks=_image_blocks, width=st.sampled_from([4, 8]), dense=st.booleans(), members=st.integers(1, 3))
+@given(blocks=_halvable, width=st.sampled_from([8, 16]), dense=st.booleans(), members=st.integers(1, 3))
 def test_image_members_are_the_users_network_at_half_the_width(
     blocks: list[tuple[str, int]], width: int, dense: bool, members: int
 ) -> None:
