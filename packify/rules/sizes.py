@@ -17,7 +17,7 @@ def meet_sizes(walk: Walk, dims: Sequence[Dim]) -> None:
     """Equate the output's axes with those that its sizes were read from, where the input's axes alone do not decide them."""
     for dim, size in zip(dims, sizes_given(walk.node), strict=False):
         known = size_as_read(walk, size)
-        if known is not None and not dim.root().kind and not dim.root().demands:
+        if known is not None and not dim.root().kind:
             suggest(dim, known)
 
 

@@ -47,7 +47,6 @@ ALIASES = {
     "unsafe_split": "split",
     "split_with_sizes": "split",
     "index": "getitem",
-    "log_sigmoid": "logsigmoid",
     "norm_except_dim": "norm_except_dim",
 }
 
