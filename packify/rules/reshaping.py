@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from packify.packing.members import FRONT
-from packify.packing.ride import Ride, Rider, map_rides
+from packify.packing.ride import Ride, Rider
 from packify.rules.movement import sizes_of
 from packify.rules.sizes import meet_sizes, resized
 from packify.widths.dims import Dim, fixed, product, split_product
@@ -100,7 +100,7 @@ def refit_unflatten(args: Any, kwargs: Any, call: Call) -> Any:
 def ride_reshape(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     """A reshape keeps the members where their axis stays the outermost factor of one; else they go to the batch axis first."""
     if not x.packed:
-        return rider.native(node, (x, *map_rides(args, _template)), kwargs, None)
+        return rider.native(node, (x, *args), kwargs, None)
     value = node.meta["val"]
     if value.dim() == 0 or x.ndim == 0:
         return rider.fallback(node, (x, *args), kwargs)
@@ -133,10 +133,6 @@ def _times(rider: Rider, size: Any) -> Any:
     if isinstance(size, int):
         return size if size == -1 else size * rider.members
     return rider.emit(operator.mul, size, rider.members)
-
-
-def _template(ride: Ride) -> Any:
-    return ride
 
 
 def ride_axes(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:

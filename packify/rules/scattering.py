@@ -8,7 +8,7 @@ import torch
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, rides_in
-from packify.widths.dims import Dim, fixed
+from packify.widths.dims import Dim
 from packify.widths.walk import Axes, Walk
 
 BY_POSITION = "index_add index_copy index_fill index_reduce".split()
@@ -51,11 +51,6 @@ def _meet(walk: Walk, left: Dim, right: Dim) -> None:
     else:
         walk.pin(left, "a part of it is written")
         walk.pin(right, "a part of it is read")
-
-
-def one_place_wide(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
-    """bincount, histc, searchsorted: the output is structure."""
-    return [fixed(size) for size in walk.out.shape]
 
 
 # -- how members ride ----------------------------------------------------------------------------------------------------

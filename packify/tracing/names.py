@@ -99,7 +99,6 @@ def operator_of(function: Callable[..., Any]) -> Operator:
     if name in READS_DATA:
         return Operator(name)
     dunder = name.startswith("__") and name.endswith("__")
-    name = name.strip("_") if dunder else name
     inplace = name.endswith("_") and not dunder
     name = name.strip("_")
     if dunder and name[0] == "i" and name[1:] in _INPLACE_OPERATORS:
