@@ -16,36 +16,35 @@ def spread(roots: Sequence[Dim]) -> None:
     """
     demanded = sorted((dim for dim in roots if dim.demands), key=lambda dim: dim.kind != "*")
     for dim in demanded:
-        _scale(dim, {})
+        _scale(dim, dim.demands[0], {})
 
 
-def _scale(dim: Dim, done: dict[Dim, bool]) -> bool:
+def _scale(dim: Dim, of: str, done: dict[Dim, bool]) -> bool:
     root = dim.root()
     if root not in done:
-        done[root] = _scaled(root, done)
+        done[root] = _scaled(root, of, done)
     return done[root]
 
 
-def _scaled(root: Dim, done: dict[Dim, bool]) -> bool:
+def _scaled(root: Dim, of: str, done: dict[Dim, bool]) -> bool:
     if not root.kind:
         root.scaled = root.pin is None and root.size > 1
         return root.scaled
     if root.kind == "+":
-        scaled = [_scale(part, done) for part in root.parts]  # every part, also after one that scales
+        scaled = [_scale(part, of, done) for part in root.parts]  # every part, also after one that scales
         return any(scaled)
     if root.kind == "/":
-        return _scale(root.parts[0], done)
-    factors = [part.root() for part in root.parts]
+        return _scale(root.parts[0], of, done)
+    factors = root.factors()
     chosen = next((part for part in factors if any(atom.scaled for atom in part.atoms())), None)
     chosen = chosen or next((part for part in reversed(factors) if not part.is_pinned()), None)
     if chosen is None:
         return False
-    for part in factors:
-        if part is not chosen:
-            pin(part, Reason("", "", f"a factor of a width of {root.size} that scales by another factor"))
-            for atom in part.atoms():
-                atom.scaled = False
-    return _scale(chosen, done)
+    scaling = set(chosen.atoms())
+    for atom in (atom for part in factors for atom in part.atoms() if atom not in scaling):
+        pin(atom, Reason(of, "", f"a factor of a width of {root.size} that scales by another factor"))
+        atom.scaled = False
+    return _scale(chosen, of, done)
 
 
 def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> None:
@@ -80,7 +79,7 @@ def _divide(dim: Dim, count: int, multiples: dict[Dim, int], passed: set[tuple[D
     elif root.kind == "/":
         _divide(root.parts[0], count * root.divisor, multiples, passed)
     else:
-        parts = [part.root() for part in root.parts]
+        parts = root.factors()
         still = math.prod(part.size for part in parts if part.is_pinned())
         moving = [part for part in parts if not part.is_pinned()]
         if moving:

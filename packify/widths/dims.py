@@ -61,6 +61,11 @@ class Dim:
                     seen.add(root)
                     waiting.append(root)
 
+    def factors(self) -> list[Dim]:
+        """What this size is the product of, outermost first, products within products taken apart."""
+        root = self.root()
+        return [factor for part in root.parts for factor in part.factors()] if root.kind == "*" else [root]
+
     def is_pinned(self) -> bool:
         """No part of it can change."""
         return all(atom.pin is not None or atom.size == 1 for atom in self.atoms())
@@ -87,11 +92,7 @@ def free(size: int) -> Dim:
 
 def product(dims: Iterable[Dim]) -> Dim:
     """The size of axes merged into one, outermost first."""
-    factors: list[Dim] = []
-    for dim in dims:
-        root = dim.root()
-        factors.extend(root.parts if root.kind == "*" else [root] if root.size != 1 else [])
-    factors = [part.root() for part in factors]
+    factors = [factor for dim in dims for factor in dim.factors() if factor.size != 1]
     if len(factors) == 1:
         return factors[0]
     if not factors:

@@ -10,7 +10,9 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackError, PackifyError
-from packify.widths.dims import Dim, Reason, equate, fixed, free, pin
+from packify.widths.dims import GIVEN, Dim, Reason, equate, fixed, free, pin
+
+_GIVEN_BY = {"placeholder": "an axis of the input", "get_attr": "an axis of a buffer of whole numbers or of a constant"}
 
 
 @dataclass
@@ -89,9 +91,11 @@ class Walk:
 
     def run(self) -> None:
         """Visit every node, in order."""
+        known: set[Dim] = set()
         for node in self.graph.nodes:
             self.node = node
             self.dims[node] = self._visit(node)
+            self._name_what_is_given(self.dims[node], known)
 
     # -- what rules call ---------------------------------------------------------------------------------------------
 
@@ -191,6 +195,17 @@ class Walk:
                 why="its rule for widths does not know this call",
                 fix="please report this call; meanwhile keep the module whole with leaves=[ItsType]",
             ) from error
+
+    def _name_what_is_given(self, value: Any, known: set[Dim]) -> None:
+        """A size that is structure from this node on says so in its reason."""
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                self._name_what_is_given(item, known)
+        elif isinstance(value, Dim) and (root := value.root()) not in known:
+            known.add(root)
+            for atom in root.atoms():
+                if atom.pin is GIVEN:
+                    atom.pin = self.reason(_GIVEN_BY.get(self.node.op, f"a size that {self.node.meta['op']} makes"))
 
     def _pin_module(self, path: str) -> None:
         for name, dims in self.parameters.dims.items():
