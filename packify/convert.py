@@ -19,7 +19,7 @@ from packify.packing.pack import pack_graph
 from packify.report import Note, Report
 from packify.rules.table import merged
 from packify.spec import GammaPolicy, Spec
-from packify.tracing import Traced, structure, trace
+from packify.tracing import Traced, structure, trace, with_concrete_args
 from packify.widths.slim import Member, slim
 
 
@@ -37,6 +37,7 @@ def pack(
     inputs: str = "shared",
     average: Any = None,
     leaves: Sequence[type[nn.Module]] = (),
+    concrete_args: Mapping[str, Any] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> PackedNetwork:
     """A Packed-Ensemble of `model`: PE-(alpha, M, gamma) with freshly drawn members. `model` is not changed.
@@ -50,6 +51,7 @@ def pack(
         inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."``.
         average: ``"probs"``, ``"mean"``, ``"none"``, a list or a dict of them by output, or None to choose by the output's shape.
         leaves: module types to keep whole.
+        concrete_args: arguments of ``forward`` by name that have this value for good, such as a flag that chooses a branch.
         rules: operator rules of your own, by function or by operator name.
 
     Raises:
@@ -59,6 +61,7 @@ def pack(
     """
     spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
     table = merged(rules)
+    example_inputs = with_concrete_args(model, example_inputs, concrete_args)
     traced = trace(model, example_inputs, leaves=leaves)
     member = slim(traced, spec, table)
     packed = assemble(member, example_inputs, model, inputs=inputs, average=average, rules=table)
@@ -75,6 +78,7 @@ def pack_members(
     inputs: str = "shared",
     average: Any = None,
     leaves: Sequence[type[nn.Module]] = (),
+    concrete_args: Mapping[str, Any] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> PackedNetwork:
     """Networks of one architecture as one packed network (alpha = M, gamma = 1): a Deep Ensemble in one forward pass.
@@ -92,6 +96,7 @@ def pack_members(
         )
     _same_architecture(networks)
     table, members = merged(rules), len(networks)
+    example_inputs = with_concrete_args(networks[0], example_inputs, concrete_args)
     traced = trace(networks[0], example_inputs, leaves=leaves)
     member = slim(traced, Spec(members, members), table)
     packed = assemble(member, example_inputs, networks[0], inputs=inputs, average=average, rules=table)

@@ -34,7 +34,9 @@ class Interface:
         Raises:
             PackError: the call has other tensors than the recorded one.
         """
-        arguments = dict(self.signature.bind(*args, **kwargs).arguments)
+        given = self.signature.bind_partial(*args, **kwargs).arguments.keys() | kwargs.keys()
+        recorded = {name: value for name, value in self.template.items() if name not in given and not _holds_tensors(value)}
+        arguments = dict(self.signature.bind(*args, **kwargs, **recorded).arguments)
         leaves, template = structure.flatten(arguments)
         found = dict(zip(structure.paths(template), leaves, strict=True))
         wanted = _tensor_paths(self.template)
@@ -66,6 +68,10 @@ class Interface:
                     why="arguments that are not tensors decide what the graph is, so they are part of the recording",
                     fix=f"pack again with {path}={now!r} among example_inputs",
                 )
+
+
+def _holds_tensors(template: Any) -> bool:
+    return any(isinstance(leaf, structure.Leaf) for leaf in structure.flatten(template)[0])
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -1,5 +1,5 @@
 """Reference to fx graph: run once on tensors without data, every operator written down under one name."""
 
-from packify.tracing.trace import KEPT_WHOLE, MODES, Traced, trace
+from packify.tracing.trace import KEPT_WHOLE, MODES, Traced, trace, with_concrete_args
 
-__all__ = ["KEPT_WHOLE", "MODES", "Traced", "trace"]
+__all__ = ["KEPT_WHOLE", "MODES", "Traced", "trace", "with_concrete_args"]

@@ -28,6 +28,11 @@ _FACTORIES = frozenset(_device_constructors())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
 _SKIPPED_FRAMES = (torch.__path__[0], str(Path(__file__).parent.parent))
 
+WAYS_OUT = (
+    "keep the module with that line whole (leaves=[ItsType]), choose its branch by an argument of forward "
+    "(concrete_args={'argument': value}), or pack the part that is free of it: packify.pack_submodule(model, \"backbone\", ...)"
+)
+
 
 @dataclass(frozen=True)
 class Functional:
@@ -306,8 +311,7 @@ class Recorder(TorchFunctionMode):
             f"{_source()}, in {self.scope[-1] or 'forward'}",
             found=f"the code reads the value of a tensor ({operator.name}) of shape {tuple(args[0].shape)}",
             why="a graph holds for every input, so Python may not branch on, loop over or convert what is computed from the input",
-            fix="keep the module with that line whole (leaves=[ItsType]), pass the argument that selects the branch as a plain value in "
-            'example_inputs, or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
+            fix=WAYS_OUT,
         )
 
 

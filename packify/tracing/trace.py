@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from packify.errors import PackifyError, TraceError
 from packify.tracing import structure
-from packify.tracing.recorder import Recorder
+from packify.tracing.recorder import WAYS_OUT, Recorder
 from packify.tracing.shadow import shadow
 from packify.tracing.surroundings import surroundings
 from packify.tracing.values import leaves as leaves_of
@@ -154,6 +154,34 @@ def _refuse_fixed_batch(session: _Session, graph: fx.Graph, size: int) -> None:
                 "so a graph would hold for one batch size only",
                 fix="use x.shape[0] or x.size(0) itself and operators over the whole batch, or keep the module whole: leaves=[ItsType]",
             )
+
+
+def with_concrete_args(model: nn.Module, example_inputs: Any, concrete_args: Mapping[str, Any] | None) -> Any:
+    """`example_inputs` with arguments of ``forward`` that have one value for good, as a dict where there are any.
+
+    Raises:
+        TraceError: ``forward`` has no such argument, or the example gives it too.
+    """
+    if not concrete_args:
+        return example_inputs
+    signature = inspect.signature(model.forward)
+    if not isinstance(example_inputs, (dict, tuple)):
+        example_inputs = (example_inputs,)
+    try:
+        given = example_inputs if isinstance(example_inputs, dict) else dict(signature.bind_partial(*example_inputs).arguments)
+        both = sorted(given.keys() & concrete_args.keys())
+        if both:
+            raise TypeError(f"{', '.join(both)} in example_inputs too")
+        arguments = {**given, **concrete_args}
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise TraceError(
+            f"concrete_args={dict(concrete_args)!r}",
+            found=str(error),
+            why=f"forward takes {signature}, each argument once and by its name",
+            fix="pass every argument of forward either in example_inputs or in concrete_args",
+        ) from error
+    return arguments
 
 
 def bind(signature: inspect.Signature, example_inputs: Any) -> dict[str, Any]:
@@ -310,8 +338,7 @@ def _refused(error: Exception, root: nn.Module, inputs: list[Any]) -> TraceError
         found=f"{type(error).__name__}: {error}".rstrip(),
         why=f"{type(root).__name__} does not run on tensors without data of shape {shapes}; "
         "either it refuses that input, or this line needs real data",
-        fix="check the input's shape first (model(example_inputs) must work); then keep the module with that line whole "
-        '(leaves=[ItsType]), or pack the part that is free of it: packify.pack_submodule(model, "backbone", ...)',
+        fix=f"check the input's shape first (model(example_inputs) must work); then {WAYS_OUT}",
     )
 
 

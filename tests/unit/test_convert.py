@@ -352,3 +352,52 @@ def test_widths_rounded_for_gamma_are_in_the_report() -> None:
     report = packify.pack(_small(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2, gamma=3, gamma_policy="uniform").report
     assert next(layer for layer in report.layers if layer.name == "3").member_out == 9
     assert report.rounded
+
+
+# -- concrete_args -------------------------------------------------------------------------------------------------------
+
+
+class _Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.head = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, mode: str, features: bool = False, scale: float | None = None) -> Tensor:
+        if mode == "by value" and x.sum() > 0:
+            x = -x
+        y = self.trunk(x) if scale is None else self.trunk(x) * scale
+        return y if features else self.head(y)
+
+
+def test_concrete_args_choose_the_branch_for_good(tmp_path: Path) -> None:
+    x = torch.randn(3, 6)
+    chosen = {"mode": "plain", "features": True, "scale": 2.0}
+    packed = packify.pack(_Branching(), x, alpha=2, num_estimators=2, concrete_args=chosen)
+    packify.verify(packed)
+    assert packed.members(x).shape == (2, 3, 8)
+    torch.testing.assert_close(packed.members(x, "plain", features=True), packed.members(x))
+    assert packed.extract(0)(x).shape == (3, 8)
+    packify.save(packed, tmp_path / "packed")
+    assert packify.load(tmp_path / "packed", model=_Branching()).members(x).shape == (2, 3, 8)
+    with pytest.raises(packify.PackError, match="recorded with features=True"):
+        packed(x, features=False)
+    together = packify.pack_members([_Branching(), _Branching()], x, concrete_args={"mode": "plain"})
+    assert together.members(x).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("concrete_args", "found"),
+    [
+        ({"mode": "plain", "no_such": 1}, "no_such"),
+        ({"x": None, "mode": "plain"}, "x in example_inputs too"),
+        ({"features": True}, "mode"),
+    ],
+)
+def test_concrete_args_that_do_not_fit_are_refused(concrete_args: dict[str, Any], found: str) -> None:
+    with pytest.raises(packify.TraceError, match=found):
+        packify.pack(_Branching(), torch.randn(3, 6), alpha=2, num_estimators=2, concrete_args=concrete_args)
+
+
+def test_the_three_ways_out_are_named_where_code_needs_values() -> None:
+    with pytest.raises(packify.TraceError, match=r"leaves=.*concrete_args=.*pack_submodule"):
+        packify.pack(_Branching(), (torch.randn(3, 6), "by value"), alpha=2, num_estimators=2)
