@@ -14,6 +14,9 @@ from packify.errors import PackError
 from packify.tracing import structure
 
 
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
 @dataclass(frozen=True)
 class Interface:
     """How a network is called.
@@ -35,7 +38,11 @@ class Interface:
             PackError: the call has other tensors than the recorded one.
         """
         given = self.signature.bind_partial(*args, **kwargs).arguments.keys() | kwargs.keys()
-        recorded = {name: value for name, value in self.template.items() if name not in given and not _holds_tensors(value)}
+        recorded = {
+            name: value
+            for name, value in self.template.items()
+            if name not in given and self.signature.parameters[name].kind in _BY_NAME and not _holds_tensors(value)
+        }
         arguments = dict(self.signature.bind(*args, **kwargs, **recorded).arguments)
         leaves, template = structure.flatten(arguments)
         found = dict(zip(structure.paths(template), leaves, strict=True))
@@ -62,11 +69,12 @@ class Interface:
             default = defaults.get(path, inspect.Parameter.empty)
             then, now = recorded.get(path, default), given.get(path, default)
             if then is not now and not _equal(then, now):
+                absent = now is inspect.Parameter.empty
                 raise PackError(
-                    f"forward({path}={now!r})",
+                    f"forward without {path}" if absent else f"forward({path}={now!r})",
                     found=f"the network was recorded with {path}={then!r}",
                     why="arguments that are not tensors decide what the graph is, so they are part of the recording",
-                    fix=f"pack again with {path}={now!r} among example_inputs",
+                    fix=f"pass {path}={then!r}, or pack again " + ("without it" if absent else f"with {path}={now!r} among example_inputs"),
                 )
 
 
