@@ -13,7 +13,6 @@ from torch import fx, nn
 from packify.errors import PackError
 from packify.tracing import structure
 
-
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
