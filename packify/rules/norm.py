@@ -32,7 +32,7 @@ def per_channel(walk: Walk, input: Axes, *args: Any, **kwargs: Any) -> list[Dim]
 
 
 def group_norm(
-    walk: Walk, input: Axes, num_groups: int, weight: Axes | None = None, bias: Axes | None = None, eps: float = 1e-5
+    walk: Walk, input: Axes, num_groups: int, weight: Axes | None = None, bias: Axes | None = None, *args: Any, **kwargs: Any
 ) -> list[Dim]:
     require_multiple(input.dims[1], num_groups)
     for own in (weight, bias):
@@ -94,14 +94,16 @@ def _has_tensors(rider: Rider, node: Any) -> bool:
     return any(tensor is not None for tensor in (*module._parameters.values(), *module._buffers.values()))
 
 
-def ride_group_norm(rider: Rider, node: Any, input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def ride_group_norm(
+    rider: Rider, node: Any, input: Any, num_groups: int, weight: Any = None, bias: Any = None, *args: Any, **kwargs: Any
+) -> Any:
     parameters = [ride for ride in (weight, bias) if ride is not None]
     if not any(ride.packed for ride in (input, *parameters)):
-        return rider.native(node, (input, num_groups, weight, bias, eps), {}, None)
+        return rider.native(node, (input, num_groups, weight, bias, *args), kwargs, None)
     if input.axis == 0 and not any(ride.packed for ride in parameters):
-        return rider.native(node, (input, num_groups, weight, bias, eps), {}, 0)
+        return rider.native(node, (input, num_groups, weight, bias, *args), kwargs, 0)
     weight, bias = (None if ride is None else rider.to(ride, 0) for ride in (weight, bias))
-    return rider.native(node, (rider.to(input, 1), num_groups * rider.members, weight, bias, eps), {}, 1)
+    return rider.native(node, (rider.to(input, 1), num_groups * rider.members, weight, bias, *args), kwargs, 1)
 
 
 def ride_layer_norm(rider: Rider, node: Any, input: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:

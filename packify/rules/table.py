@@ -75,7 +75,7 @@ RULES: Mapping[Any, Rule] = {
         "conv_transpose1d conv_transpose2d conv_transpose3d",
     ),
     **_rows(Rule("contraction", contraction.matmul, contraction.ride_matmul), "matmul bmm mm mv dot"),
-    **_rows(Rule("contraction", contraction.addmm, contraction.ride_addmm), "addmm baddbmm addbmm addmv"),
+    **_rows(Rule("contraction", contraction.addmm, contraction.ride_addmm), "addmm baddbmm addmv"),
     **_rows(Rule("contraction", contraction.einsum, contraction.ride_einsum), "einsum"),
     **_rows(Rule("contraction", contraction.attention, contraction.ride_attention), "scaled_dot_product_attention"),
     **_rows(

@@ -51,9 +51,10 @@ ALIASES = {
 }
 
 # Reading these says something about a tensor and records nothing: the answer is an ordinary Python value.
-PASSIVE_GETTERS = frozenset(
-    "device dtype layout requires_grad is_cuda is_cpu is_meta is_leaf is_sparse is_quantized is_nested is_mps is_xpu is_xla is_mkldnn "
-    "is_vulkan is_ipu is_mtia is_maia grad grad_fn ndim names _backward_hooks itemsize "
+# What they say of a tensor depends on the device, and while a network is recorded its tensors are on none.
+DEVICE_GETTERS = frozenset("device get_device is_cuda is_cpu is_meta is_mps is_xpu is_xla is_vulkan is_ipu is_mtia is_maia".split())
+PASSIVE_GETTERS = DEVICE_GETTERS | frozenset(
+    "dtype layout requires_grad is_leaf is_sparse is_quantized is_nested is_mkldnn grad grad_fn ndim names _backward_hooks itemsize "
     "nbytes volatile output_nr _version name retains_grad".split()
 )
 PASSIVE = frozenset(

@@ -20,9 +20,10 @@ from torch.utils._device import _device_constructors
 from packify.errors import TraceError
 from packify.tracing.composites import DECOMPOSITIONS
 from packify.tracing.constants import constant_value
-from packify.tracing.names import PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
+from packify.tracing.names import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.tracing.sizes import Traced, plain, traced_number
-from packify.tracing.values import filled, leaves, on_meta, random, recurrent_result, without_expressions
+from packify.tracing.spelling import by_position
+from packify.tracing.values import call_on_meta, filled, leaves, on_meta, random, recurrent_result, without_expressions
 
 _FACTORIES = frozenset(_device_constructors())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
@@ -56,15 +57,23 @@ class Recorder(TorchFunctionMode):
         data: real tensors by name, for control flow on a buffer's value; empty for a reference on the meta device.
         held: ``id`` of the tensors that modules hold as plain attributes; they are constants.
         dtype: the network's own floating dtype, recorded as "the network's dtype" rather than as a constant.
+        device: the network's own device, which is what code that asks is told, recorded as "the network's device" likewise.
     """
 
-    def __init__(self, tensors: dict[str, torch.Tensor], data: dict[str, torch.Tensor], dtype: torch.dtype, held: set[int]) -> None:
+    def __init__(
+        self,
+        tensors: dict[str, torch.Tensor],
+        data: dict[str, torch.Tensor],
+        dtype: torch.dtype,
+        held: set[int],
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> None:
         super().__init__()
         self.graph = fx.Graph()
         self.active = False
         self.constants: dict[str, torch.Tensor] = {}
         self.scope: list[str] = [""]
-        self._tensors, self._data, self._dtype = tensors, data, dtype
+        self._tensors, self._data, self._dtype, self._device = tensors, data, dtype, device
         self._names = {id(tensor): name for name, tensor in reversed(tensors.items())}
         self._known: dict[int, tuple[fx.Node, tuple[int, ...]]] = {}
         self._held = held
@@ -120,7 +129,8 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         operator = operator_of(func)
         if operator.name in (PASSIVE_GETTERS if operator.getter else PASSIVE):
-            return func(*args, **kwargs)
+            about_device = operator.name in DEVICE_GETTERS and isinstance(args[0], torch.Tensor) and args[0].is_meta
+            return device_answer(operator.name, self._device) if about_device else func(*args, **kwargs)
         if operator.name in READS_DATA:
             return self._read(func, operator, args, kwargs)
         if not any(map(self._is_recorded, leaves((args, kwargs)))) and operator.name not in RANDOM:
@@ -134,7 +144,7 @@ class Recorder(TorchFunctionMode):
         if operator.name in DECOMPOSITIONS:
             with self:
                 return DECOMPOSITIONS[operator.name](*args, **kwargs)
-        value = self._evaluate(func, args, kwargs)
+        value = self._evaluate(func, args, kwargs, operator.name)
         node = self._node(func, operator, args, kwargs)
         self._stamp(node, value, operator.name)
         node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True
@@ -155,7 +165,7 @@ class Recorder(TorchFunctionMode):
     # -- nodes -------------------------------------------------------------------------------------------------------
 
     def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-        new_args, new_kwargs = self._arguments(args, kwargs)
+        new_args, new_kwargs = self._arguments(*by_position(func, args, kwargs))
         if operator.getter:
             return self.graph.call_function(getattr, (new_args[0], operator.name))
         name = getattr(func, "__name__", "")
@@ -189,7 +199,7 @@ class Recorder(TorchFunctionMode):
             return {key: self._argument(item) for key, item in value.items()}
         if isinstance(value, slice):
             return slice(*map(self._argument, (value.start, value.stop, value.step)))
-        if isinstance(value, torch.device) and value.type == "meta":
+        if isinstance(value, torch.device) and self._is_own(value):
             return self._network("device", value)
         if isinstance(value, torch.dtype) and value == self._dtype:
             return self._network("dtype", value)
@@ -224,7 +234,7 @@ class Recorder(TorchFunctionMode):
             return node
         name = self._names.get(id(tensor))
         if name is None:
-            value = self._made_earlier(tensor) if tensor.is_meta and id(tensor) not in self._held else tensor
+            value = self._made_earlier(tensor) if self._has_no_data(tensor) and id(tensor) not in self._held else tensor
             if value is None:
                 raise self._unseen(tensor)
             name = f"_constant_{len(self.constants)}"
@@ -232,6 +242,14 @@ class Recorder(TorchFunctionMode):
             self._tensors[name] = tensor
             self._know(tensor, self._attribute(name), ())
         return self._attribute(name)
+
+    def _has_no_data(self, tensor: torch.Tensor) -> bool:
+        """The truth about a tensor, which the code of the network is not told."""
+        was_active, self.active = self.active, False
+        try:
+            return tensor.is_meta
+        finally:
+            self.active = was_active
 
     def _made_earlier(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The value of a tensor that the code has cached since an earlier recording, if shapes alone decide it."""
@@ -259,18 +277,21 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, torch.Tensor):
             return id(value) in self._known or id(value) in self._names
         if isinstance(value, torch.device):
-            return value.type == "meta"  # the network's own device, whatever that is when it runs
+            return self._is_own(value)
         return isinstance(value, Traced) and value.recorder is self
 
-    def _evaluate(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _is_own(self, device: torch.device) -> bool:
+        """The network's own device, whatever that is when it runs."""
+        return device.type == self._device.type and device.index in (None, self._device.index)
+
+    def _evaluate(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Any:
         """What a call gives on meta tensors."""
-        args, kwargs = on_meta(args), on_meta(kwargs)
         if func in _FACTORIES and kwargs.get("device") is None:
-            kwargs["device"] = torch.device("meta")
+            kwargs = {**kwargs, "device": torch.device("meta")}
         was_active, self.active = self.active, False
         try:
             with torch.no_grad():
-                return func(*args, **kwargs)
+                return call_on_meta(name, func, args, kwargs)
         finally:
             self.active = was_active
 
@@ -313,6 +334,15 @@ class Recorder(TorchFunctionMode):
             why="a graph holds for every input, so Python may not branch on, loop over or convert what is computed from the input",
             fix=WAYS_OUT,
         )
+
+
+def device_answer(question: str, device: torch.device) -> Any:
+    """What a tensor on `device` says when it is asked for its ``device``, ``is_cuda``, ``get_device()``."""
+    if question == "device":
+        return device
+    if question == "get_device":
+        return -1 if device.type == "cpu" else device.index or 0
+    return question == f"is_{device.type}"
 
 
 def _source() -> str:

@@ -101,7 +101,9 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         )
     root = shadow(model)
     data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
-    session = _Session(root, data, flat, template, signature, tuple(leaves))
+    held = (*model.parameters(), *model.buffers(), *filter(torch.is_tensor, flat))
+    device = next((tensor.device for tensor in held if tensor.device.type != "meta"), torch.device("cpu"))
+    session = _Session(root, data, flat, template, signature, tuple(leaves), device)
     batch = _common_batch(flat)
     attempts = [_TRACING_BATCH, batch] if batch is not None else [None]
     for attempt, size in enumerate(attempts):
@@ -215,6 +217,7 @@ class _Session:
     template: Any
     signature: inspect.Signature
     leaves: tuple[type[nn.Module], ...]
+    device: torch.device
     recorders: list[Recorder] = field(default_factory=list)
 
     def record(self, batch: int | None, mode: Mode) -> tuple[Recorder, Any]:
@@ -223,7 +226,7 @@ class _Session:
         tensors = dict((*root.named_parameters(), *root.named_buffers()))
         known = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, self.flat))
         floating = (tensor.dtype for tensor in known if tensor.is_floating_point())
-        recorder = Recorder(tensors, self.data, next(floating, torch.float32), _held_tensors(root))
+        recorder = Recorder(tensors, self.data, next(floating, torch.float32), _held_tensors(root), self.device)
         recorder.earlier = list(self.recorders)
         self.recorders.append(recorder)
         return _run(self, recorder, batch, mode)

@@ -90,3 +90,15 @@ def on_meta(value: Any) -> Any:
         return plain(item)
 
     return mapped(value, change)
+
+
+def call_on_meta(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """What a call of the operator `name` gives without data, whatever device its code names."""
+    args, kwargs = on_meta(args), on_meta(kwargs)
+    if name in ("cpu", "cuda"):
+        return args[0].clone()
+    if name == "to":
+        args = tuple("meta" if isinstance(item, str) else item for item in args)
+    if kwargs.get("device") is not None:
+        kwargs["device"] = torch.device("meta")
+    return function(*args, **kwargs)

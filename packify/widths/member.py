@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from packify.layers.functional import grouped_linear
-from packify.tracing.values import on_meta, recurrent_result
+from packify.tracing.values import call_on_meta, recurrent_result
 from packify.widths.assign import member_size
 from packify.widths.walk import Call, HasWidths, Walk, rule_of
 
@@ -126,11 +126,10 @@ class Builder:
             run: Callable[..., Any] = functools.partial(recurrent_result, module) if isinstance(module, nn.RNNBase) else module
             return run(args[0]) if isinstance(module, nn.RNNBase) else run(*args, **kwargs)
         if node.op == "call_method":
-            return getattr(args[0], target)(*args[1:], **kwargs)
-        args, kwargs = on_meta(args), on_meta(kwargs)
-        if node.meta["op"] in _CREATED_ON_META or "device" in kwargs:
-            kwargs = {**kwargs, "device": "meta"}
-        return target(*args, **kwargs)
+            return call_on_meta(node.meta["op"], getattr(torch.Tensor, target), args, kwargs)
+        if node.meta["op"] in _CREATED_ON_META:
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        return call_on_meta(node.meta["op"], target, args, kwargs)
 
 
 _CREATED_ON_META = frozenset("zeros ones empty full rand randn arange eye linspace randint randperm tensor".split())

@@ -219,3 +219,32 @@ def test_cells_shrink(cell: Any) -> None:
 
     packed = packify.pack(Step(), torch.randn(3, 5), alpha=1, num_estimators=2)
     assert packed.extract(0).get_parameter("out.weight").shape == (3, 4)
+
+
+class _AsksForTheDevice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = next(self.parameters()).device
+        h = self.layer(x) * (2 if x.device.type == "cpu" and own == torch.device("cpu") else 3)
+        h = h + 1 if h.is_cpu and not h.is_meta and not h.is_cuda and h.get_device() == -1 else h - 1
+        with torch.autocast(h.device.type, enabled=False):
+            h = h + torch.arange(8, device=h.device, dtype=h.dtype)[: h.shape[1]].to(own)
+        return self.head(h) + h.cpu().to("cpu").mean() + torch.zeros(3, device="cpu") + torch.zeros(h.shape[0], 1, device="cpu")
+
+
+def test_code_that_asks_for_the_device_is_told_the_networks_own() -> None:
+    torch.manual_seed(0)
+    model, x = _AsksForTheDevice(), torch.randn(5, 4)
+    torch.testing.assert_close(packify.pack_members([model, model], x).members(x)[1], model(x))
+    with torch.device("meta"):
+        on_meta = _AsksForTheDevice()
+    assert packify.pack(on_meta, x.to("meta"), alpha=2, num_estimators=4).report.member_params < 60
+
+
+def test_the_graph_goes_where_the_network_goes() -> None:
+    graph = trace(_AsksForTheDevice(), torch.randn(5, 4)).graphs["eval"]
+    factories = [node for node in graph.nodes if node.meta["op"] == "arange"]
+    assert [node.kwargs["device"].target for node in factories] == [getattr]
