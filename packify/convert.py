@@ -243,6 +243,7 @@ def _report(member: Member, model: nn.Module, graphs: Mapping[int, Any], average
     for owner in dict.fromkeys(name.rpartition(".")[0] for name in unused):
         report.notes.append(Note(owner or type(model).__name__, "", "keeps the reference's size", "forward never uses it"))
     hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._backward_hooks]
+    report.notes += traced.notes
     report.notes += [
         Note(name or type(model).__name__, "", "hooks stay with the reference", "a packed network runs a graph, not this module")
         for name in hooked

@@ -8,7 +8,7 @@ from typing import Any
 from packify.packing.ride import Rider
 from packify.rules.contraction import member_major
 from packify.rules.sizes import resized
-from packify.widths.dims import Dim, fixed, product, quotient
+from packify.widths.dims import Dim, fixed, free, product, quotient
 from packify.widths.walk import Axes, Call, Walk
 
 
@@ -18,15 +18,16 @@ def conv(
     batched = input.val.dim() == weight.val.dim()
     channels = input.dims[1 if batched else 0]
     out = weight.dims[0]
+    if input.learned:
+        walk.layer(channels)
     spatial = _spatial(walk, input, weight)
-    if is_depthwise(groups, channels.root().size):
-        walk.cut(1, fixed(0), channels, fixed(0))
-        _per_channel(walk, out, channels, weight.shape[0] // groups)
+    if groups_follow_width(groups, weight.shape[1], weight.shape[0] // groups):
+        _one_or_few_per_group(walk, channels, out, weight.dims[1], groups)
     elif groups > 1:
-        per_group = one_group(channels, groups)
+        per_group = one_group(channels, groups, walk)
         if weight.shape[1] > 1:
             walk.equate(weight.dims[1], per_group)
-        one_group(out, groups)
+        one_group(out, groups, walk)
     else:
         walk.equate(weight.dims[1], channels)
     return _convolved(walk, input, out, bias, batched, spatial)
@@ -47,24 +48,25 @@ def conv_transpose(
     channels = input.dims[1 if batched else 0]
     spatial = _spatial(walk, input, weight)
     walk.equate(weight.dims[0], channels)
+    if input.learned:
+        walk.layer(channels)
     if groups == 1:
         out = weight.dims[1]
-    elif is_depthwise(groups, channels.root().size):
-        out = product([channels, weight.dims[1]])
-        walk.pin(weight.dims[1], "a channel multiplier")
-        walk.cut(1, fixed(0), channels, fixed(0))
+    elif groups_follow_width(groups, channels.root().size // groups, weight.shape[1]):
+        out = free(groups * weight.shape[1])
+        _one_or_few_per_group(walk, channels, out, weight.dims[1], groups)
     else:
-        quotient(channels, groups)
+        quotient(channels, groups, walk.reason("groups of channels"))
         out = product([fixed(groups), weight.dims[1]])
     return _convolved(walk, input, out, bias, batched, spatial)
 
 
-def one_group(channels: Dim, groups: int) -> Dim:
+def one_group(channels: Dim, groups: int, walk: Walk) -> Dim:
     """The size of one of several equal groups: of ``(groups c)`` it is ``c``."""
     root = channels.root()
     if root.kind == "*" and root.parts[0].root().size == groups and root.parts[0].is_pinned():
         return product(root.parts[1:])
-    return quotient(channels, groups)
+    return quotient(channels, groups, walk.reason("groups of channels"))
 
 
 def _spatial(walk: Walk, input: Axes, weight: Axes) -> list[Dim]:
@@ -86,8 +88,14 @@ def _spatial(walk: Walk, input: Axes, weight: Axes) -> list[Dim]:
     return dims
 
 
-def _per_channel(walk: Walk, out: Dim, channels: Dim, multiplier: int) -> None:
-    walk.equate(out, channels if multiplier == 1 else product([channels, fixed(multiplier)]))
+def _one_or_few_per_group(walk: Walk, channels: Dim, out: Dim, in_weight: Dim, groups: int) -> None:
+    """The group count is the width; what one group reads and writes stays."""
+    width = channels if channels.root().size == groups else out if out.root().size == groups else free(groups)
+    for dim in (channels, out):
+        if dim is not width:
+            walk.equate(dim, product([width, fixed(dim.root().size // groups, walk.reason("channels of one group"))]))
+    walk.pin(in_weight, "channels of one group")
+    walk.cut(1, fixed(0), width, fixed(0))
 
 
 def _convolved(walk: Walk, input: Axes, out: Dim, bias: Axes | None, batched: bool, spatial: list[Dim]) -> list[Dim]:
@@ -98,9 +106,14 @@ def _convolved(walk: Walk, input: Axes, out: Dim, bias: Axes | None, batched: bo
     return [*lead, out, *spatial]
 
 
-def is_depthwise(groups: int, channels: int) -> bool:
-    """One group per channel: the group count follows the width."""
-    return groups > 1 and groups == channels
+def groups_follow_width(groups: int, read: int, written: int) -> bool:
+    """Whether the number of groups is the width, as in a depthwise conv, and not the channels of one group.
+
+    Args:
+        groups: of the conv.
+        read, written: input and output channels of one group.
+    """
+    return groups > 1 and (read == 1 or (written == 1 and read < groups))
 
 
 def refit_conv(args: Any, kwargs: Any, call: Call) -> Any:

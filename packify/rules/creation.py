@@ -30,6 +30,8 @@ def meshgrid(walk: Walk, *grids: Any, **kwargs: Any) -> Any:
 def refit_arange(args: Any, kwargs: Any, call: Call) -> Any:
     numbers = [value for value in call.values if isinstance(value, (int, float))]
     length = call.shape[0]
+    if len(call.shape) == 2 and call.shape != (length, length):
+        return call.shape, kwargs  # eye(n, m)
     if len(numbers) == 1 and numbers[0] != length:
         return (length,), kwargs
     return args, kwargs

@@ -34,7 +34,7 @@ def per_channel(walk: Walk, input: Axes, *args: Any, **kwargs: Any) -> list[Dim]
 def group_norm(
     walk: Walk, input: Axes, num_groups: int, weight: Axes | None = None, bias: Axes | None = None, *args: Any, **kwargs: Any
 ) -> list[Dim]:
-    require_multiple(input.dims[1], num_groups)
+    require_multiple(input.dims[1], num_groups, walk.reason("groups of channels"))
     for own in (weight, bias):
         if own is not None:
             walk.equate(own.dims[0], input.dims[1])

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackifyError, TraceError
+from packify.report import Note
 from packify.tracing import structure
 from packify.tracing.recorder import WAYS_OUT, Recorder
 from packify.tracing.shadow import shadow
@@ -59,6 +60,8 @@ class Traced:
         signature: `forward`'s signature.
         outputs: structure of the output per mode.
         batch: the batch size that the graphs were recorded with, or None when the inputs share no leading axis.
+        any_batch: the network runs on other batch sizes than the example's.
+        notes: what a user should know about the recording.
     """
 
     root: nn.Module
@@ -69,6 +72,8 @@ class Traced:
     signature: inspect.Signature
     outputs: dict[str, Any]
     batch: int | None
+    any_batch: bool = False
+    notes: list[Note] = field(default_factory=list)
     input_shapes: list[tuple[int, ...]] = field(default_factory=list)
     input_dtypes: list[torch.dtype] = field(default_factory=list)
     leaves: tuple[type[nn.Module], ...] = ()
@@ -114,8 +119,7 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
             if attempt == len(attempts) - 1:
                 raise
     (eval_run, eval_output), (train_run, train_output) = runs
-    if size is not None and size != _OTHER_BATCH:
-        _refuse_fixed_batch(session, eval_run.graph, size)
+    any_batch = size is not None and _runs_on_another_batch(session, eval_run.graph, size)
     names = [node.name for node in eval_run.graph.find_nodes(op="placeholder")]
     tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
     same = _signature_of(eval_run.graph) == _signature_of(train_run.graph) and eval_output == train_output
@@ -133,18 +137,23 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         signature=signature,
         outputs={"eval": eval_output, "train": train_output},
         batch=size,
+        any_batch=any_batch,
         input_shapes=[tuple(tensor.shape) for tensor in tensors],
         input_dtypes=[tensor.dtype for tensor in tensors],
         leaves=tuple(leaves),
     )
 
 
-def _refuse_fixed_batch(session: _Session, graph: fx.Graph, size: int) -> None:
-    """Raise if the graph holds for one batch size only."""
+def _runs_on_another_batch(session: _Session, graph: fx.Graph, size: int) -> bool:
+    """Whether the network takes another batch size.
+
+    Raises:
+        TraceError: it does, but the graph holds for the recorded one only.
+    """
     try:
-        other = session.record(_OTHER_BATCH, "eval")[0].graph
+        other = session.record(_OTHER_BATCH if size != _OTHER_BATCH else _TRACING_BATCH, "eval")[0].graph
     except TraceError:
-        return  # the network takes no other batch
+        return False
     if _signature_of(graph) != _signature_of(other):
         graph = session.record(size, "eval")[0].graph  # what the code caches, it has cached by now
     for node, first, second in zip(graph.nodes, _signature_of(graph), _signature_of(other), strict=False):
@@ -156,6 +165,7 @@ def _refuse_fixed_batch(session: _Session, graph: fx.Graph, size: int) -> None:
                 "so a graph would hold for one batch size only",
                 fix="use x.shape[0] or x.size(0) itself and operators over the whole batch, or keep the module whole: leaves=[ItsType]",
             )
+    return True
 
 
 def with_concrete_args(model: nn.Module, example_inputs: Any, concrete_args: Mapping[str, Any] | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from packify.widths.dims import Dim, Reason, pin
@@ -47,43 +48,57 @@ def _scaled(root: Dim, of: str, done: dict[Dim, bool]) -> bool:
     return _scale(chosen, of, done)
 
 
-def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> None:
-    """Give every atom its size in a member: the nearest to ``ratio`` times the reference's that meets every divisibility, never 0."""
-    multiples: dict[Dim, int] = {}
+@dataclass(frozen=True)
+class Step:
+    """What a size must be a multiple of, and the node that asked for it last."""
+
+    count: int = 1
+    because: Reason | None = None
+
+
+def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> dict[Dim, Step]:
+    """Give every atom its size in a member: the nearest to ``ratio`` times the reference's that meets every divisibility, never 0.
+
+    Returns:
+        The steps of the atoms that have one.
+    """
+    multiples: dict[Dim, Step] = {}
     passed: set[tuple[Dim, int]] = set()
     for dim in roots:
         if dim.multiple > 1:
-            _divide(dim, dim.multiple, multiples, passed)
+            _divide(dim, Step(dim.multiple, dim.because), multiples, passed)
     for dim in roots:
         for atom in dim.atoms():
             if atom.scaled and atom.pin is None:
-                step = multiples.get(atom, 1)
+                step = multiples.get(atom, Step()).count
                 step = math.lcm(step, round_to) if atom.size >= round_to else step
                 atom.member = max(step, step * round_half_up(atom.size * ratio / step))
             else:
                 atom.member = atom.size
+    return multiples
 
 
-def _divide(dim: Dim, count: int, multiples: dict[Dim, int], passed: set[tuple[Dim, int]]) -> None:
+def _divide(dim: Dim, step: Step, multiples: dict[Dim, Step], passed: set[tuple[Dim, int]]) -> None:
     """Pass the divisibility of a compound on to the atoms that can meet it."""
-    root = dim.root()
+    root, count = dim.root(), step.count
     if (root, count) in passed or count == 1:
         return
     passed.add((root, count))
     if not root.kind:
-        multiples[root] = math.lcm(multiples.get(root, 1), count)
+        known = multiples.get(root, Step())
+        multiples[root] = Step(math.lcm(known.count, count), step.because or known.because)
     elif root.kind == "+":
         for part in root.parts:
             if part.root().size % count == 0:
-                _divide(part, count, multiples, passed)
+                _divide(part, step, multiples, passed)
     elif root.kind == "/":
-        _divide(root.parts[0], count * root.divisor, multiples, passed)
+        _divide(root.parts[0], replace(step, count=count * root.divisor), multiples, passed)
     else:
         parts = root.factors()
         still = math.prod(part.size for part in parts if part.is_pinned())
         moving = [part for part in parts if not part.is_pinned()]
         if moving:
-            _divide(moving[-1], count // math.gcd(count, still), multiples, passed)
+            _divide(moving[-1], replace(step, count=count // math.gcd(count, still)), multiples, passed)
 
 
 def round_half_up(value: Fraction) -> int:

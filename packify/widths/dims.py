@@ -25,7 +25,7 @@ class Reason:
 class Dim:
     """One size. An atom, or a compound of parts: ``"*"`` (outermost factor first), ``"+"`` (in order), ``"/"`` (base over a count)."""
 
-    __slots__ = ("demands", "divisor", "kind", "member", "multiple", "parent", "parts", "pin", "scaled", "size")
+    __slots__ = ("because", "demands", "divisor", "kind", "member", "multiple", "parent", "parts", "pin", "scaled", "size")
 
     def __init__(self, size: int, kind: str = "", parts: Sequence[Dim] = (), pin: Reason | None = None, divisor: int = 1) -> None:
         self.size = size
@@ -34,6 +34,7 @@ class Dim:
         self.pin = pin
         self.divisor = divisor
         self.multiple = 1
+        self.because: Reason | None = None
         self.demands: list[str] = []
         self.scaled = False
         self.member = size
@@ -109,11 +110,11 @@ def total(dims: Sequence[Dim]) -> Dim:
     return Dim(sum(dim.root().size for dim in dims), "+", [dim.root() for dim in dims])
 
 
-def quotient(dim: Dim, divisor: int) -> Dim:
+def quotient(dim: Dim, divisor: int, reason: Reason | None = None) -> Dim:
     """The size of one of `divisor` equal groups of an axis."""
     root = dim.root()
-    require_multiple(root, divisor)
-    return root if divisor == 1 else Dim(root.size // divisor, "/", [root], divisor=divisor)
+    require_multiple(root, divisor, reason)
+    return root if divisor == 1 else _multiple(root, Fraction(1, divisor))
 
 
 def pin(dim: Dim, reason: Reason) -> bool:
@@ -125,10 +126,11 @@ def pin(dim: Dim, reason: Reason) -> bool:
     return changed
 
 
-def require_multiple(dim: Dim, count: int) -> None:
+def require_multiple(dim: Dim, count: int, reason: Reason | None = None) -> None:
     """The size stays divisible by `count`."""
     root = dim.root()
-    root.multiple = math.lcm(root.multiple, count)
+    if root.multiple % count:
+        root.multiple, root.because = math.lcm(root.multiple, count), reason or root.because
 
 
 def split_product(dim: Dim, sizes: Sequence[int], reason: Reason = GIVEN) -> list[Dim]:
@@ -166,6 +168,10 @@ def equate(left: Dim, right: Dim, reason: Reason = GIVEN) -> None:
         _bind(a, b)
     elif not b.kind:
         _bind(b, a)
+    elif _match_single_multiples(a, b):
+        return
+    elif a.kind == "*" and b.kind == "*" and _lines_up(a, b):
+        _match_products(a, b, reason)
     elif _match_multiples(a, b):
         return
     elif a.kind == "*" and b.kind == "*":
@@ -249,10 +255,40 @@ def _match_multiples(a: Dim, b: Dim) -> bool:
             ((base, times),) = opposite.items()
             ratio *= times
         require_multiple(base, ratio.denominator)
-        scaled = product([fixed(ratio.numerator), base])
-        _bind(atom, scaled if ratio.denominator == 1 else Dim(atom.size, "/", [scaled], divisor=ratio.denominator))
+        _bind(atom, _multiple(base, ratio))
         return True
     return False
+
+
+def _multiple(base: Dim, ratio: Fraction) -> Dim:
+    """`ratio` times a size, said of the factors that are left once the others cancel."""
+    factors = []
+    for factor in base.factors():
+        common = math.gcd(factor.size, ratio.denominator) if not factor.kind and factor.pin is not None else 1
+        ratio *= common
+        factors.append(fixed(factor.size // common, factor.pin or GIVEN) if common > 1 else factor)
+    whole = product([fixed(ratio.numerator), *factors])
+    return whole if ratio.denominator == 1 else Dim(whole.size // ratio.denominator, "/", [whole], divisor=ratio.denominator)
+
+
+def _match_single_multiples(a: Dim, b: Dim) -> bool:
+    """Both are multiples of one atom each, or the same sum."""
+    left, right = linear(a), linear(b)
+    return left is not None and right is not None and (left == right or len(left) == len(right) == 1) and _match_multiples(a, b)
+
+
+def _lines_up(a: Dim, b: Dim) -> bool:
+    """The factors of two products can be matched one by one, outermost first, by cutting some of them."""
+    left, right = ([factor.size for factor in dim.factors()] for dim in (a, b))
+    while left and right:
+        x, y = left.pop(0), right.pop(0)
+        if x % y and y % x:
+            return False
+        if x > y:
+            left.insert(0, x // y)
+        elif y > x:
+            right.insert(0, y // x)
+    return not left and not right
 
 
 def _bind(atom: Dim, other: Dim) -> None:
@@ -260,7 +296,7 @@ def _bind(atom: Dim, other: Dim) -> None:
     if any(part is atom for part in other.atoms()):
         return
     atom.parent = other
-    other.multiple = math.lcm(other.multiple, atom.multiple)
+    require_multiple(other, atom.multiple, atom.because)
     other.demands += atom.demands
     if atom.pin is not None:
         pin(other, atom.pin)
@@ -272,7 +308,7 @@ def _merge(compound: Dim, other: Dim) -> None:
     if a is b or _made_of(a, b) or _made_of(b, a):
         return
     a.parent = b
-    b.multiple = math.lcm(a.multiple, b.multiple)
+    require_multiple(b, a.multiple, a.because)
     b.demands += a.demands
 
 

@@ -18,7 +18,7 @@ from packify.layers.tree import build_tree, kept_names, state_sizes
 from packify.report import LayerWidth, Note
 from packify.spec import Spec
 from packify.tracing import Traced
-from packify.widths.assign import assign, member_size, spread
+from packify.widths.assign import Step, assign, member_size, spread
 from packify.widths.dims import Dim, Reason, pin, require_multiple
 from packify.widths.gamma import gamma_for, places
 from packify.widths.member import Builder, MemberGraph
@@ -105,7 +105,7 @@ class _Solution:
                 width_in, width_out, _ = self._widths(node)
                 for width in (width_in, width_out):
                     if width.root().size * self.spec.ratio >= self.spec.gamma:
-                        require_multiple(width, self.spec.gamma)
+                        require_multiple(width, self.spec.gamma, Reason(node.meta["path"] or node.name, "", "gamma subgroups"))
 
     def solve(self) -> Member:
         refused: set[fx.Node] = set()
@@ -114,7 +114,7 @@ class _Solution:
             for dim in roots:
                 dim.scaled = False
             spread(roots)
-            assign(roots, self.spec.ratio, self.spec.round_to)
+            self.steps = assign(roots, self.spec.ratio, self.spec.round_to)
             gammas, notes = self._gammas(refused)
             grouped = {name: gamma for node, gamma in gammas.items() if (name := weight_name(node)) is not None}
             root = build_tree(self.traced.root, functools.partial(self._empty, grouped=grouped), self.traced.leaves)
@@ -204,7 +204,7 @@ class _Solution:
                 widest = max(widest, float(width_in.root().size * self.spec.ratio))
             if name is None or name in shared or node in refused:
                 gamma, note = 1, "" if self.spec.gamma == 1 else "its weight is computed or used by several layers"
-            elif groups > 1 and groups == width_in.root().size:
+            elif self._groups_follow_width(node):
                 gamma, note = 1, "" if self.spec.gamma == 1 else "it is depthwise"
             else:
                 gamma, note = gamma_for(self.spec, place, member_size(width_in), member_size(width_out), groups)
@@ -221,6 +221,10 @@ class _Solution:
             )
         agreed = _agreed(gammas, self.places)
         return agreed, notes
+
+    def _groups_follow_width(self, node: fx.Node) -> bool:
+        """A conv whose rule has marked its groups as a width."""
+        return any(node in walk.cuts for walk in self.walks.values())
 
     def _widths(self, node: fx.Node) -> tuple[Dim, Dim, int]:
         """A layer's input and output width, and its own groups."""
@@ -280,7 +284,15 @@ class _Solution:
                     Note(names, reason.source, f"width {dim.size} kept", f"{reason.why} at {reason.node}" if reason.node else reason.why)
                 )
             else:
-                member.rounded.append(Note(names, "", f"width {dim.size} -> {size}", f"alpha / M times {dim.size} is {float(wanted):g}"))
+                member.rounded.append(self._rounded(dim, names, f"alpha / M times {dim.size} is {float(wanted):g}"))
+
+    def _rounded(self, dim: Dim, names: str, why: str) -> Note:
+        """A width that is not `alpha / M` times the reference's, with the divisibility that moved it farthest."""
+        step = max((self.steps[atom] for atom in dim.atoms() if atom in self.steps), key=lambda step: step.count, default=Step())
+        because = step.because
+        if step.count > 1:
+            why += f", and it must be made of multiples of {step.count}" + (f": {because.why} at {because.node}" if because else "")
+        return Note(names, because.source if because else "", f"width {dim.size} -> {member_size(dim)}", why)
 
 
 def argument(node: fx.Node, position: int, name: str) -> Any:

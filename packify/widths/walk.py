@@ -22,12 +22,14 @@ class Axes:
     Attributes:
         dims: one `Dim` per axis.
         val: the reference's meta tensor.
-        weight: computed from parameters alone, not from the input.
+        weight: computed from parameters, buffers and constants alone by operators that are no layers, not from the input.
+        learned: a weight that a parameter is in.
     """
 
     dims: list[Dim]
     val: torch.Tensor
     weight: bool = False
+    learned: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,6 +67,7 @@ class Parameters:
 
     def __init__(self, root: nn.Module) -> None:
         self.dims: dict[str, list[Dim]] = {}
+        self.learned = {name for name, _ in root.named_parameters(remove_duplicate=False)}
         known: dict[int, list[Dim]] = {}
         for name, tensor in (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False)):
             if id(tensor) not in known:
@@ -88,6 +91,8 @@ class Walk:
         self.node: fx.Node = next(iter(graph.nodes))
         self.cuts: dict[fx.Node, dict[int, tuple[Dim, Dim, Dim]]] = {}
         self._weights: set[fx.Node] = set()
+        self._learned: set[fx.Node] = set()
+        self._makers = makers_of_weights(graph)
 
     def run(self) -> None:
         """Visit every node, in order."""
@@ -123,8 +128,12 @@ class Walk:
                 self.pin(dim, why)
 
     def layer(self, dim: Dim) -> None:
-        """A layer with weights decides this size: it is a width, and scales."""
-        dim.root().demands.append(self.node.meta["path"] or self.node.name)
+        """A layer with weights decides this size: it is a width, and scales.
+
+        What makes the weight of another layer has as many elements as that layer's own widths say.
+        """
+        if self.node not in self._makers:
+            dim.root().demands.append(self.node.meta["path"] or self.node.name)
 
     def parameter(self, name: str) -> Axes | None:
         """A parameter or buffer of the module that this node calls."""
@@ -168,14 +177,17 @@ class Walk:
             return [fixed(size) for size in value.shape]
         if node.op == "get_attr":
             self._weights.add(node)
+            if str(node.target) in self.parameters.learned:
+                self._learned.add(node)
             return self.parameters.dims.get(str(node.target)) or self.structure()
         args, kwargs = self.arguments(node.args), self.arguments(node.kwargs)
         if node.op == "output":
             self.pin_all(args, "the output keeps the reference's shape")
             return None
         inputs = tensors((args, kwargs))
-        if all(axes.weight for axes in inputs) and node.op != "call_module":
+        if all(axes.weight for axes in inputs) and node.op != "call_module" and node.meta["op"] not in LAYERS:
             self._weights.add(node)
+            self._learned.update({node} if any(axes.learned for axes in inputs) else ())
         if not isinstance(value, (torch.Tensor, tuple, list)) and value is not None:
             return None
         rule = rule_of(self.rules, node)
@@ -216,7 +228,7 @@ class Walk:
     def arguments(self, value: Any) -> Any:
         """A node's arguments, tensors as `Axes` and numbers as the reference's values."""
         if isinstance(value, fx.Node):
-            return self._axes(value.meta["val"], self.dims[value], value in self._weights)
+            return self._axes(value.meta["val"], self.dims[value], value in self._weights, value in self._learned)
         if isinstance(value, (tuple, list)):
             return type(value)(*map(self.arguments, value)) if hasattr(value, "_fields") else type(value)(map(self.arguments, value))
         if isinstance(value, dict):
@@ -225,12 +237,35 @@ class Walk:
             return slice(*map(self.arguments, (value.start, value.stop, value.step)))
         return value
 
-    def _axes(self, value: Any, dims: Any, weight: bool) -> Any:
+    def _axes(self, value: Any, dims: Any, weight: bool, learned: bool) -> Any:
         if isinstance(value, torch.Tensor):
-            return Axes(dims, value, weight)
+            return Axes(dims, value, weight, learned)
         if isinstance(value, (tuple, list)) and dims is not None:
-            return tuple(self._axes(item, part, weight) for item, part in zip(value, dims, strict=True))
+            return tuple(self._axes(item, part, weight, learned) for item, part in zip(value, dims, strict=True))
         return value
+
+
+LAYERS = frozenset("linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split())
+_PRODUCTS = frozenset("matmul bmm mm einsum embedding addmm baddbmm tensordot".split())
+
+
+def makers_of_weights(graph: fx.Graph) -> set[fx.Node]:
+    """The layers whose output becomes, through operators that are no layers, the weight of another layer."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.meta.get("op") not in LAYERS or len(node.args) < 2:
+            continue
+        waiting, seen = [node.args[1]], set()
+        while waiting:
+            source = waiting.pop()
+            if not isinstance(source, fx.Node) or source in seen or not isinstance(source.meta["val"], (torch.Tensor, tuple, list)):
+                continue
+            seen.add(source)
+            if source.meta["op"] in LAYERS | _PRODUCTS:
+                found.add(source)
+            else:
+                waiting += source.all_input_nodes
+    return found
 
 
 def tensors(value: Any) -> list[Axes]:
