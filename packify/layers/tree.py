@@ -142,10 +142,13 @@ _SIZES: tuple[tuple[type[nn.Module], str, str, int], ...] = (
 
 def state_sizes(module: nn.Module, groups: int | None = None) -> None:
     """Make a layer's integer attributes tell the sizes of the tensors it holds."""
+    one_each = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
     for kind, attribute, name, axis in _SIZES:
         tensor = getattr(module, name, None) if isinstance(module, kind) else None
         if isinstance(tensor, torch.Tensor):
             setattr(module, attribute, tensor.shape[axis])
+    if one_each:
+        module.num_groups = module.num_channels
     if isinstance(module, nn.modules.conv._ConvNd):
         module.groups = module.groups if groups is None else groups
         first, second = module.weight.shape[:2]

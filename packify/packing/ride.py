@@ -148,6 +148,10 @@ class Rider:
             return tuple(self.back(self.emit(operator.getitem, node, index), item) for index, item in enumerate(value))
         return node
 
+    def times(self, count: Any) -> Any:
+        """A number of the graph, once per member."""
+        return count * self.members if isinstance(count, int) else self.emit(operator.mul, count, self.members)
+
     def cat(self, rides: list[Ride], axis: int) -> fx.Node:
         """The concatenation along the axis that carries the members, member by member."""
         return self.emit(cat_members, [ride.node for ride in rides], axis, self.members)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from packify.packing.ride import Rider
 from packify.rules.contraction import member_major
-from packify.rules.sizes import resized
+from packify.rules.sizes import resized, resolution
 from packify.widths.dims import Dim, fixed, free, product, quotient
 from packify.widths.walk import Axes, Call, Walk
 
@@ -70,22 +69,10 @@ def one_group(channels: Dim, groups: int, walk: Walk) -> Dim:
 
 
 def _spatial(walk: Walk, input: Axes, weight: Axes) -> list[Dim]:
-    """The output's spatial dims.
-
-    A conv that keeps the length of an axis that is some layer's width, as channel attention does, leaves it a
-    width.
-    """
     for dim in weight.dims[2:]:
         walk.pin(dim, "a kernel size")
     rank = weight.val.dim() - 2
-    dims = []
-    for dim, size in zip(input.dims[-rank:], walk.out.shape[-rank:], strict=True):
-        if size == dim.root().size and dim.root().demands:
-            dims.append(dim)
-        else:
-            walk.pin(dim, "a spatial axis")
-            dims.append(fixed(size))
-    return dims
+    return resolution(walk, input.dims[-rank:], walk.out.shape[-rank:])
 
 
 def _one_or_few_per_group(walk: Walk, channels: Dim, out: Dim, in_weight: Dim, groups: int) -> None:
@@ -142,7 +129,7 @@ def ride_conv(rider: Rider, node: Any, input: Any, weight: Any, bias: Any = None
     (rider.ungrouped if shared else rider.grouped).add(str(weight.node.target))
     if not shared:
         input = rider.to(input, channels)
-        groups = groups * rider.members if isinstance(groups, int) else rider.emit(operator.mul, groups, rider.members)
+        groups = rider.times(groups)
     if len(args) > 3:
         args = (*args[:3], groups, *args[4:])
     elif groups != 1:

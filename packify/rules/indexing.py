@@ -58,7 +58,7 @@ def _is_mask(item: Any) -> bool:
 
 def full_index(index: Any, ndim: int) -> list[Any]:
     """An index with the ellipsis and trailing axes written out."""
-    items = list(index) if isinstance(index, tuple) else [index]
+    items = [list(item) if isinstance(item, (tuple, range)) else item for item in (index if isinstance(index, tuple) else (index,))]
     consumed = sum(item is not None and item is not Ellipsis for item in items)
     blank = [slice(None)] * (ndim - consumed)
     position = next((i for i, item in enumerate(items) if item is Ellipsis), None)

@@ -9,7 +9,7 @@ import torch
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider
 from packify.rules.probing import by_example
-from packify.widths.dims import Dim, equal_share, fixed, free, split_total, total
+from packify.widths.dims import Dim, equal_share, fixed, free, split_total, summands, total
 from packify.widths.walk import Axes, Call, Walk
 
 
@@ -52,7 +52,10 @@ def pieces(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> tuple[list[Dim], .
     if len(set(sizes)) == 1 and not dim.is_pinned():
         if len(sizes) > 1 and sizes[0] == 1:
             walk.pin(dim, "it is taken apart element by element")
-        inner = equal_share(dim, len(sizes), walk.reason("a number of equal pieces")) if sizes[0] > 1 else fixed(1)
+        joined = summands(dim, sizes) or []
+        for other in joined[1:]:
+            walk.equate(joined[0], other)
+        inner = joined[0] if joined else equal_share(dim, len(sizes), walk.reason("a number of equal pieces")) if sizes[0] > 1 else fixed(1)
         parts = [inner] * len(sizes)
     else:
         parts = split_total(dim, sizes, walk.reason("it is cut into pieces"))

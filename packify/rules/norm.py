@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from packify.layers.functional import affine
 from packify.packing.members import FRONT
 from packify.packing.ride import Rider, map_rides, rides_in
-from packify.widths.dims import Dim, require_multiple
+from packify.rules.sizes import resized
+from packify.widths.dims import Dim, fixed, require_multiple
 from packify.widths.walk import Axes, Call, Walk
 
 
@@ -34,11 +35,23 @@ def per_channel(walk: Walk, input: Axes, *args: Any, **kwargs: Any) -> list[Dim]
 def group_norm(
     walk: Walk, input: Axes, num_groups: int, weight: Axes | None = None, bias: Axes | None = None, *args: Any, **kwargs: Any
 ) -> list[Dim]:
-    require_multiple(input.dims[1], num_groups, walk.reason("groups of channels"))
+    if num_groups == input.shape[1] > 1:  # one channel each
+        walk.cut(1, fixed(0), input.dims[1], fixed(0))
+    else:
+        require_multiple(input.dims[1], num_groups, walk.reason("groups of channels"))
     for own in (weight, bias):
         if own is not None:
             walk.equate(own.dims[0], input.dims[1])
     return input.dims
+
+
+def refit_group_norm(args: Any, kwargs: Any, call: Call) -> Any:
+    """A group per channel, marked by its cut, stays one."""
+    if 1 not in call.cuts:
+        return args, kwargs
+    if "num_groups" in kwargs:
+        return args, {**kwargs, "num_groups": resized(kwargs["num_groups"], call.keywords["num_groups"], call.cuts[1][1])}
+    return (args[0], resized(args[1], call.values[1], call.cuts[1][1]), *args[2:]), kwargs
 
 
 def layer_norm(
@@ -103,7 +116,7 @@ def ride_group_norm(
     if input.axis == 0 and not any(ride.packed for ride in parameters):
         return rider.native(node, (input, num_groups, weight, bias, *args), kwargs, 0)
     weight, bias = (None if ride is None else rider.to(ride, 0) for ride in (weight, bias))
-    return rider.native(node, (rider.to(input, 1), num_groups * rider.members, weight, bias, *args), kwargs, 1)
+    return rider.native(node, (rider.to(input, 1), rider.times(num_groups), weight, bias, *args), kwargs, 1)
 
 
 def ride_layer_norm(rider: Rider, node: Any, input: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,7 +107,7 @@ def ride_reshape(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> 
     if axis is None:
         x, axis = rider.to(x, 0), 0
     sizes = reshape_sizes(rider, node, args, kwargs)
-    sizes[axis] = _times(rider, sizes[axis])
+    sizes[axis] = sizes[axis] if isinstance(sizes[axis], int) and sizes[axis] == -1 else rider.times(sizes[axis])
     return rider.result(rider.emit(torch.reshape, x, tuple(sizes)), value, axis)
 
 
@@ -127,12 +126,6 @@ def reshape_sizes(rider: Rider, node: Any, args: Any, kwargs: Any) -> list[Any]:
         return sizes_of(rider, args[0])
     given = kwargs.get("shape", kwargs.get("size", args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args))
     return list(given)
-
-
-def _times(rider: Rider, size: Any) -> Any:
-    if isinstance(size, int):
-        return size if size == -1 else size * rider.members
-    return rider.emit(operator.mul, size, rider.members)
 
 
 def ride_axes(rider: Rider, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:

@@ -21,6 +21,21 @@ def meet_sizes(walk: Walk, dims: Sequence[Dim]) -> None:
             suggest(dim, known)
 
 
+def resolution(walk: Walk, dims: Sequence[Dim], sizes: Sequence[int]) -> list[Dim]:
+    """The spatial axes of an image operator's output, of which `dims` are the input's.
+
+    One that keeps its length and is some layer's width, as where channels are convolved over, stays a width.
+    """
+    result = []
+    for dim, size in zip(dims, sizes, strict=True):
+        if size == dim.root().size and dim.root().demands:
+            result.append(dim)
+        else:
+            walk.pin(dim, "a spatial axis")
+            result.append(fixed(size))
+    return result
+
+
 def sizes_given(node: Any) -> Sequence[Any]:
     """One number per output axis, as the graph has it; none where they cannot be told apart."""
     if node.kwargs:

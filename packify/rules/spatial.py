@@ -8,6 +8,7 @@ import torch
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Rider
+from packify.rules.sizes import resolution
 from packify.widths.dims import fixed, quotient
 from packify.widths.walk import Axes, Walk
 
@@ -20,9 +21,7 @@ def pool(walk: Walk, x: Axes, *args: Any, **kwargs: Any) -> Any:
     first = walk.out if isinstance(walk.out, torch.Tensor) else walk.out[0]
     rank = next((rank for rank in RANKS if f"{rank}d" in walk.node.meta["op"]), len(x.dims) - 2)
     kept = len(x.dims) - rank
-    for dim in x.dims[kept:]:
-        walk.pin(dim, "a spatial axis")
-    dims = [*x.dims[:kept], *(fixed(size) for size in first.shape[kept:])]
+    dims = [*x.dims[:kept], *resolution(walk, x.dims[kept:], first.shape[kept:])]
     return dims if first is walk.out else tuple(dims for _ in walk.out)
 
 

@@ -83,7 +83,7 @@ RULES: Mapping[Any, Rule] = {
         "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d",
     ),
     **_rows(Rule("norm", norm.per_channel, norm.ride_channels), "batch_norm instance_norm"),
-    **_rows(Rule("norm", norm.group_norm, norm.ride_group_norm), "group_norm"),
+    **_rows(Rule("norm", norm.group_norm, norm.ride_group_norm, refit=norm.refit_group_norm), "group_norm"),
     **_rows(Rule("norm", norm.layer_norm, norm.ride_layer_norm, refit=norm.refit_layer_norm), "layer_norm rms_norm"),
     **_rows(Rule("contraction", contraction.outer, contraction.ride_outer), "outer ger"),
     **_rows(Rule("contraction", contraction.tensordot, contraction.ride_tensordot), "tensordot"),

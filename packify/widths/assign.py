@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -69,13 +69,26 @@ def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> dict[Dim, St
             _divide(dim, Step(dim.multiple, dim.because), multiples, passed)
     for dim in roots:
         for atom in dim.atoms():
-            if atom.scaled and atom.pin is None:
-                step = multiples.get(atom, Step()).count
-                step = math.lcm(step, round_to) if atom.size >= round_to else step
-                atom.member = max(step, step * round_half_up(atom.size * ratio / step))
-            else:
-                atom.member = atom.size
+            scales = atom.scaled and atom.pin is None
+            atom.member = _nearest(atom.size, ratio, multiples.get(atom, Step()).count, round_to) if scales else atom.size
+    for dim in roots:
+        if dim.kind == "+" and dim.demands:
+            _leave_the_rest(dim, _nearest(dim.size, ratio, dim.multiple, round_to), multiples)
     return multiples
+
+
+def _nearest(size: int, ratio: Fraction, step: int, round_to: int) -> int:
+    step = math.lcm(step, round_to) if size >= round_to else step
+    return max(step, step * round_half_up(size * ratio / step))
+
+
+def _leave_the_rest(total: Dim, wanted: int, multiples: Mapping[Dim, Step]) -> None:
+    """Where no layer asks for one part of a width, it is what the other parts leave."""
+    terms = total.terms()
+    unasked = [term for term in terms if not term.kind and term.scaled and term.pin is None and not term.demands and term not in multiples]
+    if unasked and terms.count(unasked[-1]) == 1:
+        left = wanted - sum(member_size(term) for term in terms if term is not unasked[-1])
+        unasked[-1].member = left if left > 0 else unasked[-1].member
 
 
 def _divide(dim: Dim, step: Step, multiples: dict[Dim, Step], passed: set[tuple[Dim, int]]) -> None:

@@ -67,6 +67,11 @@ class Dim:
         root = self.root()
         return [factor for part in root.parts for factor in part.factors()] if root.kind == "*" else [root]
 
+    def terms(self) -> list[Dim]:
+        """What this size is the sum of, in order, sums within sums taken apart."""
+        root = self.root()
+        return [term for part in root.parts for term in part.terms()] if root.kind == "+" else [root]
+
     def is_pinned(self) -> bool:
         """No part of it can change."""
         return all(atom.pin is not None or atom.size == 1 for atom in self.atoms())
@@ -138,6 +143,20 @@ def split_product(dim: Dim, sizes: Sequence[int], reason: Reason = GIVEN) -> lis
     parts = [free(size) if size != 1 else fixed(1) for size in sizes]
     equate(dim, product(parts), reason)
     return parts
+
+
+def summands(dim: Dim, sizes: Sequence[int]) -> list[Dim] | None:
+    """The pieces of an axis that was joined end to end, if it is cut where it was joined."""
+    parts = dim.terms()
+    found = []
+    for size in sizes:
+        taken: list[Dim] = []
+        while parts and sum(part.root().size for part in taken) < size:
+            taken.append(parts.pop(0))
+        if sum(part.root().size for part in taken) != size or len(sizes) == 1:
+            return None
+        found.append(total(taken))
+    return found
 
 
 def equal_share(dim: Dim, count: int, reason: Reason = GIVEN) -> Dim:

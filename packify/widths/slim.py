@@ -350,8 +350,8 @@ def _agreed(gammas: dict[fx.Node, int], nodes: Mapping[fx.Node, Any]) -> dict[fx
     by_weight: dict[str, list[int]] = {}
     for node in nodes:
         name = weight_name(node)
-        if name is not None:
-            by_weight.setdefault(name, []).append(gammas.get(node, 1))
+        for read in (name,) if name is not None else (str(source.target) for source in weight_nodes(node) if source.op == "get_attr"):
+            by_weight.setdefault(read, []).append(gammas.get(node, 1) if name is not None else 1)
     common = {name: math.gcd(*values) if len(set(values)) > 1 else values[0] for name, values in by_weight.items()}
     return {node: common[name] for node in gammas if (name := weight_name(node)) is not None and common[name] > 1}
 

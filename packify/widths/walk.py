@@ -253,9 +253,10 @@ def makers_of_weights(graph: fx.Graph) -> set[fx.Node]:
     """The layers whose output becomes, through operators that are no layers, the weight of another layer."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.meta.get("op") not in LAYERS or len(node.args) < 2:
+        position = 2 if node.meta["op"] == "bilinear" else 1
+        if node.meta["op"] not in LAYERS or len(node.args) <= position:
             continue
-        waiting, seen = [node.args[1]], set()
+        waiting, seen = [node.args[position]], set()
         while waiting:
             source = waiting.pop()
             if not isinstance(source, fx.Node) or source in seen or not isinstance(source.meta["val"], (torch.Tensor, tuple, list)):

@@ -164,6 +164,57 @@ def unusual_names(x: Tensor, m: Any) -> Tensor:
     return F.logsigmoid(x) + F.threshold(x, 0.1, 0.0) + torch.special.i0e(x) + torch.arctan(x) + torch.logaddexp(x, 2 - x) + torch.fix(x)
 
 
+def attention_unlike_in_training(x: Tensor, m: Any) -> Tensor:
+    b, t, c = x.shape
+    q, k, v = (part.view(b, t, 4, c // 4).transpose(1, 2) for part in m.qkv(x).split(c, dim=2))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=m.training)
+    return m.out(y.transpose(1, 2).contiguous().view(b, t, c))
+
+
+def heads_of_what_was_joined(x: Tensor, m: Any) -> Tensor:
+    b, t, _ = x.shape
+    joined = m.conv(torch.cat([m.q(x), m.k(x), m.v(x)], -1).transpose(1, 2)).transpose(1, 2)
+    q, k, v = (part.view(b, t, 4, -1) for part in joined.chunk(3, -1))
+    return (q * k.softmax(-1) + v).flatten(2)
+
+
+def neighbourhoods(x: Tensor, m: Any) -> Tensor:
+    b, c, h, w = x.shape
+    return F.unfold(x, 3, padding=1).view(b, 4, c // 4, 9, h, w).mean(3).reshape(b, c, h, w)
+
+
+def two_channels_per_group(x: Tensor, m: Any) -> Tensor:
+    return m.up(m.wide(m.gate(torch.cat([x, x.relu()], 1))))
+
+
+def experts(x: Tensor, m: Any) -> Tensor:
+    b, c, h, w = x.shape
+    kernel = torch.matmul(m.route(x.mean((2, 3))).softmax(1), m.bank.view(4, -1)).view(b * c, c, 1, 1)
+    return F.conv2d(x.reshape(1, b * c, h, w), kernel, groups=b).view(b, c, h, w)
+
+
+def learned_queries(x: Tensor, m: Any) -> Tensor:
+    q = m.q(m.queries.repeat(x.size(0), 1, 1))
+    return (q @ m.k(x).transpose(1, 2)).softmax(-1) @ m.v(x)
+
+
+def a_channel_for_its_shape(x: Tensor, m: Any) -> Tensor:
+    return m.mix(torch.cat([torch.ones_like(x[:, :1]) * 0.5, m.norm(x)], 1))
+
+
+def one_channel_per_group(x: Tensor, m: Any) -> Tensor:
+    return m.norm(m.conv(x))
+
+
+def pooled_tokens(x: Tensor, m: Any) -> Tensor:
+    images = F.avg_pool2d(x[:, None], (2, 1), (2, 1))[:, 0], F.max_pool2d(x[:, None], (2, 1), (2, 1))[:, 0]
+    return torch.cat([*images, F.adaptive_avg_pool2d(x, (1, None))], 1)[:, (2, 1, 0)] + x[:, range(3)]
+
+
+def noisy(x: Tensor, m: Any) -> Tensor:
+    return F.linear(x, m.mean + m.spread * 0.1 if m.training else m.mean)
+
+
 def _vector() -> Tensor:
     return torch.randn(4, 16)
 
@@ -188,7 +239,6 @@ CASES: dict[str, Case] = {
     "shifted": Case(lambda: Around(shifted, True), _image, 0.55),
     "written_through_views": Case(lambda: Around(written_through_views, True), _image, 0.55),
     "sinusoids": Case(lambda: Around(sinusoids, False), _tokens, 0.55),
-    # Over-pinned, and reported as pinned: the kernel's two widths are factors of one linear layer's, of which one scales.
     "weights_of_each_sample": Case(lambda: Around(weights_of_each_sample, True, make=nn.Linear(_H, _H * _H)), _image, 0.2),
     "kernel_of_each_channel": Case(
         lambda: Around(kernel_of_each_channel, True, make=nn.Linear(_H, _H * 9), blur=torch.rand(3, 3)), _image, 0.35
@@ -213,6 +263,47 @@ CASES: dict[str, Case] = {
     "blurred": Case(lambda: Around(blurred, True, kernel=torch.rand(1, 1, 2, 2)), _image, 0.55),
     "unusual_names": Case(lambda: Around(unusual_names, False), _vector, 0.55),
     "gathered": Case(lambda: Around(gathered, False, order=torch.randperm(6), mask=_parameter(1, 1, _H)), _tokens, 0.55),
+    "attention_unlike_in_training": Case(
+        lambda: Around(attention_unlike_in_training, False, qkv=nn.Linear(_H, 3 * _H), out=nn.Linear(_H, _H)), _tokens, 0.32
+    ),
+    "heads_of_what_was_joined": Case(
+        lambda: Around(
+            heads_of_what_was_joined,
+            False,
+            q=nn.Linear(_H, _H),
+            k=nn.Linear(_H, _H),
+            v=nn.Linear(_H, _H),
+            conv=nn.Conv1d(3 * _H, 3 * _H, 3, padding=1, groups=3 * _H),
+        ),
+        _tokens,
+        0.35,
+    ),
+    "neighbourhoods": Case(lambda: Around(neighbourhoods, True), _image, 0.55),
+    "two_channels_per_group": Case(
+        lambda: Around(
+            two_channels_per_group,
+            True,
+            gate=nn.Conv2d(2 * _H, _H, 1, groups=_H),
+            wide=nn.Conv2d(_H, 4 * _H, 1, groups=_H),
+            up=nn.ConvTranspose2d(4 * _H, _H, 2, stride=2, groups=_H),
+        ),
+        _image,
+        0.55,
+    ),
+    "experts": Case(lambda: Around(experts, True, bank=_parameter(4, _H, _H, 1, 1), route=nn.Linear(_H, 4)), _image, 0.35),
+    "learned_queries": Case(
+        lambda: Around(learned_queries, False, queries=_parameter(1, 4, _H), q=nn.Linear(_H, _H), k=nn.Linear(_H, _H), v=nn.Linear(_H, _H)),
+        _tokens,
+        0.32,
+    ),
+    "a_channel_for_its_shape": Case(
+        lambda: Around(a_channel_for_its_shape, True, norm=nn.GroupNorm(8, _H), mix=nn.Conv2d(_H + 1, _H, 1)), _image, 0.45
+    ),
+    "one_channel_per_group": Case(
+        lambda: Around(one_channel_per_group, True, conv=nn.Conv2d(_H, _H, 1), norm=nn.GroupNorm(_H, _H)), _image, 0.45
+    ),
+    "pooled_tokens": Case(lambda: Around(pooled_tokens, False), _tokens, 0.55),
+    "noisy": Case(lambda: Around(noisy, False, mean=_parameter(_H, _H), spread=_parameter(_H, _H)), _vector, 0.35),
     "normalised_weights": Case(
         lambda: Around(normalised_weights, False, skew=_parameter(_H, _H), normed=nn.utils.parametrizations.weight_norm(nn.Linear(_H, _H))),
         _vector,
