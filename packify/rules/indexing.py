@@ -12,7 +12,8 @@ from torch import fx
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.rules.scattering import own
-from packify.widths.dims import Dim, equal_share, fixed, free, split_total
+from packify.widths.dims import Dim, fixed, free
+from packify.widths.matching import equal_share, split_total
 from packify.widths.walk import Axes, Call, Walk
 
 

@@ -9,7 +9,8 @@ import torch
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider
 from packify.rules.probing import by_example
-from packify.widths.dims import Dim, equal_share, fixed, free, split_total, summands, total
+from packify.widths.dims import Dim, fixed, free, total
+from packify.widths.matching import equal_share, split_total, summands
 from packify.widths.walk import Axes, Call, Walk
 
 

@@ -11,7 +11,8 @@ import torch
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
 from packify.rules.sizes import meet_sizes, resized, size_as_read, sizes_given
-from packify.widths.dims import Dim, equal_share, fixed, free, product, quotient
+from packify.widths.dims import Dim, fixed, free, product, quotient
+from packify.widths.matching import equal_share
 from packify.widths.walk import Axes, Call, Walk
 
 

@@ -12,7 +12,8 @@ from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider
 from packify.rules.movement import sizes_of
 from packify.rules.sizes import meet_sizes, resized
-from packify.widths.dims import Dim, fixed, product, split_product
+from packify.widths.dims import Dim, fixed, product
+from packify.widths.matching import split_product
 from packify.widths.walk import Axes, Call, Walk
 
 

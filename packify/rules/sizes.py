@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import fx
 
-from packify.widths.dims import Dim, fixed, product, suggest
+from packify.widths.dims import Dim, fixed, product
+from packify.widths.matching import suggest
 from packify.widths.walk import Walk
 
 

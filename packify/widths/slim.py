@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from packify.widths.dims import Dim, Reason, pin, require_multiple
 from packify.widths.gamma import gamma_for, places
 from packify.widths.member import Builder, MemberGraph
 from packify.widths.walk import HasWidths, Parameters, Walk
+from packify.widths.weights import agreed, argument, groups_of, used_more_than_once, weight_is_computed, weight_name, weight_nodes
 
 _MAX_ROUNDS = 50
 _DEEPEST = 20_000
@@ -195,7 +195,7 @@ class _Solution:
     def _gammas(self, refused: set[fx.Node]) -> tuple[dict[fx.Node, int], dict[fx.Node, str]]:
         gammas: dict[fx.Node, int] = {}
         notes: dict[fx.Node, str] = {}
-        shared = _used_more_than_once(self.places)
+        shared = used_more_than_once(self.places)
         widest = 1.0
         for node, place in self.places.items():
             width_in, width_out, groups = self._widths(node)
@@ -219,8 +219,7 @@ class _Solution:
                 why="gamma groups need at least one channel each, so this gamma can never divide a layer",
                 fix=f"pass gamma={2 if widest >= 2 else 1}, a larger alpha or a smaller num_estimators",
             )
-        agreed = _agreed(gammas, self.places)
-        return agreed, notes
+        return agreed(gammas, self.places), notes
 
     def _groups_follow_width(self, node: fx.Node) -> bool:
         """A conv whose rule has marked its groups as a width."""
@@ -293,67 +292,6 @@ class _Solution:
         if step.count > 1:
             why += f", and it must be made of multiples of {step.count}" + (f": {because.why} at {because.node}" if because else "")
         return Note(names, because.source if because else "", f"width {dim.size} -> {member_size(dim)}", why)
-
-
-def argument(node: fx.Node, position: int, name: str) -> Any:
-    """An argument of a call, however it was passed."""
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
-
-
-def groups_of(node: fx.Node) -> int:
-    """The reference's own group count of a layer node."""
-    if node.meta["op"] == "linear":
-        return 1
-    groups = argument(node, 6, "groups")
-    groups = groups.meta["val"] if isinstance(groups, fx.Node) else groups
-    return int(groups or 1)
-
-
-def weight_nodes(node: fx.Node) -> set[fx.Node]:
-    """The nodes that a layer's weight is computed by, itself included."""
-    seen: set[fx.Node] = set()
-    stack = [argument(node, 1, "weight")]
-    while stack:
-        current = stack.pop()
-        if isinstance(current, fx.Node) and current not in seen:
-            seen.add(current)
-            stack += current.all_input_nodes
-    return seen
-
-
-def weight_name(node: fx.Node) -> str | None:
-    """The parameter that is, or alone computes, a layer's weight in the weight's own shape."""
-    nodes = weight_nodes(node)
-    shape = argument(node, 1, "weight").meta["val"].shape
-    if any(current.op in ("placeholder", "call_module") for current in nodes):
-        return None
-    found = {str(current.target) for current in nodes if current.op == "get_attr" and current.meta["val"].shape == shape}
-    return found.pop() if len(found) == 1 else None
-
-
-def weight_is_computed(node: fx.Node) -> bool:
-    """A layer's weight is not a parameter itself, but made of some."""
-    return bool(argument(node, 1, "weight").op != "get_attr")
-
-
-def _used_more_than_once(nodes: Mapping[fx.Node, Any]) -> set[str]:
-    """Weights that several layers of one graph share."""
-    seen: dict[tuple[int, str], int] = {}
-    for node in nodes:
-        key = (id(node.graph), weight_name(node) or "")
-        seen[key] = seen.get(key, 0) + 1
-    return {name for (_, name), count in seen.items() if count > 1}
-
-
-def _agreed(gammas: dict[fx.Node, int], nodes: Mapping[fx.Node, Any]) -> dict[fx.Node, int]:
-    """One gamma per weight over the graphs of all modes: the smallest common divisor that every graph can use."""
-    by_weight: dict[str, list[int]] = {}
-    for node in nodes:
-        name = weight_name(node)
-        for read in (name,) if name is not None else (str(source.target) for source in weight_nodes(node) if source.op == "get_attr"):
-            by_weight.setdefault(read, []).append(gammas.get(node, 1) if name is not None else 1)
-    common = {name: math.gcd(*values) if len(set(values)) > 1 else values[0] for name, values in by_weight.items()}
-    return {node: common[name] for node in gammas if (name := weight_name(node)) is not None and common[name] > 1}
 
 
 def _flat(value: Any) -> list[Dim]:

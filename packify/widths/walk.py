@@ -10,7 +10,8 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackError, PackifyError
-from packify.widths.dims import GIVEN, Dim, Reason, equate, fixed, free, pin
+from packify.widths.dims import GIVEN, Dim, Reason, fixed, free, pin
+from packify.widths.matching import equate
 
 _GIVEN_BY = {"placeholder": "an axis of the input", "get_attr": "an axis of a buffer of whole numbers or of a constant"}
 

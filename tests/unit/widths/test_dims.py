@@ -7,20 +7,8 @@ from fractions import Fraction
 import pytest
 
 from packify.widths.assign import assign, member_size, spread
-from packify.widths.dims import (
-    Dim,
-    Reason,
-    equate,
-    fixed,
-    free,
-    pin,
-    product,
-    quotient,
-    require_multiple,
-    split_product,
-    split_total,
-    total,
-)
+from packify.widths.dims import Dim, Reason, fixed, free, pin, product, quotient, require_multiple, total
+from packify.widths.matching import equate, split_product, split_total
 
 _WHY = Reason("layer", "file.py:1", "a test")
 

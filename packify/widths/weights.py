@@ -1,0 +1,70 @@
+"""Which parameter is the weight of a layer, and the layers that share one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx
+
+
+def argument(node: fx.Node, position: int, name: str) -> Any:
+    """An argument of a call, however it was passed."""
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
+
+
+def groups_of(node: fx.Node) -> int:
+    """The reference's own group count of a layer node."""
+    if node.meta["op"] == "linear":
+        return 1
+    groups = argument(node, 6, "groups")
+    groups = groups.meta["val"] if isinstance(groups, fx.Node) else groups
+    return int(groups or 1)
+
+
+def weight_nodes(node: fx.Node) -> set[fx.Node]:
+    """The nodes that a layer's weight is computed by, itself included."""
+    seen: set[fx.Node] = set()
+    stack = [argument(node, 1, "weight")]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, fx.Node) and current not in seen:
+            seen.add(current)
+            stack += current.all_input_nodes
+    return seen
+
+
+def weight_name(node: fx.Node) -> str | None:
+    """The parameter that is, or alone computes, a layer's weight in the weight's own shape."""
+    nodes = weight_nodes(node)
+    shape = argument(node, 1, "weight").meta["val"].shape
+    if any(current.op in ("placeholder", "call_module") for current in nodes):
+        return None
+    found = {str(current.target) for current in nodes if current.op == "get_attr" and current.meta["val"].shape == shape}
+    return found.pop() if len(found) == 1 else None
+
+
+def weight_is_computed(node: fx.Node) -> bool:
+    """A layer's weight is not a parameter itself, but made of some."""
+    return bool(argument(node, 1, "weight").op != "get_attr")
+
+
+def used_more_than_once(nodes: Mapping[fx.Node, Any]) -> set[str]:
+    """Weights that several layers of one graph share."""
+    seen: dict[tuple[int, str], int] = {}
+    for node in nodes:
+        key = (id(node.graph), weight_name(node) or "")
+        seen[key] = seen.get(key, 0) + 1
+    return {name for (_, name), count in seen.items() if count > 1}
+
+
+def agreed(gammas: dict[fx.Node, int], nodes: Mapping[fx.Node, Any]) -> dict[fx.Node, int]:
+    """One gamma per weight over the graphs of all modes: the smallest common divisor that every graph can use."""
+    by_weight: dict[str, list[int]] = {}
+    for node in nodes:
+        name = weight_name(node)
+        for read in (name,) if name is not None else (str(source.target) for source in weight_nodes(node) if source.op == "get_attr"):
+            by_weight.setdefault(read, []).append(gammas.get(node, 1) if name is not None else 1)
+    common = {name: math.gcd(*values) if len(set(values)) > 1 else values[0] for name, values in by_weight.items()}
+    return {node: common[name] for node in gammas if (name := weight_name(node)) is not None and common[name] > 1}
