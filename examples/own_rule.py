@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import packify
-from packify.widths.dims import split_product
+from packify.widths.matching import split_product
 
 
 @torch.library.custom_op("examples::pair_gate", mutates_args=())

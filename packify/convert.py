@@ -172,7 +172,7 @@ def assemble(
             pack_layer(module, members, width=widths.get(name, 0) * gammas.get(name, 1), shared_input=f"{name}.weight" in ungrouped)
     where = next(iter(devices.values()), torch.device("cpu"))
     for tree in (root, member.root):
-        for name, constant in traced.constants.items():
+        for name, constant in member.constants.items():
             tree.register_buffer(name, constant.detach().to("meta" if tree is member.root else where), persistent=False)
     for tree in (root, member.root):
         _match_modes(tree, model)

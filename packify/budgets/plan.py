@@ -132,7 +132,7 @@ class Planner:
 
     def _tally(self, source: Traced | Member, training: bool = True) -> Tally:
         batched = self.traced.batch is not None
-        evaluation, kept = (network(source.root, source.graphs[mode], self.traced.constants, batched=batched) for mode in ("eval", "train"))
+        evaluation, kept = (network(source.root, source.graphs[mode], source.constants, batched=batched) for mode in ("eval", "train"))
         return tally(evaluation, kept if training else None, self.convention, self.dtype)
 
     def _member(self, spec: Spec, training: bool) -> tuple[Member, Tally]:

@@ -72,7 +72,7 @@ def _spatial(walk: Walk, input: Axes, weight: Axes) -> list[Dim]:
     for dim in weight.dims[2:]:
         walk.pin(dim, "a kernel size")
     rank = weight.val.dim() - 2
-    return resolution(walk, input.dims[-rank:], walk.out.shape[-rank:])
+    return resolution(walk, input.dims[-rank:], walk.out.shape[-rank:], weight.shape[2:])
 
 
 def _one_or_few_per_group(walk: Walk, channels: Dim, out: Dim, in_weight: Dim, groups: int) -> None:

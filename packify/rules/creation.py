@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from packify.packing.members import FRONT
@@ -28,13 +29,30 @@ def meshgrid(walk: Walk, *grids: Any, **kwargs: Any) -> Any:
 
 
 def refit_arange(args: Any, kwargs: Any, call: Call) -> Any:
-    numbers = [value for value in call.values if isinstance(value, (int, float))]
-    length = call.shape[0]
-    if len(call.shape) == 2 and call.shape != (length, length):
-        return call.shape, kwargs  # eye(n, m)
-    if len(numbers) == 1 and numbers[0] != length:
-        return (length,), kwargs
-    return args, kwargs
+    """As many numbers as the member needs, from the same start in the same steps."""
+    given = {
+        **dict(zip(("start", "end", "step"), (0, *call.values) if len(call.values) == 1 else call.values, strict=False)),
+        **call.keywords,
+    }
+    start, end, step = given.get("start", 0), given["end"], given.get("step", 1)
+    (length,) = call.shape
+    if math.ceil((end - start) / step) == length:
+        return args, kwargs
+    rest = {key: value for key, value in kwargs.items() if key not in ("start", "end", "step")}
+    return (length,) if (start, step) == (0, 1) else (start, start + length * step, step), rest
+
+
+def refit_linspace(args: Any, kwargs: Any, call: Call) -> Any:
+    (length,) = call.shape
+    return (*args[:2], length, *args[3:]), {key: value for key, value in kwargs.items() if key != "steps"}
+
+
+def refit_square(args: Any, kwargs: Any, call: Call) -> Any:
+    """eye, randperm: one number, or two."""
+    numbers = [value for value in call.values if isinstance(value, int)]
+    if len(set(call.shape)) == 1 and len(numbers) == 1:
+        return (call.shape[0] if numbers[0] != call.shape[0] else args[0], *args[1:]), kwargs
+    return tuple(call.shape) if tuple(numbers) != tuple(call.shape) else args, kwargs
 
 
 def one_hot(walk: Walk, x: Axes, num_classes: int = -1) -> Any:

@@ -54,16 +54,27 @@ def region(walk: Walk, x: Axes, index: Any) -> list[Dim] | None:
 
 
 def _is_mask(item: Any) -> bool:
-    return isinstance(item, bool) or (isinstance(item, Axes) and item.val.dtype in (torch.bool, torch.uint8))
+    return isinstance(item, bool) or (isinstance(item, Axes) and item.val.dtype in _MASKS)
+
+
+_MASKS = (torch.bool, torch.uint8)
 
 
 def full_index(index: Any, ndim: int) -> list[Any]:
     """An index with the ellipsis and trailing axes written out."""
     items = [list(item) if isinstance(item, (tuple, range)) else item for item in (index if isinstance(index, tuple) else (index,))]
-    consumed = sum(item is not None and item is not Ellipsis for item in items)
+    consumed = sum(map(_axes_read, items))
     blank = [slice(None)] * (ndim - consumed)
     position = next((i for i, item in enumerate(items) if item is Ellipsis), None)
     return [*items, *blank] if position is None else [*items[:position], *blank, *items[position + 1 :]]
+
+
+def _axes_read(item: Any) -> int:
+    """How many axes one item of an index stands for: a mask for as many as it has."""
+    if item is None or item is Ellipsis:
+        return 0
+    value = item.meta["val"] if isinstance(item, fx.Node) else getattr(item, "val", None)
+    return value.dim() if isinstance(value, torch.Tensor) and value.dtype in _MASKS else 1
 
 
 def _separated(items: list[Any]) -> bool:
@@ -144,18 +155,30 @@ def take_along_dim(walk: Walk, x: Axes, indices: Axes, dim: int | None = None) -
 
 def setitem(walk: Walk, x: Axes, index: Any, value: Any) -> None:
     """What is written meets the part that it is written to."""
-    if isinstance(index, Axes) and _is_mask(index) and index.shape == x.shape:
-        for own, other in zip(x.dims, index.dims, strict=True):
-            walk.equate(own, other)
-        part: list[Dim] | None = x.dims if not isinstance(value, Axes) or not value.dims else None
-    else:
-        part = region(walk, x, index)
+    items = full_index(index, len(x.dims))
+    part = _masked(walk, x, items) if any(map(_is_mask, items)) else region(walk, x, index)
     if part is None:
         walk.pin_all((x, value), "parts of it are written")
     elif isinstance(value, Axes):
         for own, other in zip(reversed(part), reversed(value.dims), strict=False):
             if other.root().size != 1:
                 walk.equate(own, other)
+
+
+def _masked(walk: Walk, x: Axes, items: list[Any]) -> list[Dim] | None:
+    """What a mask leaves to be written: an axis of the places that it names, and the axes that it says nothing of."""
+    part, axis = [], 0
+    for item in items:
+        if isinstance(item, Axes) and _is_mask(item):
+            for own, other in zip(x.dims[axis:], item.dims, strict=False):
+                walk.equate(own, other)
+            part.append(fixed(0))
+        elif item == slice(None):
+            part.append(x.dims[axis])
+        else:
+            return None
+        axis += _axes_read(item)
+    return part
 
 
 # -- refitting -----------------------------------------------------------------------------------------------------------
@@ -270,12 +293,12 @@ def ride_take_along_dim(rider: Rider, node: Any, x: Any, indices: Any, dim: int 
 
 def ride_setitem(rider: Rider, node: Any, x: Any, index: Any, value: Any) -> None:
     """Writing into a packed tensor goes through a view with the members in front."""
-    part = None if not isinstance(value, Ride) else _part_of(node)
-    write_back(rider, node, write(rider, node, x, index, value, part))
+    ndim = _part_ndim(node) if isinstance(value, Ride) else 0
+    write_back(rider, node, write(rider, node, x, index, value, ndim))
 
 
-def write(rider: Rider, node: Any, x: Ride, index: Any, value: Any, part: torch.Tensor | None) -> Ride:
-    """``x[index] = value``, and x as it is then: packed, if anything is. `part` is like one member's ``x[index]``."""
+def write(rider: Rider, node: Any, x: Ride, index: Any, value: Any, part_ndim: int) -> Ride:
+    """``x[index] = value``, and x as it is then: packed, if anything is. `part_ndim` counts the axes of one member's ``x[index]``."""
     packed_index = any(ride.packed for ride in rides_in(index))
     packed_value = isinstance(value, Ride) and value.packed
     if not (x.packed or packed_index or packed_value):
@@ -287,8 +310,8 @@ def write(rider: Rider, node: Any, x: Ride, index: Any, value: Any, part: torch.
     if packed_index:
         rider.fallback(node, (x, index, value), {}, "it is indexed by packed tensors")
         return x
-    if isinstance(value, Ride) and value.packed and part is not None:
-        value = rider.front(value, part.dim())
+    if isinstance(value, Ride) and value.packed:
+        value = rider.front(value, part_ndim)
     rider.emit(operator.setitem, rider.front(x), (slice(None), *full_index(index, x.ndim)), value)
     return x
 
@@ -304,7 +327,7 @@ def write_back(rider: Rider, node: Any, written: Any) -> None:
     base, held, before = part.args[0], rider.env[part.args[0]], rider.env[part]
     same_memory = before.node.args[:1] == (held.node,) and before.axis == written.axis if isinstance(held, Ride) else True
     if not same_memory and _read_later(base, node):
-        written_to = write(rider, node, held, fx.node.map_arg(index, lambda item: rider.env[item]), written, part.meta["val"])
+        written_to = write(rider, node, held, fx.node.map_arg(index, lambda item: rider.env[item]), written, part.meta["val"].dim())
         write_back(rider, SimpleNamespace(args=(base,), next=node.next), written_to)
 
 
@@ -333,8 +356,9 @@ def _read_later(base: fx.Node, node: Any) -> bool:
     return False
 
 
-def _part_of(node: Any) -> torch.Tensor:
-    """What a member's assignment writes to."""
+def _part_ndim(node: Any) -> int:
+    """How many axes the part that a member's assignment writes to has."""
     target, index = node.args[0].meta["val"], fx.node.map_arg(node.args[1], lambda item: item.meta["val"])
-    part: torch.Tensor = target[index]
-    return part
+    items = full_index(node.args[1], target.dim())
+    masks = [_axes_read(item) for item in items if isinstance(item, fx.Node) and item.meta["val"].dtype in _MASKS]
+    return 1 + target.dim() - sum(masks) if masks else int(target[index].dim())

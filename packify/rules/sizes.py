@@ -22,14 +22,15 @@ def meet_sizes(walk: Walk, dims: Sequence[Dim]) -> None:
             suggest(dim, known)
 
 
-def resolution(walk: Walk, dims: Sequence[Dim], sizes: Sequence[int]) -> list[Dim]:
+def resolution(walk: Walk, dims: Sequence[Dim], sizes: Sequence[int], kernel: Sequence[int] = ()) -> list[Dim]:
     """The spatial axes of an image operator's output, of which `dims` are the input's.
 
-    One that keeps its length and is some layer's width, as where channels are convolved over, stays a width.
+    One that keeps its length and is some layer's width, as where channels are convolved over, stays a width, and so does one
+    along which a kernel of size 1 looks at each position alone.
     """
     result = []
-    for dim, size in zip(dims, sizes, strict=True):
-        if size == dim.root().size and dim.root().demands:
+    for dim, size, extent in zip(dims, sizes, kernel or [0] * len(sizes), strict=True):
+        if size == dim.root().size and (dim.root().demands or extent == 1):
             result.append(dim)
         else:
             walk.pin(dim, "a spatial axis")

@@ -132,7 +132,7 @@ class Builder:
         return call_on_meta(node.meta["op"], target, args, kwargs)
 
 
-_CREATED_ON_META = frozenset("zeros ones empty full rand randn arange eye linspace randint randperm tensor".split())
+_CREATED_ON_META = frozenset("zeros ones empty full rand randn arange eye linspace logspace randint randperm tensor".split())
 
 
 def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, gamma: int) -> tuple[Any, Any, Any]:

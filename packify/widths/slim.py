@@ -37,6 +37,7 @@ class Member:
         traced: the reference.
         root: the member's module tree on the meta device, with the reference's names.
         graphs: its graphs by mode; ``node.meta`` has ``val`` (the member's), ``reference`` (the reference's) and ``gamma``.
+        constants: tensors of the reference's code, as long as the member's axes are.
         layers, pins, rounded, lowered: for the report.
     """
 
@@ -44,6 +45,7 @@ class Member:
     traced: Traced
     root: nn.Module
     graphs: dict[str, fx.Graph]
+    constants: dict[str, torch.Tensor]
     layers: list[LayerWidth] = field(default_factory=list)
     pins: list[Note] = field(default_factory=list)
     rounded: list[Note] = field(default_factory=list)
@@ -91,7 +93,7 @@ def _deep_structures() -> Iterator[None]:
 class _Solution:
     def __init__(self, traced: Traced, rules: Mapping[Any, HasWidths], spec: Spec) -> None:
         self.traced, self.rules, self.spec = traced, rules, spec
-        self.parameters = Parameters(traced.root)
+        self.parameters = Parameters(traced.root, traced.constants)
         self.walks = {id(graph): Walk(traced.root, graph, self.parameters, rules) for graph in traced.graphs.values()}
         for walk in self.walks.values():
             walk.run()
@@ -122,8 +124,9 @@ class _Solution:
             for name, module in root.named_modules():
                 if name not in whole:
                     state_sizes(module)
+            self.constants = {name: self._cut(name, tensor) for name, tensor in self.traced.constants.items()}
             built = {
-                key: Builder(walk, root, self.traced.constants, self.rules, gammas, set(grouped), self.traced.leaves).build()
+                key: Builder(walk, root, self.constants, self.rules, gammas, set(grouped), self.traced.leaves).build()
                 for key, walk in self.walks.items()
             }
             if not self._learn(built, gammas, refused):
@@ -158,6 +161,14 @@ class _Solution:
         if name in grouped:
             shape[1] //= grouped[name]
         return torch.empty(shape, dtype=tensor.dtype, device="meta")
+
+    def _cut(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """A constant's leading part along every axis, repeated where the member is wider."""
+        for axis, dim in enumerate(self.parameters.dims[name]):
+            size = member_size(dim)
+            if size != tensor.shape[axis]:
+                tensor = tensor.index_select(axis, torch.arange(size, device=tensor.device) % tensor.shape[axis])
+        return tensor
 
     def _learn(self, built: Mapping[int, MemberGraph], gammas: Mapping[fx.Node, int], refused: set[fx.Node]) -> bool:
         """Turn every conflict of a run into pins. True if there was any."""
@@ -241,7 +252,7 @@ class _Solution:
         self, root: nn.Module, built: Mapping[int, MemberGraph], gammas: Mapping[fx.Node, int], notes: Mapping[fx.Node, str]
     ) -> Member:
         graphs = {mode: built[id(graph)].graph for mode, graph in self.traced.graphs.items()}
-        member = Member(self.spec, self.traced, root, graphs)
+        member = Member(self.spec, self.traced, root, graphs, self.constants)
         told: set[str] = set()
         for node in self.places:
             name = node.meta["path"] or node.name

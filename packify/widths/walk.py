@@ -64,13 +64,17 @@ class HasWidths(Protocol):
 
 
 class Parameters:
-    """The dims of every parameter and buffer, shared by the graphs of all modes. Tied tensors share theirs."""
+    """The dims of every parameter, buffer and constant, shared by the graphs of all modes. Tied tensors share theirs.
 
-    def __init__(self, root: nn.Module) -> None:
+    Tables of real numbers may be cut like weights; whole numbers are positions and counts, which stay.
+    """
+
+    def __init__(self, root: nn.Module, constants: Mapping[str, torch.Tensor]) -> None:
         self.dims: dict[str, list[Dim]] = {}
         self.learned = {name for name, _ in root.named_parameters(remove_duplicate=False)}
         known: dict[int, list[Dim]] = {}
-        for name, tensor in (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False)):
+        held = (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False), *constants.items())
+        for name, tensor in held:
             if id(tensor) not in known:
                 floating = tensor.is_floating_point() or tensor.is_complex()
                 known[id(tensor)] = [free(size) if size != 1 and floating else fixed(size) for size in tensor.shape]

@@ -211,6 +211,38 @@ def pooled_tokens(x: Tensor, m: Any) -> Tensor:
     return torch.cat([*images, F.adaptive_avg_pool2d(x, (1, None))], 1)[:, (2, 1, 0)] + x[:, range(3)]
 
 
+def written_by_mask(x: Tensor, m: Any) -> Tensor:
+    h, late = m.linear(x), (torch.arange(x.shape[1], device=x.device) > 2)[None].repeat(x.shape[0], 1)
+    h[~late] = 0
+    h[late] = m.token
+    h[h < -1] = -1
+    return h
+
+
+def tables_of_the_code(x: Tensor, m: Any) -> Tensor:
+    frequencies = torch.exp(torch.arange(0, _H, 2, device=x.device) * -0.3)
+    angles = torch.arange(x.shape[1], device=x.device)[:, None] * frequencies
+    return x + torch.stack([angles.sin(), angles.cos()], -1).flatten(1) + _TABLE
+
+
+_TABLE = torch.randn(6, _H, generator=torch.Generator().manual_seed(0))
+
+
+def rotary_of_images(x: Tensor, m: Any) -> Tensor:
+    b, t, c = x.shape
+    q = m.q(x).view(b, t, 4, c // 4).transpose(1, 2)
+    places = torch.stack(torch.meshgrid(torch.arange(2.0), torch.arange(3.0), indexing="ij"), -1).flatten(0, 1)
+    angles = (places[:, :, None] * m.inverse[None, None]).flatten(1, 2).tile(2)
+    half = q.shape[-1] // 2
+    turned = q * angles.cos() + torch.cat([-q[..., half:], q[..., :half]], -1) * angles.sin()
+    return turned.transpose(1, 2).reshape(b, t, c)
+
+
+def gated_by_tokens(x: Tensor, m: Any) -> Tensor:
+    u, v = m.wide(x).chunk(2, -1)
+    return u * m.tokens(v)
+
+
 def noisy(x: Tensor, m: Any) -> Tensor:
     return F.linear(x, m.mean + m.spread * 0.1 if m.training else m.mean)
 
@@ -303,6 +335,10 @@ CASES: dict[str, Case] = {
         lambda: Around(one_channel_per_group, True, conv=nn.Conv2d(_H, _H, 1), norm=nn.GroupNorm(_H, _H)), _image, 0.45
     ),
     "pooled_tokens": Case(lambda: Around(pooled_tokens, False), _tokens, 0.55),
+    "written_by_mask": Case(lambda: Around(written_by_mask, False, linear=nn.Linear(_H, _H), token=_parameter(_H)), _tokens, 0.4),
+    "tables_of_the_code": Case(lambda: Around(tables_of_the_code, False), _tokens, 0.55),
+    "rotary_of_images": Case(lambda: Around(rotary_of_images, False, q=nn.Linear(_H, _H), inverse=torch.rand(_H // 16)), _tokens, 0.4),
+    "gated_by_tokens": Case(lambda: Around(gated_by_tokens, False, wide=nn.Linear(_H, 2 * _H), tokens=nn.Conv1d(6, 6, 1)), _tokens, 0.4),
     "noisy": Case(lambda: Around(noisy, False, mean=_parameter(_H, _H), spread=_parameter(_H, _H)), _vector, 0.35),
     "normalised_weights": Case(
         lambda: Around(normalised_weights, False, skew=_parameter(_H, _H), normed=nn.utils.parametrizations.weight_norm(nn.Linear(_H, _H))),
