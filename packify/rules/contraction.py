@@ -18,6 +18,7 @@ from packify.widths.walk import Axes, Walk
 
 def linear(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None) -> list[Dim]:
     walk.equate(weight.dims[-1], input.dims[-1])
+    walk.keep_table(weight, weight.shape[-1])
     if input.learned:
         walk.layer(input.dims[-1])
     if weight.val.dim() == 1:

@@ -17,6 +17,7 @@ def conv(
     batched = input.val.dim() == weight.val.dim()
     channels = input.dims[1 if batched else 0]
     out = weight.dims[0]
+    walk.keep_table(weight, weight.shape[1])
     if input.learned:
         walk.layer(channels)
     spatial = _spatial(walk, input, weight)

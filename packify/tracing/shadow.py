@@ -47,7 +47,28 @@ def shadow(model: nn.Module) -> nn.Module:
             fix="give the module that holds the uncopyable object a __deepcopy__, or pack the part without it: "
             'packify.pack_submodule(model, "backbone", ...)',
         ) from error
+    vars(copied)[_TABLES] = tables_of(model)
     return copied
+
+
+_TABLES = "_frozen_tables"
+
+
+def tables_of(model: nn.Module) -> frozenset[str]:
+    """The parameters that stay frozen while others are trained, and whose numbers were not drawn: an identity, a range, a mean."""
+    if _TABLES in vars(model):  # a shadow has no numbers, but remembers
+        return frozenset(vars(model)[_TABLES])
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        return frozenset()
+    frozen = {name: tensor for name, tensor in parameters.items() if not (tensor.requires_grad or tensor.is_meta)}
+    return frozenset(name for name, tensor in frozen.items() if tensor.numel() > 1 and not _was_drawn(tensor.flatten()))
+
+
+def _was_drawn(values: torch.Tensor) -> bool:
+    steps = values.diff()
+    ordered = bool((steps >= 0).all() or (steps <= 0).all())
+    return not ordered and values.unique().numel() > values.numel() / 2
 
 
 def _empty_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from packify.errors import PackifyError, TraceError
 from packify.report import Note
 from packify.tracing import structure
 from packify.tracing.recorder import WAYS_OUT, Recorder
-from packify.tracing.shadow import shadow
+from packify.tracing.shadow import shadow, tables_of
 from packify.tracing.surroundings import surroundings
 from packify.tracing.values import leaves as leaves_of
 
@@ -62,6 +62,7 @@ class Traced:
         batch: the batch size that the graphs were recorded with, or None when the inputs share no leading axis.
         any_batch: the network runs on other batch sizes than the example's.
         notes: what a user should know about the recording.
+        tables: parameters that are operators for good, see `tables_of`.
     """
 
     root: nn.Module
@@ -77,6 +78,7 @@ class Traced:
     input_shapes: list[tuple[int, ...]] = field(default_factory=list)
     input_dtypes: list[torch.dtype] = field(default_factory=list)
     leaves: tuple[type[nn.Module], ...] = ()
+    tables: frozenset[str] = frozenset()
 
 
 def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = ()) -> Traced:
@@ -141,6 +143,7 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         input_shapes=[tuple(tensor.shape) for tensor in tensors],
         input_dtypes=[tensor.dtype for tensor in tensors],
         leaves=tuple(leaves),
+        tables=tables_of(root),
     )
 
 

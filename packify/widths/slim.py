@@ -93,7 +93,7 @@ def _deep_structures() -> Iterator[None]:
 class _Solution:
     def __init__(self, traced: Traced, rules: Mapping[Any, HasWidths], spec: Spec) -> None:
         self.traced, self.rules, self.spec = traced, rules, spec
-        self.parameters = Parameters(traced.root, traced.constants)
+        self.parameters = Parameters(traced.root, traced.constants, traced.tables)
         self.walks = {id(graph): Walk(traced.root, graph, self.parameters, rules) for graph in traced.graphs.values()}
         for walk in self.walks.values():
             walk.run()

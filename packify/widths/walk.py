@@ -69,7 +69,8 @@ class Parameters:
     Tables of real numbers may be cut like weights; whole numbers are positions and counts, which stay.
     """
 
-    def __init__(self, root: nn.Module, constants: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, root: nn.Module, constants: Mapping[str, torch.Tensor], tables: frozenset[str]) -> None:
+        self.tables = tables
         self.dims: dict[str, list[Dim]] = {}
         self.learned = {name for name, _ in root.named_parameters(remove_duplicate=False)}
         known: dict[int, list[Dim]] = {}
@@ -139,6 +140,12 @@ class Walk:
         """
         if self.node not in self._makers:
             dim.root().demands.append(self.node.meta["path"] or self.node.name)
+
+    def keep_table(self, weight: Axes, inputs: int) -> None:
+        """A layer that sums `inputs` features with frozen numbers that were not drawn is an operator for good, not a width."""
+        source = self.node.args[1] if len(self.node.args) > 1 else None
+        if inputs > 1 and isinstance(source, fx.Node) and str(source.target) in self.parameters.tables:
+            self.pin_all(weight, "a frozen table")
 
     def parameter(self, name: str) -> Axes | None:
         """A parameter or buffer of the module that this node calls."""

@@ -138,3 +138,35 @@ def test_errors_name_the_node() -> None:
     with pytest.raises(PackError) as caught:
         slim(trace(images.LeNet(), torch.randn(2, 1, 24, 24)), Spec(1, 2), {**RULES, "tanh": Rule()})
     assert "images.py" in str(caught.value)
+
+
+class _FixedOperators(nn.Module):
+    """A colour shift that is never trained before, and an expected value over 16 bins behind what is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift, self.stem, self.bins = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 1)
+        self.expected = nn.Conv2d(16, 1, 1, bias=False).requires_grad_(False)
+        self.shift.requires_grad_(False)
+        with torch.no_grad():
+            self.shift.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
+            self.expected.weight.copy_(torch.arange(16.0).view(1, 16, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bins(self.stem(self.shift(x))).flatten(2)
+        return self.expected(y.view(y.shape[0], 4, 16, -1).transpose(1, 2).softmax(1)).flatten(1, 2)
+
+
+def test_frozen_tables_stay_whole() -> None:
+    member = _slim(_FixedOperators(), torch.randn(2, 3, 8, 8))
+    shapes = _shapes(member)
+    assert shapes["shift.weight"] == (3, 3, 1, 1)
+    assert shapes["stem.weight"] == (16, 3, 3, 3)
+    assert shapes["bins.weight"] == (64, 16, 1, 1)
+    assert shapes["expected.weight"] == (1, 16, 1, 1)
+    assert any("frozen table at expected" in note.why for note in member.pins)
+
+
+def test_frozen_layers_that_were_drawn_are_slimmed() -> None:
+    model = nn.Sequential(nn.Linear(8, 32).requires_grad_(False), nn.ReLU(), nn.Linear(32, 5))
+    assert _shapes(_slim(model, torch.randn(2, 8)))["0.weight"] == (16, 8)
