@@ -15,7 +15,7 @@ from packify.initialise import initialise
 from packify.layers.packed import pack_layer
 from packify.layers.tree import build_tree, kept_names
 from packify.network import Interface, MemberNetwork
-from packify.packing.pack import pack_graph
+from packify.packing.pack import changed_in_place, pack_graph
 from packify.report import Note, Report
 from packify.rules.table import merged
 from packify.spec import GammaPolicy, Spec
@@ -156,15 +156,20 @@ def assemble(
         for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
     }
 
+    written = {name for graph in member.graphs.values() for name in changed_in_place(graph)}
+
     def allocate(name: str, tensor: Tensor) -> Tensor:
-        counted = isinstance(tensor, nn.Parameter) or tensor.dim()
+        counted = isinstance(tensor, nn.Parameter) or tensor.dim() or name in written
         shape = (members * tensor.shape[0], *tensor.shape[1:]) if tensor.dim() else (members,) if counted else ()
         return torch.empty(shape, dtype=tensor.dtype, device=devices.get(name, "cpu"))
 
     root = build_tree(member.root, allocate, traced.leaves)
     widths = {name: module.in_features for name, module in member.root.named_modules() if isinstance(module, nn.Linear)}
     gammas = {layer.name: layer.gamma for layer in member.layers}
-    graphs = {id(graph): pack_graph(graph, root, members, rules, independent=inputs == "independent") for graph in member.graphs.values()}
+    graphs = {
+        id(graph): pack_graph(graph, root, members, rules, independent=inputs == "independent", written=written)
+        for graph in member.graphs.values()
+    }
     ungrouped = set.intersection(*(graph.ungrouped for graph in graphs.values()))
     whole = kept_names(root, traced.leaves)
     for name, module in root.named_modules():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,7 +32,15 @@ class PackedGraph:
     ungrouped: set[str] = field(default_factory=set)
 
 
-def pack_graph(graph: fx.Graph, root: nn.Module, members: int, rules: Mapping[Any, HasRide], *, independent: bool = False) -> PackedGraph:
+def pack_graph(
+    graph: fx.Graph,
+    root: nn.Module,
+    members: int,
+    rules: Mapping[Any, HasRide],
+    *,
+    independent: bool = False,
+    written: Collection[str] = (),
+) -> PackedGraph:
     """The packed form of one member's graph.
 
     Args:
@@ -40,12 +48,13 @@ def pack_graph(graph: fx.Graph, root: nn.Module, members: int, rules: Mapping[An
         root: the packed network's module tree.
         members: M.
         rules: operator to rule.
+        written: buffers that any mode's graph writes to, see `changed_in_place`: these hold one value per member.
         independent: inputs are ``"(m b) ..."``, one batch per member, instead of shared.
 
     Raises:
         PackError: no treatment of a node keeps the members apart.
     """
-    packer = _Packer(Rider(members, root), rules, independent, _changed_in_place(graph))
+    packer = _Packer(Rider(members, root), rules, independent, written)
     for node in graph.nodes:
         packer.rider.current = node
         packer.rider.env[node] = packer.visit(node)
@@ -57,7 +66,7 @@ def pack_graph(graph: fx.Graph, root: nn.Module, members: int, rules: Mapping[An
 
 
 class _Packer:
-    def __init__(self, rider: Rider, rules: Mapping[Any, HasRide], independent: bool, changed: set[str]) -> None:
+    def __init__(self, rider: Rider, rules: Mapping[Any, HasRide], independent: bool, changed: Collection[str]) -> None:
         self.rider, self.rules, self.independent, self.changed = rider, rules, independent, changed
 
     def visit(self, node: fx.Node) -> Any:
@@ -113,7 +122,7 @@ class _Packer:
         if (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_"):
             return Ride(made, None, value)
         if value.dim() == 0:
-            ride: Ride = rider.result(made, value, FRONT if attribute in owner._parameters else None)
+            ride: Ride = rider.result(made, value, FRONT if attribute in owner._parameters or name in self.changed else None)
             return ride
         if value.is_floating_point() or value.is_complex() or name in self.changed:
             packed: Ride = rider.result(made, value, 0)
@@ -161,7 +170,7 @@ def _repeat(tensor: torch.Tensor, members: int) -> torch.Tensor:
     return tensor.unsqueeze(0).expand(members, *tensor.shape)
 
 
-def _changed_in_place(graph: fx.Graph) -> set[str]:
+def changed_in_place(graph: fx.Graph) -> set[str]:
     """Buffers that the graph writes to."""
     targets = (node.args[0] for node in graph.nodes if node.meta.get("inplace") and node.args)
     return {str(target.target) for target in targets if isinstance(target, fx.Node) and target.op == "get_attr"}

@@ -22,7 +22,16 @@ from packify.widths.dims import Dim, Reason, pin, require_multiple
 from packify.widths.gamma import gamma_for, places
 from packify.widths.member import Builder, MemberGraph
 from packify.widths.walk import HasWidths, Parameters, Walk
-from packify.widths.weights import agreed, argument, groups_of, used_more_than_once, weight_is_computed, weight_name, weight_nodes
+from packify.widths.weights import (
+    agreed,
+    argument,
+    groups_of,
+    is_read_elsewhere,
+    used_more_than_once,
+    weight_is_computed,
+    weight_name,
+    weight_nodes,
+)
 
 _MAX_ROUNDS = 50
 _DEEPEST = 20_000
@@ -213,7 +222,7 @@ class _Solution:
             name = weight_name(node)
             if not (place.first or place.last):
                 widest = max(widest, float(width_in.root().size * self.spec.ratio))
-            if name is None or name in shared or node in refused:
+            if name is None or name in shared or node in refused or is_read_elsewhere(node):
                 gamma, note = 1, "" if self.spec.gamma == 1 else "its weight is computed or used by several layers"
             elif self._groups_follow_width(node):
                 gamma, note = 1, "" if self.spec.gamma == 1 else "it is depthwise"

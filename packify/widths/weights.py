@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import fx
 
 
@@ -57,6 +58,13 @@ def used_more_than_once(nodes: Mapping[fx.Node, Any]) -> set[str]:
         key = (id(node.graph), weight_name(node) or "")
         seen[key] = seen.get(key, 0) + 1
     return {name for (_, name), count in seen.items() if count > 1}
+
+
+def is_read_elsewhere(node: fx.Node) -> bool:
+    """Something else than this layer reads its weight, or writes to it."""
+    own = {node, *weight_nodes(node)}
+    readers = {user for source in own - {node} for user in source.users} - own
+    return any(isinstance(user.meta["val"], (torch.Tensor, tuple, list)) for user in readers)
 
 
 def agreed(gammas: dict[fx.Node, int], nodes: Mapping[fx.Node, Any]) -> dict[fx.Node, int]:
