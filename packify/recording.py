@@ -33,10 +33,10 @@ def recorded(model: nn.Module, example_inputs: Any, leaves: Any) -> Traced:
         )
     traced = trace(model, example_inputs, leaves=kinds)
     (output,) = traced.graphs["eval"].find_nodes(op="output")
-    if not any(isinstance(leaf, fx.Node) and isinstance(leaf.meta["val"], Tensor) for leaf in output.args[0]):
+    if not any(isinstance(leaf, fx.Node) and isinstance(leaf.meta["val"], Tensor) and leaf.meta["val"].numel() for leaf in output.args[0]):
         raise TraceError(
             type(model).__name__,
-            found="no tensor among the outputs",
+            found="no tensor with elements among the outputs",
             why="an ensemble is the average of tensors",
             fix="let forward return what it computes",
         )

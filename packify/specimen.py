@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,7 +97,7 @@ def randomise(network: PackedNetwork) -> None:
     """Every floating tensor of every member different and neither zero nor huge, so that nothing is hidden by an initial zero."""
     with torch.no_grad():
         for parameter in network.parameters():
-            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 1
+            fan = max(1, math.prod(parameter.shape[1:]))
             noise = torch.randn_like(parameter) / fan**0.5 if parameter.dim() > 1 else 0.1 * torch.randn_like(parameter)
             center = parameter.mean() if parameter.dim() <= 1 else 0.0
             parameter.copy_(noise + center)

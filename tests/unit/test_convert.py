@@ -235,7 +235,7 @@ class Returning(nn.Module):
         return x if self.what == "x" else self.what
 
 
-@pytest.mark.parametrize("what", ["hello", None, 3])
+@pytest.mark.parametrize("what", ["hello", None, 3, torch.zeros(2, 0)])
 def test_outputs_without_tensors(what: Any) -> None:
     with pytest.raises(packify.TraceError, match="no tensor"):
         packify.pack(Returning(what), torch.randn(2, 5), alpha=2, num_estimators=2)
