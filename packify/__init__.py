@@ -10,6 +10,7 @@ from packify.version import __version__
 if TYPE_CHECKING:
     from packify.artefact import load as load
     from packify.artefact import save as save
+    from packify.artefact import save_member as save_member
     from packify.budgets import Budget as Budget
     from packify.budgets import Fit as Fit
     from packify.budgets import Planner as Planner
@@ -64,6 +65,7 @@ _PUBLIC = {
     "Verification": "packify.laws",
     **dict.fromkeys(("Budget", "Fit", "Planner", "Sweep", "budget", "fit", "sweep"), "packify.budgets"),
     "save": "packify.artefact",
+    "save_member": "packify.artefact",
     "load": "packify.artefact",
     "load_reference": "packify.sources",
     "Spec": "packify.spec",

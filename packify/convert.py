@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from packify.alike import same_code, same_tensors
 from packify.ensemble import AVERAGES, PackedNetwork, default_average, origin
 from packify.errors import PackError, SpecError
 from packify.initialise import initialise
 from packify.layers.packed import pack_layer
 from packify.layers.tree import build_tree, kept_names
 from packify.network import Interface, MemberNetwork
+from packify.notes import hook_notes, learns, unused_leaves, unused_rules
 from packify.packing.pack import changed_in_place, pack_graph
+from packify.recording import recorded
+from packify.reference import plain_module
 from packify.report import Note, Report
 from packify.rules.table import merged
-from packify.spec import GammaPolicy, Spec
+from packify.spec import GammaPolicy, Spec, whole
 from packify.tracing import Traced, structure, trace, with_concrete_args
 from packify.widths.slim import Member, slim
 
 
+@torch.inference_mode(False)
 def pack(
     model: nn.Module,
     example_inputs: Any,
@@ -49,7 +55,8 @@ def pack(
         gamma_policy, min_channels_per_group, round_to: see `Spec`.
         seed: of the members' initial weights.
         inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."``.
-        average: ``"probs"``, ``"mean"``, ``"none"``, a list or a dict of them by output, or None to choose by the output's shape.
+        average: ``"probs"`` for logits, ``"mean"`` for values, ``"none"``, a list or a dict of them by output, or None to choose by
+            the output's shape. Whole numbers and booleans are voted on.
         leaves: module types to keep whole.
         concrete_args: arguments of ``forward`` by name that have this value for good, such as a flag that chooses a branch.
         rules: operator rules of your own, by function or by operator name.
@@ -60,19 +67,25 @@ def pack(
         PackError: a node cannot be slimmed or packed.
     """
     spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
-    table = merged(rules)
+    seed = whole("seed", seed, 0, 2**63)
+    model, table = plain_module(model), merged(rules)
     example_inputs = with_concrete_args(model, example_inputs, concrete_args)
-    traced = trace(model, example_inputs, leaves=leaves)
-    member = slim(traced, spec, table)
-    packed = assemble(member, example_inputs, model, inputs=inputs, average=average, rules=table)
+    traced = recorded(model, example_inputs, leaves)
+    try:
+        member = slim(traced, spec, table)
+        packed = assemble(member, example_inputs, model, inputs=inputs, average=average, rules=table)
+    except RuntimeError as error:
+        raise _too_large(error, spec) if _TOO_LARGE.search(str(error)) else error from error
+    packed.report.notes += unused_rules(rules or {}, table, traced)
     if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
         packed.report.initialised = initialise(packed, model, shapes, num_estimators, seed)
     return packed
 
 
+@torch.inference_mode(False)
 def pack_members(
-    networks: Sequence[nn.Module],
+    networks: Any,
     example_inputs: Any,
     *,
     inputs: str = "shared",
@@ -83,24 +96,27 @@ def pack_members(
 ) -> PackedNetwork:
     """Networks of one architecture as one packed network (alpha = M, gamma = 1): a Deep Ensemble in one forward pass.
 
+    Its layers are in the modes, train or eval, that those of the first network are in.
+
     Raises:
-        PackError: the networks differ in the names or shapes of their tensors.
+        PackError: the networks differ in the names, shapes or dtypes of their tensors, in what they compute or in a layer's settings.
     """
-    networks = list(networks)
-    if not networks:
-        raise SpecError(
-            "networks",
-            found="none",
-            why="an ensemble has at least one member",
-            fix="pass packify.pack_members([net_a, net_b], example_inputs)",
-        )
-    _same_architecture(networks)
-    table, members = merged(rules), len(networks)
-    example_inputs = with_concrete_args(networks[0], example_inputs, concrete_args)
-    traced = trace(networks[0], example_inputs, leaves=leaves)
+    if not isinstance(networks, Iterable) or isinstance(networks, nn.Sequential):
+        raise _no_networks(f"a {type(networks).__name__}")
+    plain = [plain_module(network, f"networks[{index}]") for index, network in enumerate(networks)]
+    if not plain:
+        raise _no_networks("none")
+    same_tensors(plain)
+    table, members = merged(rules), len(plain)
+    example_inputs = with_concrete_args(plain[0], example_inputs, concrete_args)
+    traced = recorded(plain[0], example_inputs, leaves)
+    for index, network in enumerate(plain[1:], 1):
+        same_code(index, trace(network, example_inputs, leaves=traced.leaves), traced)
     member = slim(traced, Spec(members, members), table)
-    packed = assemble(member, example_inputs, networks[0], inputs=inputs, average=average, rules=table)
-    states = [dict((*network.named_parameters(), *network.named_buffers())) for network in networks]
+    packed = assemble(member, example_inputs, plain[0], inputs=inputs, average=average, rules=table)
+    notes = [*(note for network in plain for note in hook_notes(network)), *unused_rules(rules or {}, table, traced)]
+    packed.report.notes += [note for note in dict.fromkeys(notes) if note not in packed.report.notes]
+    states = [dict((*network.named_parameters(), *network.named_buffers())) for network in plain]
     with torch.no_grad():
         for name, tensor in (*packed.named_parameters(), *packed.named_buffers()):
             if name not in states[0] or tensor.is_meta:
@@ -111,17 +127,33 @@ def pack_members(
     return packed
 
 
+def _no_networks(found: str) -> SpecError:
+    return SpecError(
+        "networks",
+        found=found,
+        why="an ensemble has at least one member, and each is a network",
+        fix="pass packify.pack_members([net_a, net_b], example_inputs)",
+    )
+
+
 def pack_submodule(model: nn.Module, name: str, example_inputs: Any, **settings: Any) -> nn.Module:
     """A copy of `model` whose submodule `name` is packed; for models with Python control flow around a traceable trunk.
 
-    `example_inputs` are the submodule's own. In evaluation mode the packed part returns the members' average, so that the rest
-    of the model works as before; in training mode it returns ``"(m b) ..."``.
+    In evaluation mode the packed part returns the members' average, so that the rest of the model works as before; in training
+    mode it returns ``"(m b) ..."``. The packed part, ``model.get_submodule(name)``, is what `packify.verify` checks.
+
+    Args:
+        model: the whole model; it is not changed.
+        name: the submodule's dotted name.
+        example_inputs: the submodule's own.
+        settings: as for `pack`: ``alpha``, ``num_estimators``, ``gamma``, ``seed``, ``leaves`` and so on; ``average`` is ``"mean"``.
 
     Raises:
         PackError: there is no such submodule.
     """
+    model = plain_module(model)
     try:
-        part = model.get_submodule(name)
+        part = model.get_submodule(str(name))
     except AttributeError as error:
         children = ", ".join(child for child, _ in model.named_children())
         raise PackError(
@@ -194,6 +226,7 @@ def assemble(
         average=averages,
         inputs=inputs,
         example_inputs=_shapes_only(example_inputs),
+        batched=traced.any_batch,
         kept=traced.leaves,
     )
     report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
@@ -207,12 +240,17 @@ def _match_modes(tree: nn.Module, model: nn.Module) -> None:
 
 
 def _averages(member: Member, average: Any) -> dict[str, list[str]]:
+    paths = {mode: structure.paths(output) for mode, output in member.traced.outputs.items()}
+    known = {path for mode in paths for path in paths[mode]}
+    if isinstance(average, Mapping) and not average.keys() <= known:
+        raise _no_average(f"{', '.join(map(repr, average.keys() - known))} among the outputs", f"the outputs are {sorted(known)}")
+    if isinstance(average, (list, tuple)) and len(average) != len(paths["eval"]):
+        raise _no_average(f"{len(average)} for {len(paths['eval'])} outputs", f"the outputs are {paths['eval']}")
     result = {}
     for mode, graph in member.graphs.items():
         (output,) = graph.find_nodes(op="output")
         leaves = output.args[0]
-        paths = structure.paths(member.traced.outputs[mode])
-        result[mode] = [_average_of(leaf, path, index, average) for index, (leaf, path) in enumerate(zip(leaves, paths, strict=True))]
+        result[mode] = [_average_of(leaf, path, index, average) for index, (leaf, path) in enumerate(zip(leaves, paths[mode], strict=True))]
     return result
 
 
@@ -222,16 +260,18 @@ def _average_of(leaf: Any, path: str, index: int, average: Any) -> str:
         how = average.get(path)
     elif isinstance(average, (list, tuple)):
         how = average[index] if index < len(average) else None
-    if how is None:
-        return default_average(leaf.meta["val"], origin(leaf)) if hasattr(leaf, "meta") else "mean"
-    if how not in AVERAGES:
-        raise SpecError(
-            "average",
-            found=repr(how),
-            why=f"outputs are averaged as one of {', '.join(AVERAGES)}",
-            fix='pass average="probs" for logits, average="mean" for values',
-        )
-    return str(how)
+    if how is not None and how not in AVERAGES:
+        raise _no_average(repr(how), f"outputs are averaged as one of {', '.join(AVERAGES)}")
+    if not hasattr(leaf, "meta"):
+        return str(how or "mean")
+    chosen = default_average(leaf.meta["val"], origin(leaf))
+    value = leaf.meta["val"]
+    numbers = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+    return chosen if how is None or (how != "none" and not numbers) else str(how)
+
+
+def _no_average(found: str, why: str) -> SpecError:
+    return SpecError("average", found=found, why=why, fix='pass average="probs" for logits, average="mean" for values')
 
 
 def _report(member: Member, model: nn.Module, graphs: Mapping[int, Any], averages: Mapping[str, list[str]], traced: Traced) -> Report:
@@ -247,12 +287,11 @@ def _report(member: Member, model: nn.Module, graphs: Mapping[int, Any], average
     unused = [name for name, _ in model.named_parameters() if name not in read and not any(name.startswith(f"{kept}.") for kept in read)]
     for owner in dict.fromkeys(name.rpartition(".")[0] for name in unused):
         report.notes.append(Note(owner or type(model).__name__, "", "keeps the reference's size", "forward never uses it"))
-    hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._backward_hooks]
     report.notes += traced.notes
-    report.notes += [
-        Note(name or type(model).__name__, "", "hooks stay with the reference", "a packed network runs a graph, not this module")
-        for name in hooked
-    ]
+    report.notes += hook_notes(model)
+    report.notes += unused_leaves(traced.leaves, model)
+    if not learns(traced):
+        report.notes.append(Note(type(model).__name__, "", "no output depends on a parameter", "all members return the same"))
     return report
 
 
@@ -260,17 +299,14 @@ def _shapes_only(example_inputs: Any) -> Any:
     return structure.walk(example_inputs, lambda leaf: torch.empty_like(leaf, device="meta") if isinstance(leaf, Tensor) else leaf)
 
 
-def _same_architecture(networks: Sequence[nn.Module]) -> None:
-    first = {name: tuple(tensor.shape) for name, tensor in networks[0].state_dict().items()}
-    for index, network in enumerate(networks[1:], 1):
-        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        differing = sorted(name for name in first.keys() | shapes.keys() if first.get(name) != shapes.get(name))
-        if differing:
-            name = differing[0]
-            raise PackError(
-                f"networks[{index}]",
-                found=f"{name} of shape {shapes.get(name, 'none')} where networks[0] has {first.get(name, 'none')}"
-                + (f", and {len(differing) - 1} more" if len(differing) > 1 else ""),
-                why="members of one packed network have the same architecture",
-                fix="build all networks by the same call",
-            )
+# What torch says when sizes or memory are out of reach.
+_TOO_LARGE = re.compile("overflow|can't allocate memory|out of memory", re.IGNORECASE)
+
+
+def _too_large(error: RuntimeError, spec: Spec) -> SpecError:
+    return SpecError(
+        "alpha",
+        found=f"alpha={spec.alpha:g}, M={spec.num_estimators}: {error}".splitlines()[0],
+        why="a packed network has about alpha ** 2 / (M * gamma) of the reference's parameters, which is more than fits in memory",
+        fix="pass a smaller alpha, or ask packify.budget for the cost",
+    )

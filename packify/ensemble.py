@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from packify.errors import PackError
+from packify.layers.settings import settings
 from packify.layers.tree import build_tree, kept_names, state_sizes
 from packify.network import GraphNetwork, Interface, MemberNetwork
 from packify.packing.members import fold
@@ -20,7 +21,7 @@ from packify.tracing import structure
 
 # What a user may change on a layer of a packed network, and an extracted member must have too.
 _SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
-AVERAGES = ("probs", "mean", "none")
+AVERAGES = ("probs", "mean", "vote", "none")
 
 
 class PackedNetwork(GraphNetwork):
@@ -32,7 +33,8 @@ class PackedNetwork(GraphNetwork):
     Attributes:
         spec: alpha, M, gamma and the policies.
         report: what was done and why.
-        average: per output leaf ``"probs"``, ``"mean"`` or ``"none"``.
+        average: per output leaf ``"probs"``, ``"mean"``, ``"vote"`` or ``"none"``.
+        batched: any batch size will do on the leading axis of all inputs; otherwise the network takes the example's only.
         inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."`` with one batch per member.
         example_inputs: meta tensors shaped like the example the network was packed with.
     """
@@ -41,6 +43,7 @@ class PackedNetwork(GraphNetwork):
     spec: Spec
     report: Report
     averages: dict[str, list[str]]
+    batched: bool
     inputs: Literal["shared", "independent"]
     example_inputs: Any
     kept: tuple[type[nn.Module], ...]
@@ -57,24 +60,19 @@ class PackedNetwork(GraphNetwork):
         average: dict[str, list[str]],
         inputs: str,
         example_inputs: Any,
+        batched: bool,
         kept: tuple[type[nn.Module], ...] = (),
     ) -> None:
         super().__init__(body, graphs, interface)
         state = self.__dict__
         state["member_template"] = member
         state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs
-        state["averages"], state["kept"] = average, kept
+        state["averages"], state["batched"], state["kept"] = average, batched, kept
 
     @property
     def num_estimators(self) -> int:
         """M."""
         return self.spec.num_estimators
-
-    @property
-    def batched(self) -> bool:
-        """All inputs share their leading axis, the batch."""
-        leaves = [leaf for leaf in structure.flatten(self.example_inputs)[0] if isinstance(leaf, Tensor)]
-        return len({leaf.shape[0] if leaf.dim() else None for leaf in leaves}) == 1
 
     @property
     def average(self) -> Any:
@@ -86,12 +84,15 @@ class PackedNetwork(GraphNetwork):
 
     @property
     def digest(self) -> str:
-        """A fingerprint of names, shapes and code: equal for networks that can exchange weights."""
+        """A fingerprint of names, shapes, code and layers' settings: equal for networks that can exchange weights."""
         parts = [
             f"{name} {tuple(tensor.shape)}"
             for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
         ]
-        parts += [str(self.graphs[mode].python_code("self").src) for mode in ("eval", "train")]
+        graphs = [network.graphs[mode] for network in (self, self.member_template) for mode in ("eval", "train")]
+        parts += [str(graph.python_code("self").src) for graph in graphs]
+        called = sorted({str(node.target) for graph in graphs for node in graph.find_nodes(op="call_module")})
+        parts += [f"{name} {settings(self.get_submodule(name))}" for name in called]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -105,6 +106,20 @@ class PackedNetwork(GraphNetwork):
         """Every member's own output, ``"m b ..."``, in either mode."""
         return self.restructure(list(self.run(*args, **kwargs)))
 
+    def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        """The tensors among a call's arguments; independent inputs hold one batch per member."""
+        tensors = super().flat_inputs(args, kwargs)
+        for tensor in tensors if self.inputs == "independent" else ():
+            if not tensor.dim() or tensor.shape[0] % self.num_estimators:
+                raise PackError(
+                    "forward",
+                    found=f"an input of shape {tuple(tensor.shape)} for {self.num_estimators} members",
+                    why='the network was packed for inputs="independent": "(m b) ...", one batch per member',
+                    fix=f"pass {self.num_estimators} batches of one size, one after the other",
+                )
+        return tensors
+
+    @torch.inference_mode(False)
     def extract(self, member: int) -> MemberNetwork:
         """Member `member` as a network of its own, with copies of its weights.
 
@@ -150,12 +165,15 @@ def averaged(output: Any, how: str) -> Any:
     """The members' average of ``"m b ..."``.
 
     ``"probs"``: log of the mean softmax over the class axis, so that argmax, softmax and cross-entropy of the result are the
-    ensemble's (paper, eq. 5); ``"mean"``: the mean; ``"none"``: all members, ``"m b ..."``.
+    ensemble's (paper, eq. 5); ``"mean"``: the mean; ``"vote"``: what most members say, the smallest of several;
+    ``"none"``: all members, ``"m b ..."``.
     """
     if not isinstance(output, Tensor) or how == "none":
         return output
-    if how == "mean" or not output.is_floating_point():
-        return output.mean(0) if output.is_floating_point() else output[0] if output.dtype == torch.bool else output.double().mean(0)
+    if how == "vote":
+        return output.mode(0).values
+    if how == "mean":
+        return output.mean(0)
     axis = class_axis(output.dim() - 1) + 1
     return torch.logsumexp(output.log_softmax(axis), 0) - math.log(output.shape[0])
 
@@ -167,7 +185,9 @@ def class_axis(ndim: int) -> int:
 
 # What ends in one of these is a probability, a bounded value or a feature, not logits.
 _NO_LOGITS = frozenset(
-    "softmax sigmoid hardsigmoid tanh normalize layer_norm rms_norm group_norm batch_norm BatchNorm1d BatchNorm2d BatchNorm3d".split()
+    "softmax sigmoid hardsigmoid tanh hardtanh softsign relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish hardswish softplus "
+    "threshold glu exp expm1 pow square sqrt abs sin cos normalize layer_norm rms_norm group_norm batch_norm "
+    "BatchNorm1d BatchNorm2d BatchNorm3d".split()
 )
 # These hand on what they are given.
 _HANDED_ON = frozenset(
@@ -184,8 +204,10 @@ def origin(node: fx.Node) -> str:
 
 def default_average(value: Any, op: str) -> str:
     """How an output is averaged when the user does not say: by its shape and by the operator that makes it."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
+    if not isinstance(value, Tensor) or value.is_complex():
         return "mean"
+    if not value.is_floating_point():
+        return "vote"
     if op in _NO_LOGITS:
         return "mean"
     if value.dim() < 2 or value.dim() == 3 or value.shape[class_axis(value.dim())] < 2:

@@ -106,8 +106,8 @@ def draw(shape: tuple[int, ...], reference: Tensor, scheme: Scheme, generator: t
         parts = [draw(shape, reference.real, replace(scheme, fan=""), generator) for _ in range(2)]
         return torch.complex(*parts)
     if scheme.constant:
-        return torch.full(shape, scheme.mean, dtype=reference.dtype)
-    new = torch.empty(shape, dtype=torch.float64 if reference.dtype == torch.float64 else torch.float32)
+        return torch.full(shape, scheme.mean, dtype=reference.dtype, device="cpu")
+    new = torch.empty(shape, dtype=torch.float64 if reference.dtype == torch.float64 else torch.float32, device="cpu")
     std = scheme.std
     if scheme.fan:
         old_in, old_out = fans(reference)
@@ -167,7 +167,7 @@ def initialise(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tup
 
     The draws come from a generator seeded with `seed`, so the global random state is left alone and one seed gives one result.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     schemes: dict[str, str] = {}
     sources = dict((*reference.named_parameters(), *reference.named_buffers()))
     with torch.no_grad():

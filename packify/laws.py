@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,14 +12,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from packify.ensemble import PackedNetwork
-from packify.errors import LawBroken
-from packify.network import GraphNetwork, MemberNetwork
+from packify.errors import LawBroken, PackError, SpecError
+from packify.network import MemberNetwork
 from packify.packing.members import unfold
-from packify.specimen import random_inputs, randomise, specimen
+from packify.spec import whole
+from packify.specimen import POSITIVE, STANDARD, random_inputs, randomise, specimen
 from packify.tracing import structure
+from packify.watching import call, floating, relative, share, watched
 
 # Largest error of an output, relative to the largest value, that rounding explains.
 _TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
+_SAYS_NOTHING = "a comparison without numbers says nothing"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Verification:
         )
 
 
+@torch.inference_mode(False)
 def verify(
     packed: PackedNetwork, x: Any = None, *, train: bool = True, seed: int = 0, batch: int = 2, dtype: torch.dtype = torch.float64
 ) -> Verification:
@@ -62,12 +67,15 @@ def verify(
         x: inputs as for ``forward`` (a tensor, a tuple or a dict); None draws some shaped like the example it was packed with.
         train: also check training mode and one optimiser step.
         seed: of the weights and the input.
-        batch: batch size of the drawn input.
+        batch: batch size of the drawn input, where the network takes any.
         dtype: what is computed in; float64 tells a wrong network from rounding, float32 is several times faster.
 
     Raises:
         LawBroken: naming the first node at which a law does not hold.
+        PackError: the laws cannot be measured on these inputs, or an argument is not what it should be.
     """
+    _check_arguments(packed, x, dtype)
+    seed, batch = whole("seed", seed, 0, 2**63), whole("batch", batch)
     try:
         return _verify(packed, x, train, seed, batch, dtype)
     except (RuntimeError, TypeError):
@@ -77,49 +85,70 @@ def verify(
     return _verify(packed, x, train, seed, batch, torch.float32)
 
 
+def _check_arguments(packed: Any, x: Any, dtype: Any) -> None:
+    if not isinstance(packed, PackedNetwork):
+        parts = packed.named_modules() if isinstance(packed, nn.Module) else ()
+        names = [name for name, part in parts if isinstance(part, PackedNetwork)]
+        raise PackError(
+            "packed",
+            found=f"a {type(packed).__name__}" + (f" whose parts {', '.join(names)} are packed" if names else ""),
+            why="the laws are about the members of one packed network",
+            fix=f"pass model.get_submodule({names[0]!r})" if names else "pass what packify.pack gave",
+        )
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise SpecError("dtype", found=repr(dtype), why="gradients need floating numbers", fix="pass dtype=torch.float64")
+    tensors = [leaf for leaf in structure.flatten(x)[0] if isinstance(leaf, Tensor)]
+    empty = bool(tensors) and not any(tensor.numel() for tensor in tensors)
+    if empty or any(bool(tensor.isnan().any()) for tensor in tensors):
+        raise PackError(
+            "x",
+            found="tensors without elements" if empty else "NaN",
+            why=_SAYS_NOTHING,
+            fix="pass inputs that the network can be trained on",
+        )
+
+
 def _verify(packed: PackedNetwork, x: Any, train: bool, seed: int, batch: int, dtype: torch.dtype) -> Verification:
     tolerance = _TOLERANCES.get(dtype, 1e-2)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         network = specimen(packed, dtype)
         randomise(network)
-        inputs = random_inputs(network, x, batch, dtype)
+        inputs = _inputs(network.eval(), x, batch, dtype)
         equality = _equality(network.eval(), inputs, tolerance)
         independence, activations = _independence(network, inputs)
         trained, parity = _training(network.train(), inputs, tolerance) if train else (0.0, 0.0)
     return Verification(max(equality, trained), independence, parity, activations, batch, str(dtype).removeprefix("torch."))
 
 
-def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Example inputs as arguments: a tensor, a tuple of positional or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return (), inputs
-    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+def _inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype) -> Any:
+    """`x`, or drawn inputs that the network has numbers for: a logarithm has none for half of what a normal distribution draws.
 
-
-def _call(function: Callable[..., Any], inputs: Any) -> Any:
-    args, kwargs = _arguments(inputs)
-    return function(*args, **kwargs)
-
-
-def _share(network: PackedNetwork, inputs: Any, member: int) -> Any:
-    if network.inputs == "shared":
-        return inputs
-    return structure.walk(inputs, lambda leaf: leaf.chunk(network.num_estimators)[member] if isinstance(leaf, Tensor) else leaf)
-
-
-def _outputs(value: Any) -> list[Tensor]:
-    return [leaf for leaf in structure.flatten(value)[0] if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    Raises:
+        PackError: member 0 alone returns NaN.
+    """
+    tries = [random_inputs(network, x, batch, dtype, draw) for draw in ((STANDARD, POSITIVE) if x is None else (STANDARD,))]
+    with torch.no_grad():
+        for inputs in tries:
+            outputs = floating(call(network.extract(0), share(network, inputs, 0)))
+            if not any(bool((output.isnan().any() if x is None else output.isnan().all()) and output.numel()) for output in outputs):
+                return inputs
+    raise PackError(
+        "x",
+        found="NaN in what member 0 alone returns for " + ("the drawn inputs: pass x=..." if x is None else "these inputs"),
+        why=_SAYS_NOTHING,
+        fix="pass inputs of the values that the network is made for: packify.verify(packed, x)",
+    )
 
 
 def _equality(network: PackedNetwork, inputs: Any, tolerance: float) -> float:
     """Largest difference between a packed member and the same member alone, in evaluation mode."""
     worst = 0.0
     with torch.no_grad():
-        packed = _outputs(_call(copy.deepcopy(network).members, inputs))  # a forward may write to buffers
+        packed = floating(call(copy.deepcopy(network).members, inputs))  # a forward may write to buffers
         for member in range(network.num_estimators):
             single = network.extract(member)
-            alone = _outputs(_call(single, _share(network, inputs, member)))
+            alone = floating(call(single, share(network, inputs, member)))
             worst = max(worst, _compared(network, single, packed, alone, inputs, member, tolerance))
     return worst
 
@@ -142,43 +171,14 @@ def _compared(
     return worst
 
 
-def relative(a: Tensor, b: Tensor) -> float:
-    """Largest difference over the largest value; NaN compares equal to NaN."""
-    if a.shape != b.shape:
-        return float("inf")
-    both = torch.nan_to_num(a.detach().double()), torch.nan_to_num(b.detach().double())
-    scale = float(max(both[0].abs().max(), both[1].abs().max())) if a.numel() else 0.0
-    return float((both[0] - both[1]).abs().max()) / scale if scale else 0.0
-
-
-class _Watch(fx.Interpreter):
-    """Runs a graph and keeps every floating tensor it computes."""
-
-    def __init__(self, body: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(body, garbage_collect_values=False, graph=graph)
-        self.seen: dict[fx.Node, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor) and value.is_floating_point():
-            self.seen[n] = value
-        return value
-
-
-def _watched(network: GraphNetwork, inputs: Any) -> tuple[_Watch, tuple[Any, ...]]:
-    graph = network.graphs["train" if network.training else "eval"]
-    watch = _Watch(network.body, graph)
-    args, kwargs = _arguments(inputs)
-    return watch, watch.run(*network.interface.flat_inputs(args, kwargs))
-
-
 def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
     """The gradient of each member's output with respect to every other member's parameters and share of every activation."""
     members = network.num_estimators
     network = copy.deepcopy(network)  # a forward may write to buffers
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    watch, outputs = _watched(network, inputs)
+    watch, results = watched(network, inputs)
+    outputs = [output for output in floating(list(results)) if output.requires_grad]
     places: list[tuple[str, str, Tensor, int]] = [
         (name, f"parameter {name}", parameter, 0) for name, parameter in network.named_parameters() if parameter.dim()
     ]
@@ -188,21 +188,28 @@ def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
             places.append(
                 (node.meta["path"] or node.name, f"activation {node.name} ({node.meta['op']}, {node.meta['source']})", value, axis)
             )
+    if not outputs or not places:
+        return 0.0, 0
+
+    def gradients(member: int, scale: float) -> tuple[Tensor | None, ...]:
+        """Of a random sum of one member's outputs."""
+        weights = [torch.zeros_like(output) for output in outputs]
+        for weight in weights:
+            weight[member] = scale * torch.randn_like(weight[member])
+        with _telling(network, inputs):
+            return torch.autograd.grad(outputs, [place[2] for place in places], weights, retain_graph=True, allow_unused=True)
+
     worst = 0.0
+    silence: tuple[Tensor | None, ...] | None = None
     for member in range(members):
-        losses = [
-            (output[member] * torch.randn_like(output[member])).sum()
-            for output in outputs
-            if isinstance(output, Tensor) and output.requires_grad
-        ]
-        if not losses or not places:
-            return 0.0, 0
-        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-            losses, [place[2] for place in places], retain_graph=member < members - 1, allow_unused=True
-        )
-        for (name, what, _, axis), gradient in zip(places, gradients, strict=True):
+        for index, gradient in enumerate(gradients(member, 1.0)):
             if gradient is None:
                 continue
+            if bool(gradient.isnan().any()):
+                # Where nothing is asked for and NaN comes all the same, no member has sent it: the backward pass makes it of zeros.
+                silence = silence or gradients(member, 0.0)
+                gradient = gradient.masked_fill(silence[index].isnan(), 0)  # type: ignore[union-attr]
+            name, what, _, axis = places[index]
             leaks = unfold(gradient, axis, members).abs().reshape(members, -1).amax(1) if gradient.numel() else gradient.new_zeros(members)
             leaks[member] = 0
             leak = float(leaks.max())
@@ -218,6 +225,36 @@ def _independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
     return worst, len(places)
 
 
+@contextlib.contextmanager
+def _telling(network: PackedNetwork, inputs: Any) -> Iterator[None]:
+    """Where a member alone cannot be differentiated either, say so.
+
+    Raises:
+        PackError: it cannot.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "inplace operation" not in str(error) or _differentiable(network, inputs):
+            raise
+        raise PackError(
+            f"the backward pass in {'train' if network.training else 'eval'} mode",
+            found=str(error).partition(";")[0],
+            why="the reference overwrites in place what its own gradient needs, so no gradient can be followed",
+            fix="call that operator without the underscore at its end (add instead of add_) and pack again",
+        ) from error
+
+
+def _differentiable(network: PackedNetwork, inputs: Any) -> bool:
+    """Member 0 alone has gradients."""
+    outputs = floating(call(network.extract(0), share(network, inputs, 0)))
+    try:
+        torch.autograd.backward([output.sum() for output in outputs if output.requires_grad])
+    except RuntimeError:
+        return False
+    return True
+
+
 def _carries(value: Tensor, node: fx.Node, members: int) -> bool:
     axis: int = node.meta["axis"]
     return value.dim() > max(axis, 0) and value.shape[max(axis, 0)] % members == 0
@@ -228,11 +265,12 @@ def _training(network: PackedNetwork, inputs: Any, tolerance: float) -> tuple[fl
     members = network.num_estimators
     equality = parity = 0.0
     before = copy.deepcopy(network)
-    packed = _outputs(_call(network.members, inputs))
-    _step(network, packed)
+    packed = floating(call(network.members, inputs))
+    with _telling(before, inputs):
+        _step(network, packed)
     for member in range(members):
         single = before.extract(member)
-        alone = _outputs(_call(single, _share(network, inputs, member)))
+        alone = floating(call(single, share(network, inputs, member)))
         equality = max(equality, _compared(before, single, packed, alone, inputs, member, tolerance))
         _step(single, alone)
         after = network.extract(member)
@@ -266,8 +304,8 @@ def _step(network: nn.Module, outputs: list[Tensor]) -> None:
 
 def _first_difference(network: PackedNetwork, single: MemberNetwork, inputs: Any, member: int, tolerance: float) -> str:
     """The first node of the member's graph whose value differs."""
-    watch, _ = _watched(network, inputs)
-    alone, _ = _watched(single, _share(network, inputs, member))
+    watch, _ = watched(network, inputs)
+    alone, _ = watched(single, share(network, inputs, member))
     values = {node.name: value for node, value in alone.seen.items()}
     for node, value in watch.seen.items():
         origin = node.meta.get("member_node")

@@ -137,9 +137,13 @@ class GraphNetwork(nn.Module):
         """The Python code of the graph that the current mode runs."""
         return str(self.graphs["train" if self.training else "eval"].python_code("self").src)
 
+    def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """The tensors among a call's arguments, in the graph's order."""
+        return self.interface.flat_inputs(args, kwargs)
+
     def run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The graph's outputs, flat."""
-        inputs = self.interface.flat_inputs(args, kwargs)
+        inputs = self.flat_inputs(args, kwargs)
         outputs: tuple[Any, ...] = self.__dict__["_functions"]["train" if self.training else "eval"](self.body, *inputs)
         return outputs
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -36,18 +38,17 @@ class Spec:
     round_to: int = 1
 
     def __post_init__(self) -> None:
-        if not _is_number(self.alpha) or not math.isfinite(self.alpha) or self.alpha <= 0:
+        alpha: Any = self.alpha
+        if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real) or not math.isfinite(alpha) or alpha <= 0:
             raise SpecError(
                 "alpha",
-                found=repr(self.alpha),
+                found=repr(alpha),
                 why="alpha multiplies every hidden width, so it must be a positive, finite number",
                 fix="pass for example alpha=2",
             )
+        object.__setattr__(self, "alpha", self.alpha if type(self.alpha) is int else float(self.alpha))
         for name in ("num_estimators", "gamma", "min_channels_per_group", "round_to"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                label = "num_estimators (M)" if name == "num_estimators" else name
-                raise SpecError(label, found=repr(value), why="it must be a whole number of at least 1", fix=f"pass for example {name}=2")
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.gamma_policy not in get_args(GammaPolicy):
             raise SpecError(
                 "gamma_policy",
@@ -81,5 +82,21 @@ class Spec:
         return cls(**values)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def whole(name: str, value: Any, least: int = 1, below: float = math.inf) -> int:
+    """`value` as an int, whatever library's whole number it is.
+
+    Raises:
+        SpecError: it is no whole number, or out of range.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or not least <= number < below:
+        raise SpecError(
+            "num_estimators (M)" if name == "num_estimators" else name,
+            found=repr(value),
+            why=f"it must be a whole number of at least {least}" + (f", below {below}" if number >= below else ""),
+            fix=f"pass for example {name}=2",
+        )
+    return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,7 +97,7 @@ def randomise(network: PackedNetwork) -> None:
     """Every floating tensor of every member different and neither zero nor huge, so that nothing is hidden by an initial zero."""
     with torch.no_grad():
         for parameter in network.parameters():
-            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 1
+            fan = max(1, math.prod(parameter.shape[1:]))
             noise = torch.randn_like(parameter) / fan**0.5 if parameter.dim() > 1 else 0.1 * torch.randn_like(parameter)
             center = parameter.mean() if parameter.dim() <= 1 else 0.0
             parameter.copy_(noise + center)
@@ -107,19 +108,27 @@ def randomise(network: PackedNetwork) -> None:
                 buffer.uniform_(0.5, 1.5)
 
 
-def random_inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype) -> Any:
-    """The inputs `x` in another dtype, or, if it is None, random ones shaped like the example: ``"b ..."``, or ``"(m b) ..."``."""
-    count = batch * network.num_estimators if network.inputs == "independent" else batch
-    device = next(network.parameters()).device
+Draw = Callable[..., Tensor]
+STANDARD: Draw = torch.randn
+POSITIVE: Draw = torch.rand
+
+
+def random_inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype, draw: Draw = STANDARD) -> Any:
+    """The inputs `x` in another dtype, or, if it is None, random ones shaped like the example: ``"b ..."``, or ``"(m b) ..."``.
+
+    A network that takes its example's batch only gets that one.
+    """
+    times = network.num_estimators if network.inputs == "independent" else 1
+    device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
 
     def make(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         if x is not None:
-            return leaf.to(dtype) if leaf.is_floating_point() else leaf
-        shape = (count, *leaf.shape[1:]) if leaf.dim() and network.batched else tuple(leaf.shape)
-        if leaf.is_floating_point():
-            return torch.randn(shape, dtype=dtype, device=device)
+            return _cast(leaf, dtype).clone()
+        shape = (times * (batch if network.batched else leaf.shape[0]), *leaf.shape[1:]) if leaf.dim() else ()
+        if leaf.is_floating_point() or leaf.is_complex():
+            return _cast(draw(shape, dtype=dtype, device=device).to(leaf.dtype), dtype)
         return torch.zeros(shape, dtype=leaf.dtype, device=device).random_(0, 2)
 
     return structure.walk(network.example_inputs if x is None else x, make)

@@ -25,7 +25,7 @@ _MAX_BYTES = 4 * 2**20
 _MAX_MEMBERS = 2**16
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,60}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_AVERAGES = ("probs", "mean", "none")
+_AVERAGES = ("probs", "mean", "vote", "none")
 _INPUTS = ("shared", "independent")
 _FIELDS = {
     "format",

@@ -9,9 +9,22 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from packify.artefact.config import CONFIG_FILE, WEIGHTS_FILE
 from packify.errors import ArtefactError
+
+
+def path_of(folder: Any) -> Path:
+    """`folder` as a path.
+
+    Raises:
+        ArtefactError: it is none.
+    """
+    try:
+        return Path(folder)
+    except TypeError as error:
+        raise ArtefactError("folder", found=repr(folder), why="an artefact is a folder", fix='pass its path: "my-ensemble"') from error
 
 
 def check_target(target: str | Path, force: bool = False) -> Path:

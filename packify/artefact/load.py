@@ -12,13 +12,17 @@ from torch import nn
 
 from packify.artefact import example as examples
 from packify.artefact.config import WEIGHTS_FILE, Config, read_config
+from packify.artefact.folder import path_of
 from packify.artefact.save import file_sha256
 from packify.artefact.tensors import held_tensors, put, structure_sha256
+from packify.convert import pack
 from packify.errors import ArtefactError, PackifyError
+from packify.reference import plain_module
 from packify.sources import rebuild
 from packify.tracing.shadow import shadow
 
 
+@torch.inference_mode(False)
 def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[type[nn.Module], ...] = (), rules: Any = None) -> nn.Module:
     """The packed network, or the member, that an artefact holds, on the CPU.
 
@@ -33,8 +37,9 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
 
     Raises:
         ArtefactError: a file is missing, damaged, of a newer format, or does not fit the network that the code builds today.
+        TraceError: `model` is no module.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     config = read_config(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
@@ -65,15 +70,13 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
 
 
 def _rebuilt(folder: Path, config: Config, model: nn.Module | None, leaves: tuple[type[nn.Module], ...], rules: Any) -> nn.Module:
-    import packify
-
     reference = _reference(folder, config, model)
     example = examples.decode(config.example)
     dtype = examples.floating_dtype(example)
     if dtype is not None:
         reference = reference.to(dtype)
     try:
-        packed = packify.pack(
+        packed = pack(
             reference,
             example,
             **config.spec.to_dict(),
@@ -95,7 +98,7 @@ def _rebuilt(folder: Path, config: Config, model: nn.Module | None, leaves: tupl
 
 def _reference(folder: Path, config: Config, model: nn.Module | None) -> nn.Module:
     if model is not None:
-        return shadow(model)
+        return shadow(plain_module(model))
     if config.source is None:
         raise ArtefactError(
             str(folder),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -13,18 +13,19 @@ from torch import nn
 
 from packify.artefact import example as examples
 from packify.artefact.config import CONFIG_FILE, LIBRARIES, WEIGHTS_FILE, Config
-from packify.artefact.folder import written_at_once
+from packify.artefact.folder import path_of, written_at_once
 from packify.artefact.tensors import structure_sha256, to_save
-from packify.errors import ArtefactError
+from packify.ensemble import PackedNetwork
+from packify.errors import ArtefactError, PackError
 from packify.sources import Source
 from packify.version import __version__
-
-if TYPE_CHECKING:
-    from packify.ensemble import PackedNetwork
 
 
 def save(packed: PackedNetwork, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
     """Write `packed` as `config.json` and `model.safetensors`, all at once.
+
+    What is written is every tensor, and train or eval for the whole network. Which parameters are frozen and which layers are in
+    another mode comes back from the reference, so what was changed on the packed network after packing is to be done again.
 
     Args:
         packed: what `packify.pack` gave.
@@ -37,8 +38,9 @@ def save(packed: PackedNetwork, folder: str | Path, *, source: Source | None = N
 
     Raises:
         ArtefactError: the folder exists, the disk is full, or the place may not be written.
+        PackError: `packed` is no packed network.
     """
-    return _write(packed, packed, None, Path(folder), source, force)
+    return _write(_checked(packed), packed, None, folder, source, force)
 
 
 def save_member(packed: PackedNetwork, member: int, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
@@ -46,11 +48,24 @@ def save_member(packed: PackedNetwork, member: int, folder: str | Path, *, sourc
 
     Raises:
         ArtefactError: as for `save`.
+        PackError: there is no such member, or `packed` is no packed network.
     """
-    return _write(packed.extract(member), packed, member, Path(folder), source, force)
+    return _write(_checked(packed).extract(member), packed, member, folder, source, force)
 
 
-def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder: Path, source: Source | None, force: bool) -> Path:
+def _checked(packed: Any) -> PackedNetwork:
+    if not isinstance(packed, PackedNetwork):
+        raise PackError(
+            "packed",
+            found=f"a {type(packed).__name__}",
+            why="an artefact holds a packed network, or a member of one",
+            fix="packify.save(packed, folder), or packify.save_member(packed, 0, folder)",
+        )
+    return packed
+
+
+def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder: str | Path, source: Source | None, force: bool) -> Path:
+    folder = path_of(folder)
     example = examples.encode(packed.example_inputs)
     with written_at_once(folder, force) as fresh:
         weights = fresh / WEIGHTS_FILE

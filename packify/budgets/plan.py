@@ -13,6 +13,7 @@ from packify.budgets.cost import CONVENTIONS, Budget, Convention, Cost, LayerCos
 from packify.budgets.measure import network
 from packify.budgets.tally import Tally, tally
 from packify.errors import BudgetError
+from packify.reference import plain_module
 from packify.rules.table import merged
 from packify.spec import GammaPolicy, Spec
 from packify.tracing import Traced, trace
@@ -83,7 +84,7 @@ class Planner:
             raise BudgetError("convention", found=repr(convention), why=f"Mult-Adds are counted by {known}", fix='pass convention="macs"')
         self.convention = convention
         self.dtype = floating_dtype(dtype)
-        self.traced = trace(model, example_inputs, leaves=leaves)
+        self.traced = trace(plain_module(model), example_inputs, leaves=leaves)
         self.reference = self._tally(self.traced)
         self._slimmer = Slimmer(self.traced, merged(rules))
         self._members: dict[Spec, tuple[Member, Tally]] = {}

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from packify.cli.budget import budget
 from packify.cli.convert import convert
 from packify.cli.extract import extract
-from packify.cli.failures import debugging, guarded
+from packify.cli.failures import debugging, guarded, stop_on_signals
 from packify.cli.fit import fit
 from packify.cli.ops import ops
 from packify.cli.sweep import sweep
@@ -60,4 +60,5 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """The `packify` program."""
+    stop_on_signals()
     app()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SHOWN_NODES = 3
 _SHOWN_REASONS = 6
-_AVERAGES = {"probs": "log of the mean softmax", "mean": "the mean over members", "none": "all members"}
+_AVERAGES = {"probs": "log of the mean softmax", "mean": "the mean over members", "vote": "what most members say", "none": "all members"}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import signal
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -13,7 +15,7 @@ import typer
 from packify.cli.console import err
 from packify.errors import BudgetError, PackifyError, SourceError, SpecError
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+FAILED, MISUSED = 1, 2
 debugging: ContextVar[bool] = ContextVar("debugging", default=False)
 
 _MISUSE = (SpecError, SourceError, BudgetError)
@@ -32,18 +34,40 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except PackifyError as error:
             show(error)
             raise typer.Exit(MISUSED if isinstance(error, _MISUSE) else FAILED) from None
-        except KeyboardInterrupt:
-            err().print("Stopped. Nothing was left half-written.")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as stop:
+            with contextlib.suppress(OSError):  # the terminal may be what has gone
+                err().print("Stopped. Nothing was left half-written.")
+            raise typer.Exit(128 + getattr(stop, "number", signal.SIGINT)) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            show(unexpected(error))
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            show(PackifyError("output", found=str(error), why="the disk is full", fix="free some space") if full else unexpected(error))
             raise typer.Exit(FAILED) from None
 
     return shown
+
+
+class Stopped(KeyboardInterrupt):
+    """What a signal that ends the program raises, so that whatever was being written is taken away."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def stop_on_signals() -> None:
+    """Let the signals that end a program end it as Ctrl-C does, once; one that is ignored (nohup) stays so."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Stopped(number)
 
 
 def unexpected(error: Exception) -> PackifyError:

@@ -13,6 +13,7 @@ from packify.errors import PackError, PackifyError
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, rides_in
 from packify.report import Note
+from packify.widths.walk import rule_of
 
 
 class HasRide(Protocol):
@@ -90,8 +91,7 @@ class _Packer:
         return self._ride(node, args, kwargs)
 
     def _ride(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        rule = self.rules.get(node.target) if node.op == "call_function" else None
-        rule = rule or self.rules.get(node.meta["op"])
+        rule = rule_of(self.rules, node)
         try:
             if rule is not None and rule.ride is not None:
                 return rule.ride(self.rider, node, *args, **kwargs)

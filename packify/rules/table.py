@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import nn
+from torch._library.custom_ops import CustomOpDef
+
 from packify.rules import (
     contraction,
     convolution,
@@ -24,6 +28,8 @@ from packify.rules import (
     spectral,
 )
 from packify.rules.rule import Rule
+from packify.tracing.names import operator_of
+from packify.tracing.whole import Differentiated, Scripted
 
 
 def _rows(rule: Rule, names: str | list[str]) -> dict[Any, Rule]:
@@ -118,4 +124,26 @@ def merged(rules: Mapping[Any, Rule] | None) -> Mapping[Any, Rule]:
     Raises:
         SpecError: a value is not a `Rule`, or a package's rules are broken.
     """
-    return {**RULES, **plugins.installed(), **plugins.checked(rules or {}, "rules")}
+    given = (plugins.installed(), plugins.checked(rules or {}, "rules"))
+    return {**RULES, **{name: rule for part in given for key, rule in part.items() for name in names_of(key)}}
+
+
+def names_of(key: Any) -> list[Any]:
+    """What a graph may call the operator that somebody has a rule for: its function, its name, its name without the namespace."""
+    if isinstance(key, str):
+        return [key] if key in RULES or "::" in key else [key, f"::{key}"]
+    if isinstance(key, CustomOpDef):
+        return [key._qualname]
+    if isinstance(key, torch.jit.ScriptFunction):
+        return [Scripted(key)]
+    owner = getattr(key, "__self__", key)
+    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+        return [Differentiated(owner)]
+    if isinstance(key, type) and issubclass(key, nn.Module):
+        return [key.__name__]
+    module = getattr(getattr(key, "__objclass__", key), "__module__", None) or "torch"
+    known = isinstance(key, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)) or module.split(".")[0] in _TORCHS
+    return [key, operator_of(key).name] if known else [key]
+
+
+_TORCHS = ("torch", "torchvision", "_operator")

@@ -38,7 +38,7 @@ def parse_input_size(text: str) -> tuple[int, ...]:
         raise SpecError(
             "--input-size",
             found=repr(text),
-            why="a size is whole numbers of at least 1 with an x between them, channels first and without the batch",
+            why="a size is whole numbers from 1 to 999999999 with an x between them, channels first and without the batch",
             fix="pass for example --input-size 3x224x224",
         )
     return tuple(int(axis) for axis in text.split("x"))

@@ -135,11 +135,65 @@ def rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: T
     return torch.relu(F.linear(input, w_ih, b_ih) + F.linear(hx, w_hh, b_hh))
 
 
-# By operator name.
+def as_type(x: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """`torch.Tensor.type`: the name of a tensor's type, or the tensor with another dtype, which may be called by such a name."""
+    if dtype is None:
+        kinds = (kind for kind in torch._tensor_classes if kind.dtype == x.dtype and kind.is_cuda == x.is_cuda)
+        return next(f"{kind.__module__}.{kind.__name__}" for kind in kinds if not kind.is_sparse)
+    if isinstance(dtype, str):
+        dtype = next(kind for kind in torch._tensor_classes if f"{kind.__module__}.{kind.__name__}" == dtype)
+    return x.to(dtype if isinstance(dtype, torch.dtype) else dtype.dtype)
+
+
+def as_tensor(
+    data: Any, *, dtype: torch.dtype | None = None, device: Any = None, copy: bool | None = None, requires_grad: bool = True
+) -> Any:
+    """`torch.as_tensor` and `torch.asarray` of a tensor."""
+    if not isinstance(data, Tensor):
+        return NotImplemented
+    x = data.clone() if copy else data
+    x = x if device is None else x.to(device)
+    x = x if dtype is None else x.to(dtype)
+    return x if requires_grad else x.detach()
+
+
+def new_tensor(x: Tensor, data: Any, *, dtype: torch.dtype | None = None, device: Any = None, requires_grad: bool = False) -> Any:
+    """`torch.Tensor.new_tensor` of a tensor or an array."""
+    if not hasattr(data, "shape"):
+        return NotImplemented
+    return torch.as_tensor(data).detach().clone().to(x.device if device is None else device).to(x.dtype if dtype is None else dtype)
+
+
+def set_part(x: Tensor, part: str, value: Tensor) -> None:
+    """``x.data = value`` of the same shape, ``x.real = value``."""
+    getattr(x, part).copy_(value)
+
+
+def set_where(x: Tensor, mask: Tensor, source: Tensor) -> None:
+    """``x[mask] = source[mask]``."""
+    x.copy_(torch.where(mask[(..., *(None,) * (source.dim() - mask.dim()))], source, x))
+
+
+def write_to(out: Tensor, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """``function(..., out=out)``."""
+    return out.copy_(function(*args, **kwargs))
+
+
+def write_without_gradient(function: Callable[..., Any], parameter: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """An in-place operator on a parameter under ``torch.no_grad()``, which a graph does not know of."""
+    function(parameter.detach(), *args, **kwargs)
+    return parameter
+
+
+# By operator name; what they return NotImplemented for is recorded as it is.
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "multi_head_attention_forward": multi_head_attention,
     "gru_cell": gru_cell,
     "lstm_cell": lstm_cell,
     "rnn_tanh_cell": rnn_tanh_cell,
     "rnn_relu_cell": rnn_relu_cell,
+    "type": as_type,
+    "as_tensor": as_tensor,
+    "asarray": as_tensor,
+    "new_tensor": new_tensor,
 }

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from packify.tracing.whole import Differentiated, Scripted
+
 # Spellings of one operator. Everything not named here goes by its own name without a trailing underscore.
 ALIASES = {
     "view": "reshape",
@@ -78,7 +80,7 @@ class Operator:
     """How a call is recorded.
 
     Attributes:
-        name: the canonical name, e.g. ``"add"``.
+        name: the canonical name, e.g. ``"add"``, or ``"namespace::name"`` for an operator that is not torch's.
         inplace: it changes its first argument.
         getter: it reads an attribute of a tensor (``x.T``).
     """
@@ -95,8 +97,14 @@ def operator_of(function: Callable[..., Any]) -> Operator:
         return Operator(function.__self__.__name__, inplace=name == "__set__", getter=True)  # type: ignore[attr-defined]
     if name in PASSIVE:
         return Operator(name)
-    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        name = function._qualified_op_name.split("::")[-1] if isinstance(function, torch._ops.OpOverloadPacket) else function._opname
+    if isinstance(function, (Scripted, Differentiated)):
+        return Operator(f"{function.namespace}::{name}")
+    if isinstance(function, torch._ops.OpOverloadPacket):
+        function = getattr(function, function.overloads()[0])
+    if isinstance(function, torch._ops.OpOverload):
+        if function.namespace not in _TORCHS_OWN:
+            return Operator(f"{function.namespace}::{function._opname}", inplace=function._schema.is_mutable)
+        name = function._opname
     if name in READS_DATA:
         return Operator(name)
     dunder = name.startswith("__") and name.endswith("__")
@@ -109,4 +117,5 @@ def operator_of(function: Callable[..., Any]) -> Operator:
     return Operator(ALIASES.get(name, name), inplace)
 
 
+_TORCHS_OWN = frozenset(("aten", "prim", "prims", "torchvision"))
 _INPLACE_OPERATORS = frozenset("add sub mul truediv floordiv mod pow and or xor matmul lshift rshift".split())

@@ -95,6 +95,18 @@ def _unary(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def followed(function: Callable[..., Any], original: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """`function` as one whose result knows its expression when a traced number is given; whatever else is given goes to `original`."""
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        traced = next((item for item in args if isinstance(item, Traced)), None)
+        if traced is None or not traced.recorder.active:
+            return (original or function)(*args, **kwargs)
+        return traced_number(function(*map(plain, args)), traced.recorder, function, args)
+
+    return method
+
+
 _BINARY: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,

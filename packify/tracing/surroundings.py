@@ -2,55 +2,124 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import nn
+from torch.autograd.function import FunctionCtx, FunctionMeta
+from torch.autograd.variable import VariableMeta
 from torch.distributions import Distribution
+from torch.utils.checkpoint import CheckpointFunction
 
 from packify.tracing.recorder import Recorder
-
-
-@dataclass(frozen=True, eq=False)
-class Scripted:
-    """A scripted function as a plain one."""
-
-    function: Any
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _ORIGINAL(self.function, *args, **kwargs)
-
-    @property
-    def __name__(self) -> str:
-        return str(self.function.name)
-
-
-_ORIGINAL = torch.jit.ScriptFunction.__call__
+from packify.tracing.sizes import Traced, followed
+from packify.tracing.whole import Differentiated, Scripted, script_call
 
 
 @contextmanager
 def surroundings(recorder: Recorder) -> Iterator[None]:
     """The recorder is on; what asks for values is told that there are none.
 
-    Scripted functions run out of sight, so each call is recorded whole. torch.distributions does not validate its arguments.
+    What torch does without telling the recorder is told: calls of scripted functions and of `torch.autograd.Function`, tensors that
+    become an `nn.Parameter` or a `torch.autograd.Variable`. torch.distributions does not validate its arguments.
     Libraries that ask ``torch.compiler.is_compiling()`` to know that they may not branch on values are told so.
     """
-
-    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-        if not recorder.active:
-            return _ORIGINAL(function, *args, **kwargs)
-        return recorder.__torch_function__(Scripted(function), (), args, kwargs)
-
     validated = Distribution._validate_args
     with ExitStack() as stack:
-        stack.enter_context(patch.object(torch.jit.ScriptFunction, "__call__", call))
+        stack.enter_context(patch.object(torch.jit.ScriptFunction, "__call__", _script_call(recorder)))
+        stack.enter_context(patch.object(FunctionMeta, "__getattribute__", _function_attribute(recorder), create=True))
+        stack.enter_context(patch.object(nn.Parameter, "__new__", _detached(recorder, nn.Parameter.__new__)))
+        stack.enter_context(patch.object(VariableMeta, "__call__", _detached(recorder, type.__call__), create=True))
+        stack.enter_context(patch.object(torch.autocast, "__enter__", _autocast(recorder, torch.autocast.__enter__)))
         stack.enter_context(patch.object(torch.compiler, "is_compiling", lambda: True))
+        stack.enter_context(patch.object(torch.compiler, "is_exporting", lambda: True))
+        for name, function in _OF_NUMBERS.items():
+            stack.enter_context(patch.object(math, name, followed(function)))
+        if numpy := sys.modules.get("numpy"):
+            stack.enter_context(patch.object(numpy, "prod", _product(numpy.prod)))
+            for name in _OF_NUMBERS.keys() & vars(numpy).keys():
+                stack.enter_context(patch.object(numpy, name, followed(_OF_NUMBERS[name], getattr(numpy, name))))
         stack.callback(Distribution.set_default_validate_args, validated)
         Distribution.set_default_validate_args(False)
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(recorder)
         yield
+
+
+_OF_NUMBERS = {name: getattr(math, name) for name in "sqrt cbrt isqrt exp exp2 expm1 log log2 log10 log1p hypot".split()}
+
+
+def _product(original: Any) -> Any:
+    def prod(numbers: Any, *args: Any, **kwargs: Any) -> Any:
+        traced = isinstance(numbers, (tuple, list)) and any(isinstance(number, Traced) for number in numbers)
+        return math.prod(numbers) if traced and not args and not kwargs else original(numbers, *args, **kwargs)
+
+    return prod
+
+
+def _script_call(recorder: Recorder) -> Any:
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        return recorder.whole(Scripted(function), args, kwargs) if recorder.active else script_call(function, *args, **kwargs)
+
+    return call
+
+
+_NO_SETUP = torch.autograd.Function.setup_context
+
+
+def _function_attribute(recorder: Recorder) -> Any:
+    """``apply`` of a `torch.autograd.Function` is C++ and may be bound before the recording: it asks the class for its ``forward``.
+
+    Only recomputing what it does not keep is no gradient of its own: a checkpoint runs its function.
+    """
+
+    def attribute(cls: Any, name: str) -> Any:
+        found = type.__getattribute__(cls, name)
+        if name not in ("forward", "setup_context") or not recorder.active or found is _NO_SETUP:
+            return found
+        if name == "setup_context":
+            return lambda *_: None
+
+        @functools.wraps(found)
+        def forward(*args: Any) -> Any:
+            given = args[1:] if isinstance(args[0], FunctionCtx) else args
+            with recorder.outside():
+                if cls is CheckpointFunction:
+                    function, _, *rest = given
+                    return recorder.aliased(function(*rest), rest)
+                return recorder.aliased(recorder.whole(Differentiated(cls), given, {}), given)
+
+        return forward
+
+    return attribute
+
+
+def _detached(recorder: Recorder, make: Any) -> Any:
+    """A constructor of tensors that share another's data and none of its history."""
+
+    def construct(cls: Any, data: Any = None, *args: Any, **kwargs: Any) -> Any:
+        made = make(cls, *(() if data is None else (data,)), *args, **kwargs)
+        if recorder.active and isinstance(data, torch.Tensor):
+            recorder.detached(made, data)
+        return made
+
+    return construct
+
+
+def _autocast(recorder: Recorder, enter: Any) -> Any:
+    def entered(region: Any) -> Any:
+        if recorder.active and region._enabled:
+            recorder.note(
+                f"autocast to {region.fast_dtype} is not recorded",
+                "a graph computes in the dtypes of its tensors; call the packed network under torch.autocast as a whole",
+            )
+        return enter(region)
+
+    return entered

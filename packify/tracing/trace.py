@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from packify.report import Note
 from packify.tracing import structure
 from packify.tracing.recorder import WAYS_OUT, Recorder
 from packify.tracing.shadow import shadow, tables_of
+from packify.tracing.state import State
 from packify.tracing.surroundings import surroundings
 from packify.tracing.values import leaves as leaves_of
 
@@ -140,6 +142,7 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         outputs={"eval": eval_output, "train": train_output},
         batch=size,
         any_batch=any_batch,
+        notes=list(dict.fromkeys((*eval_run.notes, *train_run.notes))),
         input_shapes=[tuple(tensor.shape) for tensor in tensors],
         input_dtypes=[tensor.dtype for tensor in tensors],
         leaves=tuple(leaves),
@@ -159,11 +162,12 @@ def _runs_on_another_batch(session: _Session, graph: fx.Graph, size: int) -> boo
         return False
     if _signature_of(graph) != _signature_of(other):
         graph = session.record(size, "eval")[0].graph  # what the code caches, it has cached by now
-    for node, first, second in zip(graph.nodes, _signature_of(graph), _signature_of(other), strict=False):
+    pairs = zip(graph.nodes, other.nodes, strict=False)
+    for (node, now), first, second in zip(pairs, _signature_of(graph), _signature_of(other), strict=False):
         if first != second:
             raise TraceError(
                 f"{node.meta['source']}, in {node.meta['path'] or 'forward'}",
-                found=f"with another batch size the code runs {second[1]}{second[2]} where it ran {first[1]}{first[2]}",
+                found=f"with another batch size the code runs {now.meta['op']}{second[2]} where it ran {node.meta['op']}{first[2]}",
                 why="the code turns the batch size into a plain number (len(x), int(x.shape[0]), a loop over the batch), "
                 "so a graph would hold for one batch size only",
                 fix="use x.shape[0] or x.size(0) itself and operators over the whole batch, or keep the module whole: leaves=[ItsType]",
@@ -253,7 +257,7 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
     for leaf, label in zip(inputs, labels, strict=True):
         if isinstance(leaf, torch.Tensor):
             recorder.placeholder(label, leaf)
-    before = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
+    state = State(root)
     root.train(mode == "train")
     _wrap(root, recorder, session.leaves)
     bound = signature.bind_partial()
@@ -264,21 +268,44 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
             result = root(*bound.args, **bound.kwargs)
             recorder.active = False
             output, output_template = structure.flatten(result)
+            output = _returned(recorder, output, structure.paths(output_template))
             recorder.active = True
             recorder.output(output)
+            recorder.active = False
+            state.record(recorder)
     except PackifyError:
         raise
     except Exception as error:
         raise _refused(error, root, inputs) from error
     finally:
         recorder.active = False
-        for module, state, buffers in before:  # whatever forward cached on a module is forgotten
-            vars(module).clear()
-            vars(module).update(state)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+        state.restore()
     _drop_unused(recorder.graph)
     return recorder, output_template
+
+
+def _returned(recorder: Recorder, leaves: list[Any], paths: list[str]) -> list[Any]:
+    """What a network returns, without the objects that no graph can make.
+
+    Raises:
+        TraceError: there are such objects, and no tensor.
+    """
+    strange = [index for index, leaf in enumerate(leaves) if not isinstance(leaf, _RETURNED)]
+    if strange and not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        raise TraceError(
+            "forward",
+            found=f"it returns a {type(leaves[strange[0]]).__name__}",
+            why="a packed network returns tensors, in tuples, lists, dicts, named tuples and dataclasses",
+            fix="return the object's tensors (for a distribution its logits, or mean and scale) and make the object from them afterwards",
+        )
+    for index in strange:
+        recorder.note(
+            f"None is returned instead of a {type(leaves[index]).__name__}", "a graph makes tensors", f"output {paths[index]}".rstrip()
+        )
+    return [None if index in strange else leaf for index, leaf in enumerate(leaves)]
+
+
+_RETURNED = (torch.Tensor, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.layout, enum.Enum)
 
 
 def _held_tensors(root: nn.Module) -> set[int]:

@@ -294,9 +294,10 @@ def tensors(value: Any) -> list[Axes]:
     return []
 
 
-def rule_of(rules: Mapping[Any, HasWidths], node: fx.Node) -> Any:
+def rule_of(rules: Mapping[Any, Any], node: fx.Node) -> Any:
     """The rule for a node: by the function itself first (a user's), then by the operator's name, then the one for any other operator."""
     if node.op == "call_function" and node.target in rules:
         return rules[node.target]
-    named = rules.get(node.meta["op"])
+    name = node.meta["op"]
+    named = rules.get(name) or rules.get("::" + name.rpartition("::")[2])
     return rules.get("*") if named is None and node.op in ("call_function", "call_method") else named

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import packify
+from packify.rules.table import RULES
 from tests.laws import checks
 from tests.models import images, interfaces, sequences
 from tests.models.catalogue import CASES
@@ -165,7 +166,9 @@ def test_leaves_are_kept_whole() -> None:
         {"num_estimators": 0}, {"num_estimators": -1}, {"num_estimators": 2.0},
         {"alpha": 0}, {"alpha": -1}, {"alpha": float("nan")}, {"alpha": "2"},
         {"gamma": 0}, {"gamma": 1.5}, {"gamma_policy": "papers"}, {"min_channels_per_group": 0}, {"round_to": 0},
-        {"inputs": "both"}, {"average": "median"},
+        {"inputs": "both"}, {"average": "median"}, {"average": {"nope": "none"}}, {"average": ["probs", "mean"]}, {"average": []},
+        {"seed": "a"}, {"seed": 1.5}, {"seed": None}, {"seed": 2**70}, {"seed": -1},
+        {"leaves": ["Conv2d"]}, {"leaves": None}, {"leaves": [nn.ReLU()]}, {"alpha": 1e9},
     ],
 )  # fmt: skip
 def test_wrong_numbers(wrong: dict[str, Any]) -> None:
@@ -175,10 +178,125 @@ def test_wrong_numbers(wrong: dict[str, Any]) -> None:
     assert caught.value.fix
 
 
-@pytest.mark.parametrize("model", [None, 3, nn.ReLU, torch.relu, "resnet18"])
-def test_something_that_is_no_module(model: Any) -> None:
-    with pytest.raises(packify.PackifyError):
-        packify.pack(model, torch.randn(2, 3), alpha=2, num_estimators=2)
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        (None, "module"),
+        (3, "module"),
+        (nn.ReLU, r"ReLU\(\.\.\.\)"),
+        (torch.relu, "module"),
+        ("resnet18", "load_reference"),
+        (torch.jit.trace(nn.Linear(3, 3), torch.randn(2, 3)), "made from"),
+    ],
+)
+def test_something_that_is_no_module(model: Any, hint: str) -> None:
+    x, spec = torch.randn(2, 3), {"alpha": 2, "num_estimators": 2}
+    for function in (packify.pack, packify.budget):
+        with pytest.raises(packify.TraceError, match=hint):
+            function(model, x, **spec)
+    with pytest.raises(packify.TraceError, match=hint):
+        packify.pack_members([nn.Linear(3, 3), model], x)
+    with pytest.raises(packify.TraceError, match=hint):
+        packify.pack_submodule(model, "0", x, **spec)
+
+
+def test_wrappers_are_taken_off() -> None:
+    model = _small()
+    for wrapped in (nn.DataParallel(model), torch.compile(model)):
+        packed = packify.pack(wrapped, torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2)
+        assert list(packed.state_dict()) == list(model.state_dict())
+
+
+def test_whole_numbers_of_other_libraries() -> None:
+    numbers = {"alpha": np.float32(2), "num_estimators": np.int64(4), "gamma": np.int64(2), "seed": np.int64(1)}
+    packed = packify.pack(_small(), torch.randn(2, 3, 8, 8), **numbers)
+    assert packed.spec == packify.Spec(2, 4, 2)
+    assert json.dumps(packed.spec.to_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_an_example_of_another_dtype_than_the_weights(dtype: torch.dtype) -> None:
+    with pytest.raises(packify.TraceError, match="float32"):
+        packify.pack(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)), torch.zeros(2, 5, dtype=dtype), alpha=2, num_estimators=2)
+
+
+def test_a_network_without_anything_to_pack() -> None:
+    with pytest.raises(packify.PackError, match="nothing to pack"):
+        packify.pack(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.randn(2, 3), alpha=2, num_estimators=2)
+
+
+class Returning(nn.Module):
+    def __init__(self, what: Any) -> None:
+        super().__init__()
+        self.fc, self.what = nn.Linear(5, 3), what
+
+    def forward(self, x: Tensor) -> Any:
+        self.fc(x)
+        return x if self.what == "x" else self.what
+
+
+@pytest.mark.parametrize("what", ["hello", None, 3, torch.zeros(2, 0)])
+def test_outputs_without_tensors(what: Any) -> None:
+    with pytest.raises(packify.TraceError, match="no tensor"):
+        packify.pack(Returning(what), torch.randn(2, 5), alpha=2, num_estimators=2)
+
+
+def test_outputs_that_no_parameter_changes() -> None:
+    notes = packify.pack(Returning("x"), torch.randn(2, 5), alpha=2, num_estimators=2).report.notes
+    assert any("depends on a parameter" in note.what for note in notes)
+    notes = packify.pack(_small(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2).report.notes
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda model: model[0].register_forward_hook(print),
+        lambda model: model[0].register_forward_pre_hook(print),
+        lambda model: model[0].register_full_backward_hook(print),
+        lambda model: model[0].register_full_backward_pre_hook(print),
+        lambda model: model[0].weight.register_hook(print),
+        lambda model: model[0].weight.register_post_accumulate_grad_hook(print),
+    ],
+)
+def test_every_kind_of_hook_is_told(register: Any) -> None:
+    model, x = _small(), torch.randn(2, 3, 8, 8)
+    register(model)
+    for packed in (packify.pack(model, x, alpha=2, num_estimators=2), packify.pack_members([_small(), model], x)):
+        (note,) = packed.report.notes
+        assert note.node.startswith("0")
+        assert "hooks" in note.what
+
+
+def test_hooks_that_compute_a_weight_are_part_of_the_network() -> None:
+    model = nn.Sequential(torch.nn.utils.spectral_norm(nn.Linear(5, 8)), nn.ReLU(), nn.Linear(8, 3))
+    assert not packify.pack(model, torch.randn(2, 5), alpha=2, num_estimators=2).report.notes
+
+
+def test_leaves_and_rules_without_effect_are_told() -> None:
+    rules = {"no_such_operator": packify.Rule("pointwise"), "relu": RULES["relu"]}
+    report = packify.pack(_small(), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2, leaves=nn.LSTM, rules=rules).report
+    assert [note.node for note in report.notes] == ["LSTM", "rules['no_such_operator']"]
+
+
+def test_a_default_device_changes_nothing() -> None:
+    model, x = _small(), torch.randn(2, 3, 8, 8)
+    expected = packify.pack(model, x, alpha=2, num_estimators=2).state_dict()
+    with torch.device("meta"):
+        packed = packify.pack(model, x, alpha=2, num_estimators=2)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in packed.state_dict().items())
+
+
+def test_inference_mode_ends_at_the_door() -> None:
+    model, x = _small(), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        packed = packify.pack(model, x, alpha=2, num_estimators=2)
+        single, together = packed.extract(0), packify.pack_members([model, _small()], x)
+        inside = packify.verify(packed, torch.randn(2, 3, 8, 8))
+    assert inside.activations
+    for network in (packed, single, together):
+        network(x).square().sum().backward()
+        assert network.get_parameter("0.weight").grad is not None
 
 
 @pytest.mark.parametrize(
@@ -277,8 +395,60 @@ def test_networks_that_differ() -> None:
     x = torch.randn(2, 9)
     with pytest.raises(packify.PackError, match=r"networks\[1\]"):
         packify.pack_members([images.mlp(), nn.Sequential(nn.Linear(9, 4))], x)
-    with pytest.raises(packify.SpecError):
-        packify.pack_members([], x)
+    for networks in ([], None, 3, nn.Sequential(nn.Linear(9, 4))):
+        with pytest.raises(packify.SpecError, match="networks"):
+            packify.pack_members(networks, x)
+
+
+def _changed(change: str) -> nn.Module:
+    model = _small()
+    match change:
+        case "activation":
+            model[2] = nn.Tanh()
+        case "stride":
+            model[0].stride = (2, 2)
+        case "eps":
+            model[1].eps = 0.1
+        case "dtype":
+            model.double()
+        case "frozen":
+            model[0].weight.requires_grad_(False)
+        case "no data":
+            model.to("meta")
+        case "training only":
+            model[2] = nn.RReLU(0.2, 0.2)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ("activation", "networks[1]: 2"), ("stride", "networks[1]: 0"), ("eps", "networks[1]: 1"), ("training only", "networks[1]: 2"),
+        ("dtype", "networks[1]"), ("frozen", "networks[1]"), ("no data", "networks[1]"),
+    ],
+)  # fmt: skip
+def test_networks_that_differ_without_differing_in_shape(change: str, where: str) -> None:
+    x = torch.randn(2, 3, 8, 8)
+    with pytest.raises(packify.PackError) as caught:
+        packify.pack_members([_small(), _changed(change)], x)
+    assert caught.value.where.startswith(where)
+    assert packify.pack_members(nn.ModuleList([_changed(""), _changed("")]), x).num_estimators == 2
+
+
+class Holding(nn.Module):
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.fc, self.offset = nn.Linear(5, 3), torch.full((3,), offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) + self.offset
+
+
+def test_networks_that_differ_in_a_constant() -> None:
+    x = torch.randn(2, 5)
+    packify.pack_members([Holding(1.0), Holding(1.0)], x)
+    with pytest.raises(packify.PackError, match="register it as a buffer"):
+        packify.pack_members([Holding(1.0), Holding(2.0)], x)
 
 
 # -- pack_submodule ----------------------------------------------------------------------------------------------------------
@@ -308,8 +478,8 @@ def test_a_part_is_packed_and_the_rest_stays() -> None:
     assert isinstance(model.backbone, nn.Sequential)
 
 
-@pytest.mark.parametrize("name", ["", "trunk", "backbone.7"])
-def test_a_part_that_is_not_there(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "trunk", "backbone.7", None, 3])
+def test_a_part_that_is_not_there(name: Any) -> None:
     with pytest.raises(packify.PackError) as caught:
         packify.pack_submodule(Detector(), name, torch.randn(2, 3, 6, 6), alpha=2, num_estimators=2)
     assert caught.value.fix

@@ -58,7 +58,9 @@ def test_other_averages() -> None:
     checks.close(averaged(values, "mean"), values.mean(0), "mean")
     assert averaged(values, "none") is values
     assert averaged(None, "mean") is None
-    assert averaged(torch.tensor([[1, 2], [3, 5]]), "mean").tolist() == [2.0, 3.5]
+    assert averaged(torch.tensor([[1, 2], [3, 5], [3, 2]]), "vote").tolist() == [3, 2]
+    assert averaged(torch.tensor([[True, False], [False, False], [True, True]]), "vote").tolist() == [True, False]
+    assert torch.equal(averaged(torch.tensor([[1j], [3.0]]), "mean"), torch.tensor([1.5 + 0.5j]))
 
 
 @pytest.mark.parametrize(
@@ -68,12 +70,38 @@ def test_other_averages() -> None:
         ((3, 1), "linear", "mean"),
         ((3,), "squeeze", "mean"),
         ((3, 10), "softmax", "mean"),
+        ((3, 10), "relu", "mean"),
+        ((3, 10), "softplus", "mean"),
         ((3, 4, 8, 8), "conv2d", "probs"),
         ((3, 1, 8, 8), "conv2d", "mean"),
     ],
 )
 def test_the_average_that_is_chosen(shape: tuple[int, ...], op: str, how: str) -> None:
     assert default_average(torch.empty(shape), op) == how
+
+
+class Decided(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(5, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.two(self.one(x).relu())
+        return {"logits": y, "class": y.argmax(-1), "sign": y > 0, "wave": torch.complex(y, -y)}
+
+
+@pytest.mark.parametrize("average", [None, "mean"])
+def test_whole_numbers_are_voted_on_and_complex_ones_averaged(average: str | None) -> None:
+    x = torch.randn(3, 5)
+    packed = packify.pack(Decided(), x, alpha=2, num_estimators=3, average=average).eval()
+    assert packed.average == {"logits": average or "probs", "class": "vote", "sign": "vote", "wave": "mean"}
+    with torch.no_grad():
+        out, members = packed(x), packed.members(x)
+    assert out["class"].dtype == torch.int64
+    assert torch.equal(out["sign"], members["sign"].sum(0) > 1)
+    checks.close(torch.view_as_real(out["wave"]), torch.view_as_real(members["wave"]).mean(0), "wave", 1e-5)
+    assert packify.verify(packed).independence == 0
+    assert packify.pack(Decided(), x, alpha=2, num_estimators=3, average="none").average == "none"
 
 
 def test_regression_is_averaged_by_the_mean() -> None:
@@ -155,6 +183,22 @@ def test_a_plain_argument_that_was_baked_is_not_silently_ignored() -> None:
     packed, (image, table) = _packed("two inputs")
     with pytest.raises(packify.PackError, match="scale"):
         packed(image, table, scale=3.0)
+
+
+def test_rows_that_members_cannot_share() -> None:
+    packed = packify.pack(images.mlp(), torch.randn(4, 9), alpha=2, num_estimators=2, inputs="independent").eval()
+    with pytest.raises(packify.PackError, match="independent"):
+        packed(torch.randn(7, 9))
+
+
+def test_the_digest_knows_the_settings_of_layers() -> None:
+    packed, _ = _packed("mlp")
+    digests = {packed.digest}
+    for name, setting in (("1", "eps"), ("1", "momentum"), ("3", "p")):
+        setattr(packed.get_submodule(name), setting, 0.25)
+        digests.add(packed.digest)
+    assert len(digests) == 4
+    assert _packed("mlp")[0].digest in digests
 
 
 def test_an_optional_input_that_was_absent_is_refused() -> None:

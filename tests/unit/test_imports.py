@@ -15,8 +15,8 @@ _FILES = sorted(_ROOT.rglob("*.py"))
 # The rooms from the bottom up: a file imports from its own room and from those before it. `packify` is `__init__.py`, the front door.
 # `packing` stands below `layers` because packed layers unfold and fold members as the graph around them does.
 _FLOORS = (
-    "version errors spec report tracing packing layers widths rules initialise network ensemble specimen laws convert budgets sources "
-    "packify artefact cli"
+    "version errors spec report reference tracing packing layers widths rules initialise network ensemble alike recording notes specimen "
+    "watching laws convert budgets sources packify artefact cli __main__"
 ).split()
 _ROOMS = {"timm": "sources", "torchvision": "sources", "typer": "cli", "rich": "cli"}
 
@@ -59,7 +59,7 @@ def test_imports_point_downwards(path: Path) -> None:
     assert not upward, f"{path.relative_to(_ROOT)} imports {', '.join(sorted(upward))}"
 
 
-@pytest.mark.parametrize("path", [path for path in _FILES if path.relative_to(_ROOT).parts[0] not in ("cli", "__init__.py")])
+@pytest.mark.parametrize("path", [path for path in _FILES if path.relative_to(_ROOT).parts[0] not in ("cli", "__init__.py", "__main__.py")])
 def test_nothing_imports_the_command_line(path: Path) -> None:
     assert not [name for name in _imports(path) if name.startswith("packify.cli")]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -83,3 +85,87 @@ def test_a_network_without_data() -> None:
     packed = packify.pack(model, torch.empty(2, 3, 4, 4), alpha=2, num_estimators=2)
     with pytest.raises(packify.PackifyError):
         packify.verify(packed)
+
+
+class Applied(nn.Module):
+    """Two layers with a function of the first's output and of the inputs between them."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.one, self.two, self.function = nn.Linear(8, 8), nn.Linear(8, 4), function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.two(self.function(self.one(inputs[0]), *inputs))
+
+
+def _attention(h: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+    scores = (h @ h.transpose(1, 2)).masked_fill(~mask, -torch.inf).softmax(-1)
+    return scores.masked_fill(~mask, 0) @ h
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs"),
+    [
+        (lambda h, x, adjacency: adjacency @ torch.relu(h), (torch.randn(6, 8), torch.rand(6, 6))),  # nodes, and not a batch
+        (lambda h, x: torch.relu(h), torch.randn(8)),  # one sample
+        (lambda h, x: h + torch.log(x), torch.rand(3, 8)),  # positive inputs only
+        (_attention, (torch.randn(2, 5, 8), torch.ones(2, 5, 5, dtype=torch.bool))),  # rows without a single True
+    ],
+)
+def test_inputs_of_every_kind_are_drawn(function: Callable[..., Tensor], inputs: Any) -> None:
+    torch.manual_seed(0)
+    packed = packify.pack(Applied(function), inputs, alpha=2, num_estimators=2)
+    result = packify.verify(packed)
+    assert result.independence == 0
+    assert result.activations > 4
+
+
+def test_a_leak_of_nan_is_a_leak() -> None:
+    def mix(rider: Any, node: Any, x: Any) -> Any:
+        return rider.result(rider.emit(_lost, x), node.meta["val"], x.axis)
+
+    bad = packify.Rule("pointwise", lambda walk, x: x.dims, mix)
+    packed = packify.pack(Mixing(), torch.randn(2, 3, 4, 4), alpha=2, num_estimators=2, rules={"tanh": bad})
+    with pytest.raises(packify.LawBroken):
+        packify.verify(packed)
+
+
+def _lost(x: Tensor) -> Tensor:
+    return torch.tanh(x) + 0 * (x - x.detach()).roll(1, 1).sqrt()
+
+
+def test_inputs_that_must_be_given() -> None:
+    x = 4 + torch.rand(3, 8)
+    packed = packify.pack(Applied(lambda h, x: h + torch.log(x - 3)), x, alpha=2, num_estimators=2)
+    with pytest.raises(packify.PackError, match="pass x="):
+        packify.verify(packed)
+    assert packify.verify(packed, x).activations
+
+
+def test_a_reference_that_cannot_be_differentiated() -> None:
+    packed = packify.pack(Applied(lambda h, x: h.exp().add_(h)), torch.randn(3, 8), alpha=2, num_estimators=2)
+    with pytest.raises(packify.PackError, match="in place"):
+        packify.verify(packed)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch": 0}, {"batch": -1}, {"batch": "a"}, {"dtype": "float64"}, {"dtype": torch.int32}, {"seed": "x"},
+        {"x": torch.randn(0, 3, 4, 4)}, {"x": torch.full((2, 3, 4, 4), torch.nan)},
+    ],
+)  # fmt: skip
+def test_wrong_arguments(wrong: dict[str, Any]) -> None:
+    packed = packify.pack(Mixing(), torch.randn(2, 3, 4, 4), alpha=2, num_estimators=2)
+    with pytest.raises(packify.PackifyError) as caught:
+        packify.verify(packed, **wrong)
+    assert caught.value.where in wrong
+
+
+def test_a_model_with_a_packed_part() -> None:
+    model = packify.pack_submodule(nn.Sequential(Mixing(), nn.ReLU()), "0", torch.randn(2, 3, 4, 4), alpha=2, num_estimators=2)
+    with pytest.raises(packify.PackError, match=r"get_submodule\('0'\)"):
+        packify.verify(model)
+    assert packify.verify(model.get_submodule("0")).independence == 0
+    with pytest.raises(packify.PackError):
+        packify.verify(None)

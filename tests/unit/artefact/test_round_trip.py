@@ -15,7 +15,7 @@ from torch import nn
 import packify
 from packify import artefact, sources
 from packify.artefact.save import file_sha256
-from packify.errors import ArtefactError
+from packify.errors import ArtefactError, PackError, TraceError
 
 
 def _pack(reference: sources.Reference, **options: Any) -> Any:
@@ -183,3 +183,36 @@ def test_a_name_that_the_registry_does_not_know(saved: Path) -> None:
     _edit(saved, source={"kind": "timm", "name": "resnet18_from_the_future", "args": {}})
     with pytest.raises(ArtefactError, match="pip install"):
         packify.load(saved)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("1", "eps"), ("1", "momentum"), ("2", "p")])
+def test_a_reference_with_another_setting_is_refused(tmp_path: Path, name: str, setting: str) -> None:
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 3))
+
+    packify.save(packify.pack(net(), torch.randn(2, 5), alpha=2, num_estimators=2), tmp_path / "net")
+    other = net()
+    setattr(other.get_submodule(name), setting, 0.25)
+    with pytest.raises(ArtefactError, match="another structure"):
+        packify.load(tmp_path / "net", model=other)
+    with torch.inference_mode():
+        loaded = packify.load(tmp_path / "net", model=torch.compile(net()))
+    loaded(torch.randn(2, 5)).sum().backward()
+
+
+def test_what_is_no_packed_network_or_no_folder(conv: sources.Reference, saved: Path, tmp_path: Path) -> None:
+    packed = _pack(conv)
+    for other in (conv.model, None, packed.extract(0)):
+        with pytest.raises(PackError, match="save_member"):
+            packify.save(other, tmp_path / "other")
+        with pytest.raises(PackError):
+            packify.save_member(other, 0, tmp_path / "other")
+    for function in (lambda: packify.save(packed, None), lambda: packify.load(None)):
+        with pytest.raises(ArtefactError, match="folder"):
+            function()
+    for model in ("resnet18", nn.Linear):
+        with pytest.raises(TraceError):
+            packify.load(saved, model=model)
+    packify.save_member(packed, 0, tmp_path / "single")
+    assert isinstance(packify.load(tmp_path / "single", model=conv.model), packify.MemberNetwork)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("other", "."))] == []

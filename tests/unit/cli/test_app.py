@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 from packify.cli import app
 from packify.cli.console import print_json, steps
-from packify.cli.failures import debugging, guarded
+from packify.cli.failures import Stopped, debugging, guarded
 from packify.errors import ArtefactError, BudgetError, LawBroken, PackError, PackifyError, SourceError, SpecError, TraceError
 from packify.version import __version__
 
@@ -113,6 +115,8 @@ def test_an_artefact_that_is_not_there_is_one(tmp_path: Path) -> None:
         (LawBroken("layer1"), 1),
         (ArtefactError("net"), 1),
         (KeyboardInterrupt(), 130),
+        (Stopped(signal.SIGTERM), 143),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
         (RuntimeError("surprise"), 1),
         (MemoryError(), 1),
     ],
@@ -175,3 +179,12 @@ def test_ops() -> None:
     document: dict[str, Any] = json.loads(CliRunner().invoke(app, ["ops", "--json"]).stdout)
     assert "conv2d" in {name for names in document["families"].values() for name in names}
     assert sum(map(len, document["families"].values())) == document["operators"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+def test_a_full_disk_behind_stdout() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "packify", "ops"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "did not foresee" not in done.stderr

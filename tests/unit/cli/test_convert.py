@@ -146,7 +146,7 @@ def test_a_tampered_artefact(converted: Path) -> None:
 
 
 def _packify(*args: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from packify.cli import main; main()", *args]
+    command = [sys.executable, "-m", "packify", *args]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
 
 
@@ -160,16 +160,17 @@ def test_what_a_factory_prints_stays_out_of_the_document(project: Path) -> None:
     assert "hello from the factory" in err
 
 
-def test_an_interrupted_conversion_leaves_nothing(project: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interrupted_conversion_leaves_nothing(project: Path, number: signal.Signals, code: int) -> None:
     (project / "slow.py").write_text("import pathlib, time\ndef net():\n    pathlib.Path('started').touch()\n    time.sleep(60)\n")
     process = _packify("convert", "slow.py:net", "--alpha", "2", "--M", "2", "--input-size", "4")
     for _ in range(600):
         if (project / "started").exists():
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert out == ""
     assert "Traceback" not in err
     left: list[Any] = [path.name for path in project.iterdir() if "-a2-" in path.name]

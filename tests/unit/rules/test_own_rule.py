@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import packify
+from packify.rules.table import names_of
 
 _EXAMPLE = Path(__file__).parents[3] / "examples" / "own_rule.py"
 
@@ -55,6 +59,62 @@ def test_a_rule_is_found_by_the_function_too() -> None:
             num_estimators=2,
             rules={torch.erf: packify.Rule("own", halved)},
         )
+
+
+class Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.sign(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad
+
+
+@torch.library.custom_op("packify_tests::swish", mutates_args=())
+def swish(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(x)
+
+
+swish.register_fake(torch.empty_like)
+
+
+@torch.jit.script
+def scripted(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@pytest.mark.parametrize(
+    ("function", "keys"),
+    [
+        (
+            swish,
+            [swish, torch.ops.packify_tests.swish, torch.ops.packify_tests.swish.default, "packify_tests::swish", "swish"],
+        ),
+        (F.relu, [F.relu, torch.relu, torch.Tensor.relu, torch.ops.aten.relu, "relu"]),
+        (lambda x: x + 1, [torch.add, torch.Tensor.add, torch.Tensor.__add__, operator.add, "add"]),
+        (Sign.apply, [Sign, Sign.apply, "Sign", "autograd::Sign"]),
+        (scripted, [scripted, "scripted", "jit::scripted"]),
+        (nn.BatchNorm1d(8), [nn.BatchNorm1d, "BatchNorm1d"]),
+    ],
+)
+def test_an_operator_goes_by_every_name_it_has(function: Any, keys: list[Any]) -> None:
+    class Net(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self[2](function(self[0](x)) if self[1] is None else self[1](self[0](x)))
+
+    def widths(walk: object, x: object, *args: object, **kwargs: object) -> None:
+        raise RuntimeError("this rule was asked")
+
+    model = Net(nn.Linear(4, 8), function if isinstance(function, nn.Module) else None, nn.Linear(8, 2))
+    for key in keys:
+        with pytest.raises(packify.PackifyError, match="this rule was asked"):
+            packify.pack(model, torch.randn(3, 4), alpha=2, num_estimators=2, rules={key: packify.Rule("own", widths)})
+
+
+def test_a_name_of_torchs_is_not_that_of_anothers_operator() -> None:
+    assert names_of("relu") == ["relu"]
+    assert names_of("swish") == ["swish", "::swish"]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -248,3 +250,102 @@ def test_the_graph_goes_where_the_network_goes() -> None:
     graph = trace(_AsksForTheDevice(), torch.randn(5, 4)).graphs["eval"]
     factories = [node for node in graph.nodes if node.meta["op"] == "arange"]
     assert [node.kwargs["device"].target for node in factories] == [getattr]
+
+
+def _distances(h: Tensor) -> Tensor:
+    nearest, mask = h * 1.0, h.mean(1) > 0
+    nearest[mask] = (h * 3)[mask]
+    return nearest
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h / np.sqrt(8),
+        lambda h: np.float64(2) * h + h.clamp(min=np.float32(0.1)),
+        lambda h: h[:, np.int64(1) : np.int64(3)] + h.view(np.int64(-1), np.int64(4))[:, :2],
+        lambda h: h + h.new_tensor(np.arange(4)) + h.new_tensor([1, 2, 3, 4]),
+        lambda h: h[:, np.arange(4)[::-1].copy()],
+        lambda h: h + torch.as_tensor(np.ones(4, dtype=np.float32)),
+        lambda h: h * torch.zeros(4, dtype=float).to(h.dtype),
+        lambda h: (
+            torch.as_tensor(h) + torch.asarray(h, copy=True, requires_grad=False) + torch.as_tensor(h, dtype=h.dtype, device=h.device)
+        ),
+        lambda h: h.type("torch.DoubleTensor").type(torch.FloatTensor).type(torch.float64).type(h.type()),
+        _distances,
+    ],
+)
+def test_spellings_of_constants_and_casts(function: Any) -> None:
+    torch.manual_seed(0)
+    model, x = Small(function), torch.randn(6, 5)
+    packed = packify.pack_members([model, model], x)
+    torch.testing.assert_close(packed.members(x)[1], model(x))
+    assert not packed.report.fallbacks
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h / math.sqrt(h.shape[1]) * math.log(h.shape[1]),
+        lambda h: h.reshape(h.shape[0], np.prod(h.shape[1:])) / np.sqrt(h.shape[1]),
+        lambda h: h * math.exp(-h.size(1)),
+    ],
+)
+def test_functions_of_sizes_are_followed(function: Any) -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return function(self.fc(x).mean(2))
+
+    model = Tokens()
+    packed = packify.pack_members([model], torch.randn(2, 5, 3))
+    x = torch.randn(4, 9, 3)
+    torch.testing.assert_close(packed.members(x)[0], model(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda h: h * torch.rand(4, generator=torch.Generator()) + torch.rand(h.shape[1], generator=torch.Generator()), "a Generator"),
+        (lambda h: h + len(h[h > 0]), "chosen by a mask"),
+        (lambda h: h + h[h > 0].shape[0], "chosen by a mask"),
+        (lambda h: h + h[h > 0].sum(), "chosen by a mask"),
+    ],
+)
+def test_arguments_that_no_graph_can_hold_are_refused_by_line(function: Any, message: str) -> None:
+    with pytest.raises(packify.TraceError, match=rf"(?s)test_trace\.py.*{message}"):
+        trace(Small(function), torch.randn(3, 5))
+
+
+@pytest.mark.parametrize("function", [lambda h: torch.distributions.Categorical(logits=h), lambda h: {h}, lambda h: (row for row in h)])
+def test_objects_alone_are_no_output(function: Any) -> None:
+    with pytest.raises(packify.TraceError, match="forward\n  found: it returns a"):
+        trace(Small(function), torch.randn(3, 5))
+
+
+def test_an_object_among_tensors_is_left_out_and_noted() -> None:
+    model = Small(lambda h: {"logits": h, "cache": object(), "number": 3})
+    packed = packify.pack(model, torch.randn(3, 5), alpha=2, num_estimators=2)
+    outputs = packed.eval()(torch.randn(3, 5))
+    assert outputs["cache"] is None
+    assert outputs["number"] == 3
+    assert "output cache: None is returned" in str(packed.report)
+
+
+def test_autocast_inside_forward_is_noted() -> None:
+    def function(h: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return (h @ h.t()).float()
+
+    (note,) = trace(Small(function), torch.randn(3, 5)).notes
+    assert "autocast to torch.bfloat16" in str(note)
+    assert "test_trace.py" in note.source
+
+
+def test_libraries_are_told_that_they_are_exported() -> None:
+    model = Small(lambda h: h if torch.compiler.is_compiling() and torch.compiler.is_exporting() else h.sum().item())
+    trace(model, torch.randn(3, 5))
+    assert not torch.compiler.is_exporting()

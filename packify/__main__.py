@@ -1,0 +1,5 @@
+"""`python -m packify` is the `packify` program."""
+
+from packify.cli import main
+
+main()
