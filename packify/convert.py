@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from packify.alike import same_code, same_tensors
+from packify.brought import checked_rules
 from packify.ensemble import AVERAGES, PackedNetwork, default_average, origin
 from packify.errors import PackError, SpecError
 from packify.initialise import initialise
@@ -68,15 +69,18 @@ def pack(
     """
     spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
     seed = whole("seed", seed, 0, 2**63)
-    model, table = plain_module(model), merged(rules)
+    model, rules = plain_module(model), checked_rules(rules or {})
+    table = merged(rules)
     example_inputs = with_concrete_args(model, example_inputs, concrete_args)
     traced = recorded(model, example_inputs, leaves)
     try:
         member = slim(traced, spec, table)
         packed = assemble(member, example_inputs, model, inputs=inputs, average=average, rules=table)
     except RuntimeError as error:
-        raise _too_large(error, spec) if _TOO_LARGE.search(str(error)) else error from error
-    packed.report.notes += unused_rules(rules or {}, table, traced)
+        if not _TOO_LARGE.search(str(error)):
+            raise
+        raise _too_large(error, spec) from error
+    packed.report.notes += unused_rules(rules, table, traced)
     if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
         packed.report.initialised = initialise(packed, model, shapes, num_estimators, seed)
@@ -107,6 +111,7 @@ def pack_members(
     if not plain:
         raise _no_networks("none")
     same_tensors(plain)
+    rules = checked_rules(rules or {})
     table, members = merged(rules), len(plain)
     example_inputs = with_concrete_args(plain[0], example_inputs, concrete_args)
     traced = recorded(plain[0], example_inputs, leaves)
@@ -114,7 +119,7 @@ def pack_members(
         same_code(index, trace(network, example_inputs, leaves=traced.leaves), traced)
     member = slim(traced, Spec(members, members), table)
     packed = assemble(member, example_inputs, plain[0], inputs=inputs, average=average, rules=table)
-    notes = [*(note for network in plain for note in hook_notes(network)), *unused_rules(rules or {}, table, traced)]
+    notes = [*(note for network in plain for note in hook_notes(network)), *unused_rules(rules, table, traced)]
     packed.report.notes += [note for note in dict.fromkeys(notes) if note not in packed.report.notes]
     states = [dict((*network.named_parameters(), *network.named_buffers())) for network in plain]
     with torch.no_grad():

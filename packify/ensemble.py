@@ -171,7 +171,8 @@ def averaged(output: Any, how: str) -> Any:
     if not isinstance(output, Tensor) or how == "none":
         return output
     if how == "vote":
-        return output.mode(0).values
+        votes = output.byte() if output.dtype == torch.bool else output
+        return votes.mode(0).values.to(output.dtype)
     if how == "mean":
         return output.mean(0)
     axis = class_axis(output.dim() - 1) + 1

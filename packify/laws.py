@@ -135,7 +135,8 @@ def _inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype) -> A
                 return inputs
     raise PackError(
         "x",
-        found="NaN in what member 0 alone returns for " + ("the drawn inputs: pass x=..." if x is None else "these inputs"),
+        found="NaN in what member 0 alone, with drawn weights, returns for "
+        + ("the drawn inputs: pass x=..." if x is None else "these inputs"),
         why=_SAYS_NOTHING,
         fix="pass inputs of the values that the network is made for: packify.verify(packed, x)",
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from packify.brought import name_of
 from packify.report import Note
 from packify.tracing import Traced
 from packify.widths.walk import rule_of
@@ -57,12 +58,5 @@ def unused_rules(rules: Mapping[Any, Any], table: Mapping[Any, Any], traced: Tra
     """A user's rules that no recorded call takes."""
     used = {id(rule_of(table, node)) for graph in traced.graphs.values() for node in graph.nodes if node.op.startswith("call")}
     return [
-        Note(
-            f"rules[{key if isinstance(key, str) else getattr(key, '__name__', key)!r}]",
-            "",
-            "is not used",
-            "the network calls no such operator",
-        )
-        for key, rule in rules.items()
-        if id(rule) not in used
+        Note(name_of(key), "", "is not used", "the network calls no such operator") for key, rule in rules.items() if id(rule) not in used
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from packify.brought import checked_rules
 from packify.budgets.cost import CONVENTIONS, Budget, Convention, Cost, LayerCost
 from packify.budgets.measure import network
 from packify.budgets.tally import Tally, tally
@@ -86,7 +87,7 @@ class Planner:
         self.dtype = floating_dtype(dtype)
         self.traced = trace(plain_module(model), example_inputs, leaves=leaves)
         self.reference = self._tally(self.traced)
-        self._slimmer = Slimmer(self.traced, merged(rules))
+        self._slimmer = Slimmer(self.traced, merged(checked_rules(rules or {})))
         self._members: dict[Spec, tuple[Member, Tally]] = {}
         self._places = {node.meta["path"] or node.name: place for node, place in places(self.traced.graphs["eval"]).items()}
 

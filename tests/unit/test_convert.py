@@ -279,6 +279,34 @@ def test_leaves_and_rules_without_effect_are_told() -> None:
     assert [note.node for note in report.notes] == ["LSTM", "rules['no_such_operator']"]
 
 
+def _raising(*_: Any) -> Any:
+    raise KeyError("oops")
+
+
+def _elsewhere(rider: Any, node: Any, x: Any) -> Any:
+    return rider.result(rider.again(node, (x,), {}), node.meta["val"], 7)
+
+
+@pytest.mark.parametrize(
+    ("part", "rule"),
+    [
+        ("widths", _raising),
+        ("widths", lambda walk, x: None),
+        ("widths", lambda walk, x: [*x.shape]),
+        ("widths", lambda walk, x: x.dims[1:]),
+        ("ride", _raising),
+        ("ride", lambda rider, node, x: None),
+        ("ride", _elsewhere),
+    ],
+)
+def test_what_a_users_rule_does_wrong_is_said_of_the_rule(part: str, rule: Any) -> None:
+    parts = {"widths": lambda walk, x: x.dims, part: rule}
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+    with pytest.raises(packify.PackError) as caught:
+        packify.pack(model, torch.randn(2, 5), alpha=2, num_estimators=2, rules={"tanh": packify.Rule("own", **parts)})
+    assert caught.value.where == f"rules['tanh'].{part}"
+
+
 def test_a_default_device_changes_nothing() -> None:
     model, x = _small(), torch.randn(2, 3, 8, 8)
     expected = packify.pack(model, x, alpha=2, num_estimators=2).state_dict()

@@ -15,8 +15,8 @@ _FILES = sorted(_ROOT.rglob("*.py"))
 # The rooms from the bottom up: a file imports from its own room and from those before it. `packify` is `__init__.py`, the front door.
 # `packing` stands below `layers` because packed layers unfold and fold members as the graph around them does.
 _FLOORS = (
-    "version errors spec report reference tracing packing layers widths rules initialise network ensemble alike recording notes specimen "
-    "watching laws convert budgets sources packify artefact cli __main__"
+    "version errors spec report reference tracing packing layers widths rules initialise network ensemble alike brought recording notes "
+    "specimen watching laws convert budgets sources packify artefact cli __main__"
 ).split()
 _ROOMS = {"timm": "sources", "torchvision": "sources", "typer": "cli", "rich": "cli"}
 
