@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +41,8 @@ def specimen(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
         _without_dropout(graph)
         _without_chance(graph)
     for part in (network, network.member_template):
+        for graph in {id(graph): graph for graph in part.graphs.values()}.values():
+            _with_repeated_chance(graph, part.body, network.kept)
         part.recompile()
     return network
 
@@ -91,6 +94,35 @@ def _without_chance(graph: fx.Graph) -> None:
             continue
         filled = Filled(Method(str(target)) if node.op == "call_method" else function)
         node.op, node.target = "call_function", replace(target, function=filled) if isinstance(target, PerMember) else filled
+
+
+class _Repeating(nn.Module):
+    """A module kept whole, every call of which draws the same: its code is its own, so no draw of it can be replaced."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.module(*args, **kwargs)
+
+
+def _with_repeated_chance(graph: fx.Graph, body: nn.Module, kept: tuple[type[nn.Module], ...]) -> None:
+    """Modules kept whole draw the same for a member side by side with others and for the same member alone."""
+    for node in list(graph.nodes):
+        alone = node.op == "call_module"
+        name = (
+            node.target if alone else node.args[0].target if isinstance(node.target, PerMember) and node.target.function is None else None
+        )
+        if name is None or not isinstance(body.get_submodule(name), kept):
+            continue
+        with graph.inserting_before(node):
+            module = graph.call_function(_Repeating, (graph.get_attr(name) if alone else node.args[0],))
+        node.args = (module, *node.args[0 if alone else 1 :])
+        if alone:
+            node.op, node.target = "call_function", operator.call
 
 
 def randomise(network: PackedNetwork) -> None:

@@ -169,3 +169,23 @@ def test_a_model_with_a_packed_part() -> None:
     assert packify.verify(model.get_submodule("0")).independence == 0
     with pytest.raises(packify.PackError):
         packify.verify(None)
+
+
+class Dropping(nn.Module):
+    """A module that needs values, and draws in code of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.dropout(self.fc(x), 0.5, self.training)
+        return x if bool(torch.isfinite(x).all()) else x.clamp(-1, 1)
+
+
+def test_modules_kept_whole_that_draw_at_random() -> None:
+    model = nn.Sequential(nn.Linear(5, 8), Dropping(), nn.ReLU(), Dropping(), nn.Linear(8, 3))
+    packed = packify.pack(model, torch.randn(2, 5), alpha=2, num_estimators=2, leaves=[Dropping])
+    result = packify.verify(packed)
+    assert result.equality < 1e-8
+    assert result.parity < 1e-5
