@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from torch import fx, nn
 from packify.errors import PackifyError, TraceError
 from packify.report import Note
 from packify.tracing import structure
+from packify.tracing.arguments import bind
+from packify.tracing.batch import TRACING_BATCH, free_of_batch, signature_of
 from packify.tracing.recorder import WAYS_OUT, Recorder
 from packify.tracing.shadow import shadow, tables_of
 from packify.tracing.state import State
@@ -43,10 +45,6 @@ KEPT_WHOLE: tuple[type[nn.Module], ...] = (
     nn.LSTM,
     nn.GRU,
 )
-# A batch of this size is unlikely to equal a width, a head count or a token count, so axes are told apart by their sizes.
-_TRACING_BATCH = 5
-# A second recording with another batch shows whether the first turned the batch size into a plain number.
-_OTHER_BATCH = 7
 
 
 @dataclass
@@ -114,7 +112,7 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
     device = next((tensor.device for tensor in held if tensor.device.type != "meta"), torch.device("cpu"))
     session = _Session(root, data, flat, template, signature, tuple(leaves), device)
     batch = _common_batch(flat)
-    attempts = [_TRACING_BATCH, batch] if batch is not None else [None]
+    attempts = [TRACING_BATCH, batch] if batch is not None else [None]
     for attempt, size in enumerate(attempts):
         try:
             runs = [session.record(size, mode) for mode in MODES]
@@ -123,10 +121,16 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
             if attempt == len(attempts) - 1:
                 raise
     (eval_run, eval_output), (train_run, train_output) = runs
-    any_batch = size is not None and _runs_on_another_batch(session, eval_run.graph, size)
+    same = signature_of(eval_run.graph) == signature_of(train_run.graph) and eval_output == train_output
+    any_batch = (
+        size is not None
+        and all(
+            free_of_batch(run, size, lambda other, mode=mode: session.record(other, mode)[0])  # type: ignore[misc]
+            for mode, (run, _) in zip(MODES[: 1 if same else 2], runs, strict=False)
+        )
+    )
     names = [node.name for node in eval_run.graph.find_nodes(op="placeholder")]
     tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
-    same = _signature_of(eval_run.graph) == _signature_of(train_run.graph) and eval_output == train_output
     if not same:
         train_run = _renamed(train_run, len(eval_run.constants))
     numbers = iter(range(len(tensors)))
@@ -148,75 +152,6 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
         leaves=tuple(leaves),
         tables=tables_of(root),
     )
-
-
-def _runs_on_another_batch(session: _Session, graph: fx.Graph, size: int) -> bool:
-    """Whether the network takes another batch size.
-
-    Raises:
-        TraceError: it does, but the graph holds for the recorded one only.
-    """
-    try:
-        other = session.record(_OTHER_BATCH if size != _OTHER_BATCH else _TRACING_BATCH, "eval")[0].graph
-    except TraceError:
-        return False
-    if _signature_of(graph) != _signature_of(other):
-        graph = session.record(size, "eval")[0].graph  # what the code caches, it has cached by now
-    pairs = zip(graph.nodes, other.nodes, strict=False)
-    for (node, now), first, second in zip(pairs, _signature_of(graph), _signature_of(other), strict=False):
-        if first != second:
-            raise TraceError(
-                f"{node.meta['source']}, in {node.meta['path'] or 'forward'}",
-                found=f"with another batch size the code runs {now.meta['op']}{second[2]} where it ran {node.meta['op']}{first[2]}",
-                why="the code turns the batch size into a plain number (len(x), int(x.shape[0]), a loop over the batch), "
-                "so a graph would hold for one batch size only",
-                fix="use x.shape[0] or x.size(0) itself and operators over the whole batch, or keep the module whole: leaves=[ItsType]",
-            )
-    return True
-
-
-def with_concrete_args(model: nn.Module, example_inputs: Any, concrete_args: Mapping[str, Any] | None) -> Any:
-    """`example_inputs` with arguments of ``forward`` that have one value for good, as a dict where there are any.
-
-    Raises:
-        TraceError: ``forward`` has no such argument, or the example gives it too.
-    """
-    if not concrete_args:
-        return example_inputs
-    signature = inspect.signature(model.forward)
-    if not isinstance(example_inputs, (dict, tuple)):
-        example_inputs = (example_inputs,)
-    try:
-        given = example_inputs if isinstance(example_inputs, dict) else dict(signature.bind_partial(*example_inputs).arguments)
-        both = sorted(given.keys() & concrete_args.keys())
-        if both:
-            raise TypeError(f"{', '.join(both)} in example_inputs too")
-        arguments = {**given, **concrete_args}
-        signature.bind(**arguments)
-    except TypeError as error:
-        raise TraceError(
-            f"concrete_args={dict(concrete_args)!r}",
-            found=str(error),
-            why=f"forward takes {signature}, each argument once and by its name",
-            fix="pass every argument of forward either in example_inputs or in concrete_args",
-        ) from error
-    return arguments
-
-
-def bind(signature: inspect.Signature, example_inputs: Any) -> dict[str, Any]:
-    """`example_inputs` as ``forward``'s arguments by name."""
-    try:
-        if isinstance(example_inputs, dict):
-            bound = signature.bind(**example_inputs)
-        elif isinstance(example_inputs, tuple):
-            bound = signature.bind(*example_inputs)
-        else:
-            bound = signature.bind(example_inputs)
-    except TypeError as error:
-        raise TraceError(
-            "example_inputs", found=str(error), why=f"forward takes {signature}", fix="pass a tensor, a tuple or a dict that fits forward"
-        ) from error
-    return dict(bound.arguments)
 
 
 def _common_batch(flat: list[Any]) -> int | None:
@@ -389,12 +324,6 @@ def _drop_unused(graph: fx.Graph) -> None:
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
             graph.erase_node(node)
-
-
-def _signature_of(graph: fx.Graph) -> list[Any]:
-    """What two recordings are compared by."""
-    order = {node: index for index, node in enumerate(graph.nodes)}
-    return [(node.op, str(node.target), str(fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{order[n]}"))) for node in graph.nodes]
 
 
 def _renamed(run: Recorder, start: int) -> Recorder:
