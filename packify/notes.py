@@ -10,7 +10,7 @@ from torch import fx, nn
 from packify.brought import name_of
 from packify.report import Note
 from packify.tracing import Traced
-from packify.widths.walk import rule_of
+from packify.tracing.names import rule_of
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")

@@ -13,7 +13,7 @@ from packify.errors import PackError, PackifyError
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, rides_in
 from packify.report import Note
-from packify.widths.walk import rule_of
+from packify.tracing.names import rule_of
 
 
 class HasRide(Protocol):

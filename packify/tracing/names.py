@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import fx
 
 from packify.tracing.whole import Differentiated, Scripted
 
@@ -119,3 +120,12 @@ def operator_of(function: Callable[..., Any]) -> Operator:
 
 _TORCHS_OWN = frozenset(("aten", "prim", "prims", "torchvision"))
 _INPLACE_OPERATORS = frozenset("add sub mul truediv floordiv mod pow and or xor matmul lshift rshift".split())
+
+
+def rule_of(rules: Mapping[Any, Any], node: fx.Node) -> Any:
+    """The rule for a node: by the function itself first (a user's), then by the operator's name, then the one for any other operator."""
+    if node.op == "call_function" and node.target in rules:
+        return rules[node.target]
+    name = node.meta["op"]
+    named = rules.get(name) or rules.get("::" + name.rpartition("::")[2])
+    return rules.get("*") if named is None and node.op in ("call_function", "call_method") else named

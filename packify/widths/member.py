@@ -11,9 +11,10 @@ import torch
 from torch import fx, nn
 
 from packify.layers.functional import grouped_linear
+from packify.tracing.names import rule_of
 from packify.tracing.values import call_on_meta, recurrent_result
 from packify.widths.assign import member_size
-from packify.widths.walk import Call, HasWidths, Walk, rule_of
+from packify.widths.walk import Call, HasWidths, Walk
 
 
 @dataclass

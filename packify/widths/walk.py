@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackError, PackifyError
+from packify.tracing.names import rule_of
 from packify.widths.dims import GIVEN, Dim, Reason, fixed, free, pin
 from packify.widths.matching import equate
 
@@ -292,12 +293,3 @@ def tensors(value: Any) -> list[Axes]:
     if isinstance(value, slice):
         return tensors((value.start, value.stop, value.step))
     return []
-
-
-def rule_of(rules: Mapping[Any, Any], node: fx.Node) -> Any:
-    """The rule for a node: by the function itself first (a user's), then by the operator's name, then the one for any other operator."""
-    if node.op == "call_function" and node.target in rules:
-        return rules[node.target]
-    name = node.meta["op"]
-    named = rules.get(name) or rules.get("::" + name.rpartition("::")[2])
-    return rules.get("*") if named is None and node.op in ("call_function", "call_method") else named
