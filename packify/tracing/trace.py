@@ -168,7 +168,7 @@ def _runs_on_another_batch(session: _Session, graph: fx.Graph, size: int) -> boo
             raise TraceError(
                 f"{node.meta['source']}, in {node.meta['path'] or 'forward'}",
                 found=f"with another batch size the code runs {now.meta['op']}{second[2]} where it ran {node.meta['op']}{first[2]}",
-                why="the code turns the batch size into a plain number (len(x), int(x.shape[0]), a loop over the batch), "
+                why="the code turns the batch size into a plain number (int(x.shape[0]), float(len(x)), a loop over the batch), "
                 "so a graph would hold for one batch size only",
                 fix="use x.shape[0] or x.size(0) itself and operators over the whole batch, or keep the module whole: leaves=[ItsType]",
             )
