@@ -45,8 +45,31 @@ def same_code(index: int, other: Traced, first: Traced) -> None:
             raise _differ(index, "output", f"{other.outputs[mode]} where networks[0] returns {first.outputs[mode]}")
     for name in sorted(first.constants.keys() & other.constants.keys()):
         tensor, theirs = first.constants[name], other.constants[name]
-        if _described(tensor) != _described(theirs) or not (tensor.is_meta or torch.equal(tensor, theirs.to(tensor.device))):
+        if _described(tensor) != _described(theirs) or not _equal(tensor, theirs):
             raise _differ(index, name, "a constant of the code with other values", "register it as a buffer: those may differ")
+
+
+def same_shared(index: int, other: nn.Module, first: nn.Module, traced: Traced) -> None:
+    """Refuse a network that has other values in a buffer that all members share: a single number, or indices.
+
+    Raises:
+        PackError: naming the buffer.
+    """
+    nodes = [node for graph in traced.graphs.values() for node in graph.nodes]
+    read = {str(node.target) for node in nodes if node.op == "get_attr"}
+    changed = [node.args[0] for node in nodes if node.meta.get("inplace") and node.args]
+    written = {str(node.target) for node in changed if isinstance(node, fx.Node) and node.op == "get_attr"}
+    theirs = dict(other.named_buffers())
+    for name, tensor in first.named_buffers():
+        own = tensor.dim() and (tensor.is_floating_point() or tensor.is_complex() or name in written)
+        if name in read and not own and not _equal(tensor, theirs[name]):
+            raise _differ(
+                index, name, "a buffer with other values, of which one network holds one only", "build all networks with the same values"
+            )
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.is_meta or torch.equal(one, two.to(one.device))
 
 
 def _spelled(graph: fx.Graph) -> list[tuple[fx.Node, str, str]]:

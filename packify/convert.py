@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packify.alike import same_code, same_tensors
+from packify.alike import same_code, same_shared, same_tensors
 from packify.brought import checked_rules
 from packify.ensemble import AVERAGES, PackedNetwork, default_average, origin
 from packify.errors import PackError, SpecError
@@ -89,7 +89,7 @@ def pack(
 
 @torch.inference_mode(False)
 def pack_members(
-    networks: Any,
+    networks: Iterable[nn.Module],
     example_inputs: Any,
     *,
     inputs: str = "shared",
@@ -105,9 +105,10 @@ def pack_members(
     Raises:
         PackError: the networks differ in the names, shapes or dtypes of their tensors, in what they compute or in a layer's settings.
     """
-    if not isinstance(networks, Iterable) or isinstance(networks, nn.Sequential):
-        raise _no_networks(f"a {type(networks).__name__}")
-    plain = [plain_module(network, f"networks[{index}]") for index, network in enumerate(networks)]
+    given: Any = networks
+    if not isinstance(given, Iterable) or isinstance(given, nn.Sequential):
+        raise _no_networks(f"a {type(given).__name__}")
+    plain = [plain_module(network, f"networks[{index}]") for index, network in enumerate(given)]
     if not plain:
         raise _no_networks("none")
     same_tensors(plain)
@@ -117,6 +118,7 @@ def pack_members(
     traced = recorded(plain[0], example_inputs, leaves)
     for index, network in enumerate(plain[1:], 1):
         same_code(index, trace(network, example_inputs, leaves=traced.leaves), traced)
+        same_shared(index, network, plain[0], traced)
     member = slim(traced, Spec(members, members), table)
     packed = assemble(member, example_inputs, plain[0], inputs=inputs, average=average, rules=table)
     notes = [*(note for network in plain for note in hook_notes(network)), *unused_rules(rules, table, traced)]

@@ -43,8 +43,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            show(PackifyError("output", found=str(error), why="the disk is full", fix="free some space") if full else unexpected(error))
+            show(explained(error))
             raise typer.Exit(FAILED) from None
 
     return shown
@@ -70,9 +69,18 @@ def _stop(number: int, frame: Any) -> None:
     raise Stopped(number)
 
 
-def unexpected(error: Exception) -> PackifyError:
-    """An error that packify did not foresee, as one with the four parts."""
+def explained(error: Exception) -> PackifyError:
+    """An error of Python's or torch's as one with the four parts."""
     message = str(error).strip() or "no message"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PackifyError("output", found=message, why="the disk is full", fix="free some space")
+    if isinstance(error, MemoryError) or "can't allocate memory" in message or "out of memory" in message:
+        return PackifyError(
+            "memory",
+            found=message[:1000],
+            why="the network with this input needs more than there is",
+            fix="choose a smaller --input-size or --alpha; `packify budget` tells the cost",
+        )
     return PackifyError(
         "packify met something it did not foresee",
         found=f"{type(error).__name__}: {message[:1000]}",
@@ -90,4 +98,6 @@ def show(error: PackifyError) -> None:
     for label, part in (("found", error.found), ("why", error.why), ("what to do", error.fix)):
         if part:
             text.append(f"\n  {label}: ", style="dim" if label != "what to do" else "green").append(part)
+    if "leaves=" in error.fix:
+        text.append("\n  leaves, concrete_args and pack_submodule are for Python: import packify", style="dim")
     err().print(text, soft_wrap=True)

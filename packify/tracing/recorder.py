@@ -113,6 +113,10 @@ class Recorder(TorchFunctionMode):
         """Whether a graph can name the tensor: it was recorded, or has data of its own."""
         return self._is_recorded(tensor) or not self._has_no_data(tensor)
 
+    def length(self, tensor: torch.Tensor) -> Any:
+        """``len(tensor)``, which Python itself would make an ordinary number."""
+        return self._sizes("size", tensor, 0) if self._is_recorded(tensor) and tensor.dim() else tensor.__len__()
+
     def detached(self, made: torch.Tensor, data: torch.Tensor) -> None:
         """Record that `made` is `data` without its history."""
         if self._is_recorded(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import math
 import sys
@@ -26,8 +27,9 @@ from packify.tracing.whole import Differentiated, Scripted, script_call
 def surroundings(recorder: Recorder) -> Iterator[None]:
     """The recorder is on; what asks for values is told that there are none.
 
-    What torch does without telling the recorder is told: calls of scripted functions and of `torch.autograd.Function`, tensors that
-    become an `nn.Parameter` or a `torch.autograd.Variable`. torch.distributions does not validate its arguments.
+    What torch and Python do without telling the recorder is told: calls of scripted functions and of `torch.autograd.Function`,
+    tensors that become an `nn.Parameter` or a `torch.autograd.Variable`, what the math module computes from sizes, ``len(tensor)``.
+    torch.distributions does not validate its arguments.
     Libraries that ask ``torch.compiler.is_compiling()`` to know that they may not branch on values are told so.
     """
     validated = Distribution._validate_args
@@ -39,6 +41,7 @@ def surroundings(recorder: Recorder) -> Iterator[None]:
         stack.enter_context(patch.object(torch.autocast, "__enter__", _autocast(recorder, torch.autocast.__enter__)))
         stack.enter_context(patch.object(torch.compiler, "is_compiling", lambda: True))
         stack.enter_context(patch.object(torch.compiler, "is_exporting", lambda: True))
+        stack.enter_context(patch.object(builtins, "len", _length(recorder, len)))
         for name, function in _OF_NUMBERS.items():
             stack.enter_context(patch.object(math, name, followed(function)))
         if numpy := sys.modules.get("numpy"):
@@ -54,6 +57,13 @@ def surroundings(recorder: Recorder) -> Iterator[None]:
 
 
 _OF_NUMBERS = {name: getattr(math, name) for name in "sqrt cbrt isqrt exp exp2 expm1 log log2 log10 log1p hypot".split()}
+
+
+def _length(recorder: Recorder, original: Any) -> Any:
+    def length(sized: Any, /) -> Any:
+        return recorder.length(sized) if isinstance(sized, torch.Tensor) and recorder.active else original(sized)
+
+    return length
 
 
 def _product(original: Any) -> Any:

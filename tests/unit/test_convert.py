@@ -479,6 +479,25 @@ def test_networks_that_differ_in_a_constant() -> None:
         packify.pack_members([Holding(1.0), Holding(2.0)], x)
 
 
+class Buffered(nn.Module):
+    def __init__(self, scale: float = 2.0, order: tuple[int, ...] = (2, 1, 0)) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 3)
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("order", torch.tensor(order))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)[:, self.order] * self.scale
+
+
+@pytest.mark.parametrize(("name", "other"), [("scale", Buffered(3.0)), ("order", Buffered(order=(0, 1, 2)))])
+def test_networks_that_differ_in_what_members_share(name: str, other: nn.Module) -> None:
+    x = torch.randn(2, 5)
+    packify.pack_members([Buffered(), Buffered()], x)
+    with pytest.raises(packify.PackError, match=rf"networks\[1\]: {name}"):
+        packify.pack_members([Buffered(), other], x)
+
+
 # -- pack_submodule ----------------------------------------------------------------------------------------------------------
 
 

@@ -181,6 +181,23 @@ def test_ops() -> None:
     assert sum(map(len, document["families"].values())) == document["operators"]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "--alpha"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes"), "--alpha"),
+        (TraceError("net", fix="keep it whole with leaves=[ItsType]"), "import packify"),
+    ],
+)
+def test_what_an_error_says(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit):
+        guarded(command)()
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
 def test_a_full_disk_behind_stdout() -> None:
     with Path("/dev/full").open("w") as full:

@@ -289,6 +289,7 @@ def test_spellings_of_constants_and_casts(function: Any) -> None:
         lambda h: h / math.sqrt(h.shape[1]) * math.log(h.shape[1]),
         lambda h: h.reshape(h.shape[0], np.prod(h.shape[1:])) / np.sqrt(h.shape[1]),
         lambda h: h * math.exp(-h.size(1)),
+        lambda h: h / len(h[0]) + torch.ones(len(h), 1) + len([h]),
     ],
 )
 def test_functions_of_sizes_are_followed(function: Any) -> None:
