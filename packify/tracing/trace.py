@@ -17,11 +17,12 @@ from packify.report import Note
 from packify.tracing import structure
 from packify.tracing.arguments import bind
 from packify.tracing.batch import TRACING_BATCH, free_of_batch, signature_of
-from packify.tracing.recorder import WAYS_OUT, Recorder
+from packify.tracing.recorder import Recorder
 from packify.tracing.shadow import shadow, tables_of
 from packify.tracing.state import State
 from packify.tracing.surroundings import surroundings
 from packify.tracing.values import leaves as leaves_of
+from packify.tracing.writer import WAYS_OUT
 
 Mode = Literal["eval", "train"]
 MODES: tuple[Mode, Mode] = ("eval", "train")
