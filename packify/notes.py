@@ -11,24 +11,21 @@ from packify.brought import name_of
 from packify.report import Note
 from packify.tracing import Traced
 from packify.tracing.names import rule_of
+from packify.tracing.shadow import hooks_left_behind
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def hook_notes(model: nn.Module) -> list[Note]:
     """What runs besides `forward` in the reference and does not in the packed network."""
-    hooked = {name for name, module in model.named_modules() if any(_hooks(module, kind) for kind in _HOOKS)}
+    hooked = {*hooks_left_behind(model)}
+    hooked |= {name for name, module in model.named_modules() if any(getattr(module, kind) for kind in _BACKWARD_HOOKS)}
     hooked |= {name for name, parameter in model.named_parameters() if any(getattr(parameter, kind) for kind in _TENSOR_HOOKS)}
     return [
         Note(name or type(model).__name__, "", "hooks stay with the reference", "a packed network runs a graph, not this module")
         for name in sorted(hooked)
     ]
-
-
-def _hooks(module: nn.Module, kind: str) -> list[Any]:
-    """A user's hooks; those of `torch.nn.utils` that compute a weight are part of the network."""
-    return [hook for hook in getattr(module, kind).values() if not type(hook).__module__.startswith("torch.nn.utils")]
 
 
 def unused_leaves(leaves: tuple[type[nn.Module], ...], model: nn.Module) -> list[Note]:

@@ -50,6 +50,9 @@ def bind(signature: inspect.Signature, example_inputs: Any) -> dict[str, Any]:
             bound = signature.bind(example_inputs)
     except TypeError as error:
         raise TraceError(
-            "example_inputs", found=str(error), why=f"forward takes {signature}", fix="pass a tensor, a tuple or a dict that fits forward"
+            "example_inputs",
+            found=str(error),
+            why=f"forward takes {signature}",
+            fix="pass a tensor for its first argument, a tuple of positional ones, or a dict by name such as {'x': tensor}",
         ) from error
     return dict(bound.arguments)

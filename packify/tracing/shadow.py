@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 from torch import nn
 
 from packify.errors import TraceError
+from packify.tracing.values import leaves
 
 
 def shadow(model: nn.Module) -> nn.Module:
     """A meta-device deep copy of `model`, which is neither changed nor allocated a second time.
 
-    Hooks that a user registered stay with the original; the pre-forward hooks of `torch.nn.utils` that compute a weight are
-    part of the network and come along.
+    Forward hooks that are methods of the network's own modules, and those of `torch.nn.utils` that compute a weight, are part of the
+    network and come along. Other hooks stay with the original: they may write to what belongs to somebody else.
 
     Raises:
         TraceError: the model holds lazy parameters or something that cannot be copied.
@@ -33,12 +35,17 @@ def shadow(model: nn.Module) -> nn.Module:
         memo.setdefault(id(tensor), _empty_like(tensor))
     for module in model.modules():
         for key, value in vars(module).items():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo.setdefault(id(value), value.detach())
-            elif key.endswith("_hooks") and isinstance(value, OrderedDict) and value:
-                memo[id(value)] = _part_of_the_network(value) if key == "_forward_pre_hooks" else OrderedDict()
+            for held in leaves(value):
+                if isinstance(held, torch.Tensor) and not held.is_leaf:
+                    memo.setdefault(id(held), held.detach())
+            if key.endswith("_hooks") and isinstance(value, OrderedDict) and value:
+                memo[id(value)] = OrderedDict()
     try:
         copied = copy.deepcopy(model, memo)
+        for module, twin in zip(model.modules(), copied.modules(), strict=True):
+            for key in _FORWARD_HOOKS:
+                own = {number: hook for number, hook in vars(module)[key].items() if is_part_of(model, hook)}
+                vars(twin)[key] = OrderedDict((number, copy.deepcopy(hook, memo)) for number, hook in own.items())
     except Exception as error:
         raise TraceError(
             type(model).__name__,
@@ -78,5 +85,18 @@ def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
     return empty
 
 
-def _part_of_the_network(hooks: OrderedDict[int, Any]) -> OrderedDict[int, Any]:
-    return OrderedDict((key, hook) for key, hook in hooks.items() if type(hook).__module__.startswith("torch.nn.utils"))
+_FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+def hooks_left_behind(model: nn.Module) -> list[str]:
+    """The modules with forward hooks that are no part of the network."""
+    kinds = [(name, getattr(module, kind)) for name, module in model.named_modules() for kind in _FORWARD_HOOKS]
+    return list(dict.fromkeys(name for name, hooks in kinds if not all(is_part_of(model, hook) for hook in hooks.values())))
+
+
+def is_part_of(model: nn.Module, hook: Any) -> bool:
+    """Whether a forward hook computes with nothing but the network itself."""
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    owner = getattr(hook, "__self__", None)
+    return type(hook).__module__.startswith("torch.nn.utils") or any(owner is module for module in model.modules())

@@ -17,12 +17,18 @@ class State:
             (path, module, dict(vars(module)), dict(module._parameters), dict(module._buffers)) for path, module in root.named_modules()
         ]
 
+        registries = (value for module in root.modules() for key, value in vars(module).items() if key.endswith("_hooks"))
+        self._hooks = [(registry, dict(registry)) for registry in registries if isinstance(registry, dict)]
+
     def restore(self) -> None:
         """Whatever forward has put on a module is forgotten."""
         for _, module, attributes, parameters, buffers in self._held:
             for now, before in ((vars(module), attributes), (module._parameters, parameters), (module._buffers, buffers)):
                 now.clear()
                 now.update(before)
+        for registry, hooks in self._hooks:
+            registry.clear()
+            registry.update(hooks)
 
     def record(self, recorder: Recorder) -> None:
         """Parameters and buffers that forward has replaced are written to; what a graph cannot keep is noted."""

@@ -32,6 +32,8 @@ def surroundings(recorder: Recorder) -> Iterator[None]:
     torch.distributions does not validate its arguments.
     Libraries that ask ``torch.compiler.is_compiling()`` to know that they may not branch on values are told so.
     """
+    import torch._dynamo
+
     validated = Distribution._validate_args
     with ExitStack() as stack:
         stack.enter_context(patch.object(torch.jit.ScriptFunction, "__call__", _script_call(recorder)))

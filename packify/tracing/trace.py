@@ -13,15 +13,17 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackifyError, TraceError
+from packify.reference import plain_module
 from packify.report import Note
 from packify.tracing import structure
 from packify.tracing.arguments import bind
 from packify.tracing.batch import TRACING_BATCH, free_of_batch, signature_of
-from packify.tracing.recorder import WAYS_OUT, Recorder
-from packify.tracing.shadow import shadow, tables_of
+from packify.tracing.recorder import Recorder
+from packify.tracing.shadow import hooks_left_behind, shadow, tables_of
 from packify.tracing.state import State
 from packify.tracing.surroundings import surroundings
 from packify.tracing.values import leaves as leaves_of
+from packify.tracing.writer import WAYS_OUT
 
 Mode = Literal["eval", "train"]
 MODES: tuple[Mode, Mode] = ("eval", "train")
@@ -92,25 +94,22 @@ def trace(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Mod
     Raises:
         TraceError: the model refuses the input, or its Python code needs data that only a real input has.
     """
-    if not isinstance(model, nn.Module):
-        raise TraceError(
-            "model", found=f"a {type(model).__name__}", why="only a torch.nn.Module can be packed", fix="pass the module itself"
-        )
+    model = plain_module(model)
     signature = inspect.signature(model.forward)
     arguments = bind(signature, example_inputs)
     flat, template = structure.flatten(arguments)
     if not any(isinstance(leaf, torch.Tensor) for leaf in flat):
         raise TraceError(
             "example_inputs",
-            found="no tensor",
-            why="shapes are read from an example",
-            fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...)",
+            found=f"no tensor, but {', '.join(sorted({type(leaf).__name__ for leaf in flat})) or 'nothing'}",
+            why="shapes and dtypes are read from tensors",
+            fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...); torch.from_numpy(array) makes a tensor of an array",
         )
     root = shadow(model)
     data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
     held = (*model.parameters(), *model.buffers(), *filter(torch.is_tensor, flat))
     device = next((tensor.device for tensor in held if tensor.device.type != "meta"), torch.device("cpu"))
-    session = _Session(root, data, flat, template, signature, tuple(leaves), device)
+    session = _Session(root, data, flat, template, signature, tuple(leaves), device, hooks_left_behind(model))
     batch = _common_batch(flat)
     attempts = [TRACING_BATCH, batch] if batch is not None else [None]
     for attempt, size in enumerate(attempts):
@@ -170,6 +169,7 @@ class _Session:
     signature: inspect.Signature
     leaves: tuple[type[nn.Module], ...]
     device: torch.device
+    hooks: list[str]
     recorders: list[Recorder] = field(default_factory=list)
 
     def record(self, batch: int | None, mode: Mode) -> tuple[Recorder, Any]:
@@ -211,7 +211,7 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
     except PackifyError:
         raise
     except Exception as error:
-        raise _refused(error, root, inputs) from error
+        raise _refused(error, session, inputs) from error
     finally:
         recorder.active = False
         state.restore()
@@ -303,7 +303,8 @@ def _scoped(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., A
     return scoped
 
 
-def _refused(error: Exception, root: nn.Module, inputs: list[Any]) -> TraceError:
+def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceError:
+    root = session.root
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -311,11 +312,15 @@ def _refused(error: Exception, root: nn.Module, inputs: list[Any]) -> TraceError
     ]
     where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else type(root).__name__
     shapes = ", ".join(str(tuple(leaf.shape)) for leaf in inputs if isinstance(leaf, torch.Tensor))
+    why = f"{type(root).__name__} does not run on tensors without data of shape {shapes}; "
+    why += "either it refuses that input, or this line needs real data"
+    if session.hooks:
+        names = ", ".join(name or "the network itself" for name in session.hooks)
+        why += f"; forward hooks of {names} were not run, for they are no methods of its modules"
     return TraceError(
         where,
         found=f"{type(error).__name__}: {error}".rstrip(),
-        why=f"{type(root).__name__} does not run on tensors without data of shape {shapes}; "
-        "either it refuses that input, or this line needs real data",
+        why=why,
         fix=f"check the input's shape first (model(example_inputs) must work); then {WAYS_OUT}",
     )
 
