@@ -13,8 +13,7 @@ PAGE = FOLDER / "OUTCOMES.md"
 _HEAD = """# What converts
 
 Architectures of timm and torchvision, recorded and slimmed at (alpha, M, gamma) = (2, 4, 1), (2, 4, 2) and (1.5, 3, 1), and built as
-a packed network, on the meta device. One row per name is in [outcomes.tsv](outcomes.tsv), names without a row are still to
-be tried; the laws checked with numbers, one member of
+a packed network, on the meta device. One row per name is in [outcomes.tsv](outcomes.tsv); the laws checked with numbers, one member of
 each family, are in [numeric.tsv](numeric.tsv). Both pages and this one are written by `python -m tests.zoo --update` and
 `python -m tests.zoo --numeric`. Of torchvision's detectors the backbone is packed, with `packify.pack_submodule`.
 """
