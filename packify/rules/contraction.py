@@ -19,6 +19,7 @@ from packify.widths.walk import Axes, Walk
 def linear(walk: Walk, input: Axes, weight: Axes, bias: Axes | None = None) -> list[Dim]:
     walk.equate(weight.dims[-1], input.dims[-1])
     walk.keep_table(weight, weight.shape[-1])
+    walk.reads(input.dims[-1])
     if input.learned:
         walk.layer(input.dims[-1])
     if weight.val.dim() == 1:
@@ -51,8 +52,10 @@ def matmul(walk: Walk, input: Axes, other: Axes) -> list[Dim]:
     walk.equate(a[-1], b[-2])
     if other.weight and not input.weight and len(right) > 1:
         walk.layer(b[-1])
+        walk.reads(a[-1])
     if input.weight and not other.weight and len(left) > 1:
         walk.layer(a[-2])
+        walk.reads(b[-2])
     lead = _broadcast_dims(walk, a[:-2], b[:-2])
     return [*lead, *(a[-2:-1] if len(left) > 1 else []), *(b[-1:] if len(right) > 1 else [])]
 

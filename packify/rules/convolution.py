@@ -18,6 +18,7 @@ def conv(
     channels = input.dims[1 if batched else 0]
     out = weight.dims[0]
     walk.keep_table(weight, weight.shape[1])
+    walk.reads(channels)
     if input.learned:
         walk.layer(channels)
     spatial = _spatial(walk, input, weight)
@@ -48,6 +49,7 @@ def conv_transpose(
     channels = input.dims[1 if batched else 0]
     spatial = _spatial(walk, input, weight)
     walk.equate(weight.dims[0], channels)
+    walk.reads(channels)
     if input.learned:
         walk.layer(channels)
     if groups == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,39 +13,57 @@ from packify.widths.dims import Dim, Reason, pin
 def spread(roots: Sequence[Dim]) -> None:
     """Decide which atoms scale, so that every demanded width scales by the ratio once.
 
-    In a product the innermost factor that may change scales, and the others are structure (a head count).
+    In a product the innermost factor that may change scales, and the others are structure (a head count); but one that is a layer's
+    width itself, and that no layer reads as a factor again, goes its own way (a matrix that a layer makes for each sample).
     """
+    merged = {atom for dim in roots if dim.kind == "*" and dim.read for factor in dim.factors() for atom in factor.atoms()}
     demanded = sorted((dim for dim in roots if dim.demands), key=lambda dim: dim.kind != "*")
     for dim in demanded:
-        _scale(dim, dim.demands[0], {})
+        _Spreading(dim.demands[0], merged).scale(dim)
 
 
-def _scale(dim: Dim, of: str, done: dict[Dim, bool]) -> bool:
-    root = dim.root()
-    if root not in done:
-        done[root] = _scaled(root, of, done)
-    return done[root]
+class _Spreading:
+    """What follows when one width scales.
 
+    Args:
+        of: the layer whose width it is.
+        merged: the factors of products that layers read.
+    """
 
-def _scaled(root: Dim, of: str, done: dict[Dim, bool]) -> bool:
-    if not root.kind:
-        root.scaled = root.pin is None and root.size > 1
-        return root.scaled
-    if root.kind == "+":
-        scaled = [_scale(part, of, done) for part in root.parts]  # every part, also after one that scales
-        return any(scaled)
-    if root.kind == "/":
-        return _scale(root.parts[0], of, done)
-    factors = root.factors()
-    chosen = next((part for part in factors if any(atom.scaled for atom in part.atoms())), None)
-    chosen = chosen or next((part for part in reversed(factors) if not part.is_pinned()), None)
-    if chosen is None:
-        return False
-    scaling = set(chosen.atoms())
-    for atom in (atom for part in factors for atom in part.atoms() if atom not in scaling):
-        pin(atom, Reason(of, "", f"a factor of a width of {root.size} that scales by another factor"))
-        atom.scaled = False
-    return _scale(chosen, of, done)
+    def __init__(self, of: str, merged: Collection[Dim]) -> None:
+        self.of, self.merged, self.done = of, merged, dict[Dim, bool]()
+
+    def scale(self, dim: Dim) -> bool:
+        """Whether any part of it scales."""
+        root = dim.root()
+        if root not in self.done:
+            self.done[root] = self._scaled(root)
+        return self.done[root]
+
+    def _scaled(self, root: Dim) -> bool:
+        if not root.kind:
+            root.scaled = root.pin is None and root.size > 1
+            return root.scaled
+        if root.kind == "+":
+            scaled = [self.scale(part) for part in root.parts]  # every part, also after one that scales
+            return any(scaled)
+        if root.kind == "/":
+            return self.scale(root.parts[0])
+        factors = root.factors()
+        chosen = next((part for part in factors if any(atom.scaled for atom in part.atoms())), None)
+        chosen = chosen or next((part for part in reversed(factors) if not part.is_pinned()), None)
+        if chosen is None:
+            return False
+        scaling = set(chosen.atoms())
+        for part in factors:
+            if part.kind or not part.demands or part in self.merged:
+                self._keep((atom for atom in part.atoms() if atom not in scaling), root.size)
+        return self.scale(chosen)
+
+    def _keep(self, atoms: Iterable[Dim], size: int) -> None:
+        for atom in atoms:
+            pin(atom, Reason(self.of, "", f"a factor of a width of {size} that scales by another factor"))
+            atom.scaled = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Reason:
 class Dim:
     """One size. An atom, or a compound of parts: ``"*"`` (outermost factor first), ``"+"`` (in order), ``"/"`` (base over a count)."""
 
-    __slots__ = ("because", "demands", "divisor", "kind", "member", "multiple", "parent", "parts", "pin", "scaled", "size")
+    __slots__ = ("because", "demands", "divisor", "kind", "member", "multiple", "parent", "parts", "pin", "read", "scaled", "size")
 
     def __init__(self, size: int, kind: str = "", parts: Sequence[Dim] = (), pin: Reason | None = None, divisor: int = 1) -> None:
         self.size = size
@@ -36,6 +36,7 @@ class Dim:
         self.multiple = 1
         self.because: Reason | None = None
         self.demands: list[str] = []
+        self.read = False
         self.scaled = False
         self.member = size
         self.parent: Dim | None = None

@@ -177,6 +177,7 @@ def _bind(atom: Dim, other: Dim) -> None:
     atom.parent = other
     require_multiple(other, atom.multiple, atom.because)
     other.demands += atom.demands
+    other.read = other.read or atom.read
     if atom.pin is not None:
         pin(other, atom.pin)
 
@@ -189,6 +190,7 @@ def _merge(compound: Dim, other: Dim) -> None:
     a.parent = b
     require_multiple(b, a.multiple, a.because)
     b.demands += a.demands
+    b.read = b.read or a.read
 
 
 def _made_of(whole: Dim, part: Dim) -> bool:

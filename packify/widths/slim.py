@@ -239,7 +239,9 @@ class _Solution:
                 why="gamma groups need at least one channel each, so this gamma can never divide a layer",
                 fix=f"pass gamma={2 if widest >= 2 else 1}, a larger alpha or a smaller num_estimators",
             )
-        return agreed(gammas, self.places), notes
+        common = agreed(gammas, self.places)
+        other_use = "its weight is used otherwise in another mode"
+        return common, {**{node: other_use for node, gamma in gammas.items() if common.get(node, 1) < gamma}, **notes}
 
     def _groups_follow_width(self, node: fx.Node) -> bool:
         """A conv whose rule has marked its groups as a width."""

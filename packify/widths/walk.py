@@ -142,6 +142,10 @@ class Walk:
         if self.node not in self._makers:
             dim.root().demands.append(self.node.meta["path"] or self.node.name)
 
+    def reads(self, dim: Dim) -> None:
+        """A layer with weights sums over this size."""
+        dim.root().read = True
+
     def keep_table(self, weight: Axes, inputs: int) -> None:
         """A layer that sums `inputs` features with frozen numbers that were not drawn is an operator for good, not a width."""
         source = self.node.args[1] if len(self.node.args) > 1 else None

@@ -243,6 +243,11 @@ def gated_by_tokens(x: Tensor, m: Any) -> Tensor:
     return u * m.tokens(v)
 
 
+def matrices_of_each_sample(x: Tensor, m: Any) -> Tensor:
+    turn = m.make(x.mean(1)) + torch.eye(_H, device=x.device).view(1, -1).repeat(x.size(0), 1)
+    return m.out(torch.bmm(x, turn.view(-1, _H, _H)))
+
+
 def noisy(x: Tensor, m: Any) -> Tensor:
     return F.linear(x, m.mean + m.spread * 0.1 if m.training else m.mean)
 
@@ -339,6 +344,9 @@ CASES: dict[str, Case] = {
     "tables_of_the_code": Case(lambda: Around(tables_of_the_code, False), _tokens, 0.55),
     "rotary_of_images": Case(lambda: Around(rotary_of_images, False, q=nn.Linear(_H, _H), inverse=torch.rand(_H // 16)), _tokens, 0.4),
     "gated_by_tokens": Case(lambda: Around(gated_by_tokens, False, wide=nn.Linear(_H, 2 * _H), tokens=nn.Conv1d(6, 6, 1)), _tokens, 0.4),
+    "matrices_of_each_sample": Case(
+        lambda: Around(matrices_of_each_sample, False, make=nn.Linear(_H, _H * _H), out=nn.Linear(_H, _H)), _tokens, 0.2
+    ),
     "noisy": Case(lambda: Around(noisy, False, mean=_parameter(_H, _H), spread=_parameter(_H, _H)), _vector, 0.35),
     "normalised_weights": Case(
         lambda: Around(normalised_weights, False, skew=_parameter(_H, _H), normed=nn.utils.parametrizations.weight_norm(nn.Linear(_H, _H))),
