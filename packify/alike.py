@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from packify.errors import PackError
 from packify.layers.settings import settings
+from packify.packing.pack import changed_in_place
 from packify.tracing import MODES, Traced
 
 
@@ -55,13 +56,11 @@ def same_shared(index: int, other: nn.Module, first: nn.Module, traced: Traced) 
     Raises:
         PackError: naming the buffer.
     """
-    nodes = [node for graph in traced.graphs.values() for node in graph.nodes]
-    read = {str(node.target) for node in nodes if node.op == "get_attr"}
-    changed = [node.args[0] for node in nodes if node.meta.get("inplace") and node.args]
-    written = {str(node.target) for node in changed if isinstance(node, fx.Node) and node.op == "get_attr"}
+    read = {str(node.target) for graph in traced.graphs.values() for node in graph.find_nodes(op="get_attr")}
+    written = {name for graph in traced.graphs.values() for name in changed_in_place(graph)}
     theirs = dict(other.named_buffers())
     for name, tensor in first.named_buffers():
-        own = tensor.dim() and (tensor.is_floating_point() or tensor.is_complex() or name in written)
+        own = name in written or (tensor.dim() and (tensor.is_floating_point() or tensor.is_complex()))
         if name in read and not own and not _equal(tensor, theirs[name]):
             raise _differ(
                 index, name, "a buffer with other values, of which one network holds one only", "build all networks with the same values"

@@ -146,8 +146,14 @@ def test_a_tampered_artefact(converted: Path) -> None:
 
 
 def _packify(*args: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "packify", *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
+    """A process that answers to signals, also where the tests themselves run behind nohup."""
+
+    def answering() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+    command, pipes = [sys.executable, "-m", "packify", *args], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, text=True, env=os.environ | environment, preexec_fn=answering)  # noqa: PLW1509
 
 
 def test_what_a_factory_prints_stays_out_of_the_document(project: Path) -> None:
