@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from packify.errors import PackError
 from packify.layers.settings import settings
 from packify.layers.tree import build_tree, kept_names, state_sizes
-from packify.network import GraphNetwork, Interface, MemberNetwork
+from packify.network import GraphNetwork, Interface, MemberNetwork, written
 from packify.packing.members import fold
 from packify.report import Report
 from packify.spec import Spec
@@ -90,7 +90,7 @@ class PackedNetwork(GraphNetwork):
             for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
         ]
         graphs = [network.graphs[mode] for network in (self, self.member_template) for mode in ("eval", "train")]
-        parts += [str(graph.python_code("self").src) for graph in graphs]
+        parts += [str(written(graph).src) for graph in graphs]
         called = sorted({str(node.target) for graph in graphs for node in graph.find_nodes(op="call_module")})
         parts += [f"{name} {settings(self.get_submodule(name))}" for name in called]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

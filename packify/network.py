@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import fx, nn
@@ -135,7 +137,7 @@ class GraphNetwork(nn.Module):
     @property
     def code(self) -> str:
         """The Python code of the graph that the current mode runs."""
-        return str(self.graphs["train" if self.training else "eval"].python_code("self").src)
+        return str(written(self.graphs["train" if self.training else "eval"]).src)
 
     def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
         """The tensors among a call's arguments, in the graph's order."""
@@ -178,8 +180,20 @@ def _tensor_paths(template: Mapping[str, Any]) -> list[str]:
     return [label for _, label in sorted(numbered)]
 
 
+def written(graph: fx.Graph) -> Any:
+    """A graph as Python code, also where a part of the network is called like a keyword, ``class`` or ``in``."""
+    with patch.object(fx.graph, "_format_target", _reached):
+        return graph.python_code("self")
+
+
+def _reached(base: str, target: str) -> str:
+    for name in target.split("."):
+        base = f"{base}.{name}" if name.isidentifier() and not keyword.iskeyword(name) else f"getattr({base}, {name!r})"
+    return base
+
+
 def _function_of(graph: fx.Graph) -> Callable[..., Any]:
-    code = graph.python_code("self")
+    code = written(graph)
     namespace: dict[str, Any] = dict(code.globals)
     exec(compile(code.src, "<packify graph>", "exec"), namespace)  # noqa: S102  torch.fx wrote it from the graph
     function: Callable[..., Any] = namespace["forward"]

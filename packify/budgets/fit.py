@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from packify.budgets.cost import Budget, Convention, Cost
-from packify.budgets.limits import Limit, Quantity, parse_limit
+from packify.budgets.limits import Limit, Quantity, parse_limit, several
 from packify.budgets.plan import Planner
 from packify.budgets.sweep import Progress
 from packify.errors import BudgetError, PackError, SpecError
-from packify.spec import GammaPolicy, Spec
+from packify.spec import GammaPolicy, Spec, whole
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def fit(
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
+    concrete_args: Mapping[str, Any] | None = None,
     rules: Mapping[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> Fit:
@@ -120,17 +121,17 @@ def fit(
         BudgetError: no limit is given, one cannot be read, or the range of alpha is empty.
         TraceError, PackError: the network cannot be recorded or slimmed.
     """
-    counts = [num_estimators] if isinstance(num_estimators, int) else list(num_estimators)
-    gammas = sorted({gamma} if isinstance(gamma, int) else set(gamma))
+    counts = [whole("num_estimators", count) for count in several("num_estimators", num_estimators)]
+    gammas = sorted({whole("gamma", subgroups) for subgroups in several("gamma", gamma)})
     written: dict[Quantity, str | float | None] = {
         "params": max_params,
         "mult_adds": max_mult_adds,
         "memory": max_memory,
         "training_memory": max_training_memory,
     }
-    _check(written, counts, gammas, gamma_policies, batch_size)
+    _check(written, gamma_policies, batch_size)
     grids = {count: _grid(min_alpha, count if max_alpha is None else max_alpha, step, count) for count in counts}
-    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, rules=rules)
+    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, concrete_args=concrete_args, rules=rules)
     reference = planner.reference.cost
     limits = tuple(
         parse_limit(quantity, text, _value(reference, quantity, batch_size)) for quantity, text in written.items() if text is not None
@@ -229,11 +230,17 @@ def _last(length: int, guess: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
+_MOST_ALPHAS = 10_000
+
+
 def _grid(least: float, most: float, step: float, count: int) -> list[float]:
     """Multiples of `step` from `least` to `most`, both included."""
     if not (math.isfinite(step) and step > 0 and math.isfinite(least) and math.isfinite(most) and least > 0):
         found = f"from {least} to {most} by {step}"
         raise BudgetError("alpha", found=found, why="alpha is a positive number", fix="pass min_alpha=1, step=0.125")
+    if (most - least) / step > _MOST_ALPHAS:
+        found, fix = f"{(most - least) / step:.0f} values of alpha", f"pass step={(most - least) / _MOST_ALPHAS:g} or more"
+        raise BudgetError("step", found=found, why=f"at most {_MOST_ALPHAS} are tried; widths are whole numbers of channels", fix=fix)
     if least > most:
         raise BudgetError(
             "the range of alpha",
@@ -245,16 +252,13 @@ def _grid(least: float, most: float, step: float, count: int) -> list[float]:
     return sorted({float(least), *inner, float(most)})
 
 
-def _check(
-    written: dict[Quantity, str | float | None], counts: list[int], gammas: list[int], policies: Sequence[str], batch_size: int
-) -> None:
+def _check(written: dict[Quantity, str | float | None], policies: Sequence[str], batch_size: int) -> None:
     if all(text is None for text in written.values()):
         raise BudgetError(
             "limits", found="none", why="without a limit the answer is a Deep Ensemble", fix='pass for example max_params="1.0x"'
         )
-    for name, values in (("num_estimators", counts), ("gamma", gammas), ("gamma_policies", policies)):
-        if not values:
-            raise BudgetError(name, found="no value", why="a search needs at least one value of each", fix=f"leave {name} out")
+    if not policies:
+        raise BudgetError("gamma_policies", found="no value", why="a search needs at least one", fix="leave gamma_policies out")
     for quantity, text in written.items():
         if text is not None:
             parse_limit(quantity, text, reference=1.0)  # a unit that is unknown is said before any work

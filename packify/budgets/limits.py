@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from packify.errors import BudgetError
 
@@ -79,3 +80,20 @@ def _unreadable(quantity: Quantity, text: str, why: str) -> BudgetError:
         why=why,
         fix=f"write it relative to the reference (1.0x) or in {units}, for example " + ("8GB" if "memory" in quantity else "12M"),
     )
+
+
+def several(name: str, values: Any) -> list[Any]:
+    """One value or several as a list.
+
+    Raises:
+        BudgetError: none, or a text.
+    """
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    if not found or any(isinstance(value, str) for value in found):
+        raise BudgetError(
+            name,
+            found=repr(values) if found else "no value",
+            why="it is a number, or a list of at least one",
+            fix=f"pass for example {name}=[2, 4]",
+        )
+    return found

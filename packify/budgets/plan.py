@@ -17,7 +17,7 @@ from packify.errors import BudgetError
 from packify.reference import plain_module
 from packify.rules.table import merged
 from packify.spec import GammaPolicy, Spec
-from packify.tracing import Traced, trace
+from packify.tracing import Traced, trace, with_concrete_args
 from packify.widths.gamma import places
 from packify.widths.slim import Member, Slimmer
 
@@ -35,6 +35,7 @@ def budget(
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
+    concrete_args: Mapping[str, Any] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> Budget:
     """What PE-(alpha, M, gamma) of a network would cost, next to the reference and to a Deep Ensemble of M references.
@@ -47,6 +48,7 @@ def budget(
         convention: ``"macs"`` or ``"torchinfo"``, how Mult-Adds are counted.
         dtype: floating weights and activations are given in bytes of this type; by default, the model's own.
         leaves: module types to keep whole.
+        concrete_args: arguments of ``forward`` that have one value for good, as `packify.pack` takes them.
         rules: operator rules of your own, as `packify.pack` takes them.
 
     Raises:
@@ -55,7 +57,8 @@ def budget(
         BudgetError: the convention or dtype is unknown.
     """
     spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
-    return Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, rules=rules).budget(spec)
+    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, concrete_args=concrete_args, rules=rules)
+    return planner.budget(spec)
 
 
 class Planner:
@@ -67,6 +70,7 @@ class Planner:
         convention: ``"macs"`` or ``"torchinfo"``.
         dtype: floating type to give bytes for; by default, the model's own.
         leaves: module types to keep whole.
+        concrete_args: arguments of ``forward`` that have one value for good, as `packify.pack` takes them.
         rules: operator rules of your own, as `packify.pack` takes them.
     """
 
@@ -78,6 +82,7 @@ class Planner:
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
         leaves: Sequence[type[nn.Module]] = (),
+        concrete_args: Mapping[str, Any] | None = None,
         rules: Mapping[Any, Any] | None = None,
     ) -> None:
         if convention not in CONVENTIONS:
@@ -85,7 +90,8 @@ class Planner:
             raise BudgetError("convention", found=repr(convention), why=f"Mult-Adds are counted by {known}", fix='pass convention="macs"')
         self.convention = convention
         self.dtype = floating_dtype(dtype)
-        self.traced = trace(plain_module(model), example_inputs, leaves=leaves)
+        model = plain_module(model)
+        self.traced = trace(model, with_concrete_args(model, example_inputs, concrete_args), leaves=leaves)
         self.reference = self._tally(self.traced)
         self._slimmer = Slimmer(self.traced, merged(checked_rules(rules or {})))
         self._members: dict[Spec, tuple[Member, Tally]] = {}

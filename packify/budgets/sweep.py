@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from packify.budgets.cost import Budget, Convention, Cost
+from packify.budgets.limits import several
 from packify.budgets.plan import Planner
 from packify.errors import BudgetError
 from packify.spec import GammaPolicy, Spec
@@ -63,15 +64,16 @@ def sweep(
     model: nn.Module,
     example_inputs: Any,
     *,
-    alpha: Sequence[float],
-    num_estimators: Sequence[int],
-    gamma: Sequence[int] = (1,),
+    alpha: float | Sequence[float],
+    num_estimators: int | Sequence[int],
+    gamma: int | Sequence[int] = (1,),
     gamma_policies: Sequence[GammaPolicy] = ("paper",),
     min_channels_per_group: int = 64,
     round_to: int = 1,
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
+    concrete_args: Mapping[str, Any] | None = None,
     rules: Mapping[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
@@ -82,24 +84,23 @@ def sweep(
         SpecError: one of the values cannot be.
         TraceError, PackError: the network cannot be recorded or slimmed.
     """
-    for name, values in (("alpha", alpha), ("num_estimators", num_estimators), ("gamma", gamma), ("gamma_policies", gamma_policies)):
-        if not list(values):
-            why = "a sweep needs at least one value of each"
-            raise BudgetError(name, found="no value", why=why, fix=f"pass at least one {name}, for example alpha=[1, 2, 4]")
+    alphas, counts, gammas = several("alpha", alpha), several("num_estimators", num_estimators), several("gamma", gamma)
+    if not gamma_policies:
+        raise BudgetError("gamma_policies", found="no value", why="a sweep needs at least one", fix="leave gamma_policies out")
     specs = list(
         dict.fromkeys(
             Spec(a, m, g, policy if g > 1 else gamma_policies[0], min_channels_per_group, round_to)
-            for a in alpha
-            for m in num_estimators
-            for g in gamma
+            for a in alphas
+            for m in counts
+            for g in gammas
             for policy in gamma_policies
         )
     )
-    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, rules=rules)
+    planner = Planner(model, example_inputs, convention=convention, dtype=dtype, leaves=leaves, concrete_args=concrete_args, rules=rules)
     budgets = []
     for done, spec in enumerate(specs, 1):
         budgets.append(planner.budget(spec))
         if progress is not None:
             progress(done, len(specs))
-    ensembles = {count: planner.reference.ensemble(count) for count in sorted(set(num_estimators))}
+    ensembles = {count: planner.reference.ensemble(count) for count in sorted(set(counts))}
     return Sweep(planner.reference.cost, ensembles, tuple(budgets))

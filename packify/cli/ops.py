@@ -8,13 +8,14 @@ from packify.cli.options import Json
 
 def ops(json: Json = False) -> None:
     """List the operators that have rules, by family."""
-    from packify.rules.table import RULES
+    from packify.rules.table import merged
 
+    rules = merged(None)
     families: dict[str, list[str]] = {}
-    for key, rule in RULES.items():
+    for key, rule in rules.items():
         families.setdefault(rule.family, []).append(key if isinstance(key, str) else key.__name__)
     if json:
-        print_json({"families": {family: sorted(names) for family, names in families.items()}, "operators": len(RULES)})
+        print_json({"families": {family: sorted(names) for family, names in families.items()}, "operators": len(rules)})
         return
     from rich import box
     from rich.table import Table
@@ -26,4 +27,4 @@ def ops(json: Json = False) -> None:
     for family, names in families.items():
         table.add_row(family, str(len(names)), " ".join(sorted(names, key=str.lower)))
     out().print(table)
-    out().print(f"{len(RULES)} operators. Any other runs once per member if it is safe, or is an error that names it.", style="dim")
+    out().print(f"{len(rules)} operators. Any other runs once per member if it is safe, or is an error that names it.", style="dim")

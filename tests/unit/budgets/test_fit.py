@@ -110,8 +110,8 @@ def test_progress_counts_combinations(model):
         ({"max_params": "1.0x", "min_alpha": 9}, BudgetError, "it is empty"),
         ({"max_params": "1.0x", "step": 0}, BudgetError, "positive"),
         ({"max_params": "1.0x", "min_alpha": -1}, BudgetError, "positive"),
-        ({"max_params": "1.0x", "num_estimators": []}, BudgetError, "at least one value"),
-        ({"max_params": "1.0x", "gamma": []}, BudgetError, "at least one value"),
+        ({"max_params": "1.0x", "num_estimators": []}, BudgetError, "at least one"),
+        ({"max_params": "1.0x", "gamma": []}, BudgetError, "at least one"),
         ({"max_params": "1.0x", "batch_size": 0}, BudgetError, "at least one sample"),
         ({"max_params": "1.0x", "num_estimators": 0, "max_alpha": 2}, SpecError, "at least 1"),
     ],
@@ -126,3 +126,13 @@ def test_the_last_index_is_found_from_any_guess(length):
     for last in range(-1, length):
         for guess in (-3, 0, length // 2, length - 1, length + 5):
             assert _last(length, guess, lambda index, last=last: index <= last) == last
+
+
+def test_a_step_that_is_finer_than_any_width_is_refused(model):
+    with pytest.raises(BudgetError, match=r"step\n.*values of alpha"):
+        fit(model, X, max_params="1.0x", num_estimators=2, step=1e-9)
+
+
+def test_numbers_of_members_are_whole(model):
+    with pytest.raises(SpecError, match="num_estimators"):
+        fit(model, X, max_params="1.0x", num_estimators=[0])

@@ -98,3 +98,12 @@ def test_without_matplotlib_the_error_says_how_to_get_it(found, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(BudgetError, match=r'pip install "packify-torch\[plot\]"'):
         plot(found, tmp_path / "a.png")
+
+
+def test_one_value_needs_no_list(model):
+    assert len(sweep(model, X, alpha=2, num_estimators=4).budgets) == 1
+
+
+def test_a_text_is_no_list(model):
+    with pytest.raises(BudgetError, match=r"num_estimators\n.*'2,4'"):
+        sweep(model, X, alpha=2, num_estimators="2,4")

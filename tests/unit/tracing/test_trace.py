@@ -350,3 +350,15 @@ def test_libraries_are_told_that_they_are_exported() -> None:
     model = Small(lambda h: h if torch.compiler.is_compiling() and torch.compiler.is_exporting() else h.sum().item())
     trace(model, torch.randn(3, 5))
     assert not torch.compiler.is_exporting()
+
+
+@pytest.mark.parametrize("name", ["class", "in", "a b", "1x-é", 'x";import os', "it's", "a\\b", "two\nlines", "{x}"])
+def test_parts_may_have_any_name(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(), torch.randn(3, 4, 5, 5)
+    for number, part in enumerate((nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))):
+        model.add_module(f"{name}{number or ''}", part)
+    packed = packify.pack_members([model], x)
+    torch.testing.assert_close(packed.eval().members(x)[0], model.eval()(x))
+    assert packed.digest
+    assert packed.code
