@@ -32,6 +32,10 @@ class Interface:
     template: Mapping[str, Any]
     outputs: Mapping[str, Any]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Interface:
+        """Nothing changes it, and the structures of a user may not be copied."""
+        return self
+
     def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
         """The tensors among a call's arguments, in the graph's order.
 

@@ -74,8 +74,12 @@ class Filled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.function(*args, **kwargs)
+        if not isinstance(result, Tensor):
+            return result
+        if result.requires_grad and not (args and result is args[0]):
+            return result * 0 + 1  # what is computed from drawn numbers keeps its history
         with torch.no_grad():
-            return result.fill_(1) if isinstance(result, Tensor) else result
+            return result.fill_(1)
 
     @property
     def __name__(self) -> str:

@@ -12,7 +12,7 @@ from packify.widths.dims import fixed, free
 from packify.widths.walk import Axes, Call, Walk
 
 SIZED = "zeros ones empty full rand randn".split()
-NEW = "new_zeros new_ones new_empty new_full new_tensor".split()
+NEW = "new new_zeros new_ones new_empty new_full new_tensor".split()
 
 
 def sized(walk: Walk, *args: Any, **kwargs: Any) -> Any:

@@ -8,6 +8,7 @@ import torch
 
 from packify.packing.members import FRONT
 from packify.packing.ride import Ride, Rider, map_rides, rides_in
+from packify.rules.creation import sized
 from packify.rules.indexing import write_back
 from packify.rules.scattering import own
 from packify.tracing.names import RANDOM
@@ -36,8 +37,10 @@ special_xlog1py special_xlogy special_zeta
 
 def elementwise(walk: Walk, *args: Any, **kwargs: Any) -> Any:
     operands = tensors((args, kwargs))
-    if not operands or not isinstance(walk.out, torch.Tensor):
+    if not isinstance(walk.out, torch.Tensor):
         return walk.structure()
+    if not operands:
+        return sized(walk)
     dims = walk.broadcast(*operands)
     # In-place operators on a smaller tensor cannot change its shape; a size of 1 in the output never carries a width.
     return dims[len(dims) - walk.out.dim() :]

@@ -185,6 +185,18 @@ def write_without_gradient(function: Callable[..., Any], parameter: Tensor, *arg
     return parameter
 
 
+def cat(tensors: Any, dim: Any = 0, **kwargs: Any) -> Any:
+    """One tensor that is joined with itself along an axis of size 1 is repeated: how often is a number that may follow a width."""
+    first = next(iter(tensors), None)
+    if kwargs or not isinstance(dim, int) or first is None or len(tensors) < 2 or any(tensor is not first for tensor in tensors):
+        return NotImplemented
+    if first.dim() == 0 or first.shape[dim] != 1:
+        return NotImplemented
+    times = [1] * first.dim()
+    times[dim] = len(tensors)
+    return first.repeat(times)
+
+
 # By operator name; what they return NotImplemented for is recorded as it is.
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "multi_head_attention_forward": multi_head_attention,
@@ -196,4 +208,5 @@ DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "as_tensor": as_tensor,
     "asarray": as_tensor,
     "new_tensor": new_tensor,
+    "cat": cat,
 }

@@ -30,6 +30,8 @@ def constant_value(node: fx.Node, buffers: Mapping[str, torch.Tensor], constants
             return value
         if current.op not in ("call_function", "call_method") or current.meta["op"] in RANDOM or current.meta["inplace"]:
             raise _Unknown
+        if current.meta["op"] in ("to", "type_as") and isinstance(value, torch.Tensor):  # of another tensor they read what it is like
+            return value_of(current.all_input_nodes[0]).to(value.dtype)
         args, kwargs = fx.node.map_arg((current.args, current.kwargs), value_of)
         if current.op == "call_method":
             return getattr(args[0], name)(*args[1:], **kwargs)

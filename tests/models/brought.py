@@ -248,6 +248,11 @@ def matrices_of_each_sample(x: Tensor, m: Any) -> Tensor:
     return m.out(torch.bmm(x, turn.view(-1, _H, _H)))
 
 
+def one_map_for_every_channel(x: Tensor, m: Any) -> Tensor:
+    gate = x.mean(1, keepdim=True)
+    return x + torch.cat([gate] * _H, 1)
+
+
 def noisy(x: Tensor, m: Any) -> Tensor:
     return F.linear(x, m.mean + m.spread * 0.1 if m.training else m.mean)
 
@@ -347,6 +352,7 @@ CASES: dict[str, Case] = {
     "matrices_of_each_sample": Case(
         lambda: Around(matrices_of_each_sample, False, make=nn.Linear(_H, _H * _H), out=nn.Linear(_H, _H)), _tokens, 0.2
     ),
+    "one_map_for_every_channel": Case(lambda: Around(one_map_for_every_channel, True), _image, 0.55),
     "noisy": Case(lambda: Around(noisy, False, mean=_parameter(_H, _H), spread=_parameter(_H, _H)), _vector, 0.35),
     "normalised_weights": Case(
         lambda: Around(normalised_weights, False, skew=_parameter(_H, _H), normed=nn.utils.parametrizations.weight_norm(nn.Linear(_H, _H))),

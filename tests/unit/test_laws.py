@@ -189,3 +189,30 @@ def test_modules_kept_whole_that_draw_at_random() -> None:
     result = packify.verify(packed)
     assert result.equality < 1e-8
     assert result.parity < 1e-5
+
+
+class _Drawing(nn.Module):
+    """Samples with a gradient, in a state whose size code writes, returned as a dictionary of the user's."""
+
+    class Outputs(dict[str, Tensor]):
+        __getattr__ = dict.__getitem__
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits, self.state, self.head = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        z = nn.functional.gumbel_softmax(self.logits(x).view(-1, 4, 4), hard=True).flatten(1)
+        state = self.state(x.new(x.size(0), 16).zero_()) + z
+        if self.training:
+            state = state + torch.normal(0.0, 1.0, size=state.shape) * 0.1
+        outputs = self.Outputs()
+        outputs["y"] = self.head(state)
+        return outputs
+
+
+def test_samples_with_a_gradient() -> None:
+    torch.manual_seed(0)
+    packed = packify.pack(_Drawing(), torch.randn(4, 6), alpha=2, num_estimators=4)
+    assert packify.verify(packed).parity < 1e-8
+    assert [note.node for note in packed.report.pins] == ["head"]

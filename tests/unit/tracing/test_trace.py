@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -362,3 +363,22 @@ def test_parts_may_have_any_name(name: str) -> None:
     torch.testing.assert_close(packed.eval().members(x)[0], model.eval()(x))
     assert packed.digest
     assert packed.code
+
+
+def test_tables_that_code_caches_are_constants() -> None:
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 3)
+
+        @functools.lru_cache(None)  # noqa: B019
+        def places(self, count: int) -> Tensor:
+            return torch.arange(count).float() / count
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(x + self.places(x.shape[1]).to(x))
+
+    torch.manual_seed(0)
+    model, x = Cached(), torch.randn(4, 8)
+    torch.testing.assert_close(packify.pack_members([model], x).members(x)[0], model(x))
