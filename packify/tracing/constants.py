@@ -46,5 +46,23 @@ def constant_value(node: fx.Node, buffers: Mapping[str, torch.Tensor], constants
         return None
 
 
+def foregone(node: fx.Node) -> bool | None:
+    """The outcome of a check that says yes to every network in order, else None: whether all numbers are finite, chances of 0 and 1."""
+    sources, op = node.all_input_nodes, node.meta["op"]
+    if op in ("not", "logical_not", "invert", "bitwise_not"):
+        inner = foregone(sources[0])
+        return None if inner is None else not inner
+    if op in ("all", "any") and sources[0].meta["op"] in _CHECKS:
+        finite = sources[0].meta["op"] == "isfinite"
+        return finite if finite == (op == "all") else None
+    if op in ("lt", "ge") and sources[0].meta["op"] == "rand" and len(node.args) == 2 and isinstance(node.args[1], (int, float)):
+        chance = node.args[1]
+        return None if 0 < chance < 1 else (chance >= 1) == (op == "lt")
+    return None
+
+
+_CHECKS = frozenset(("isfinite", "isnan", "isinf", "isposinf", "isneginf"))
+
+
 class _Unknown(Exception):
     """Part of the value is the input's data."""

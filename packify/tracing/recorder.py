@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from packify.tracing.composites import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
-from packify.tracing.constants import constant_value
+from packify.tracing.constants import constant_value, foregone
 from packify.tracing.names import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.tracing.sizes import plain, traced_number
 from packify.tracing.spelling import by_position
@@ -298,6 +298,15 @@ class Recorder(Writer, TorchFunctionMode):
         ]
         if not any(item is None for item in known):
             return func(*known, **kwargs)
+        answer = foregone(self._tensor_node(args[0])) if operator.name in ("__bool__", "item", "is_nonzero") else None
+        if answer is not None:
+            self.note(f"{operator.name} of a check is taken to be {answer}", "numbers are finite, and chances of 0 or 1 are certain")
+            return answer
+        if any(source.meta["op"] in RANDOM for source in (self._tensor_node(args[0]), *self._tensor_node(args[0]).all_input_nodes)):
+            raise self._refused(
+                f"the code decides by a number drawn at random ({operator.name})",
+                "a graph calls the same layers every time: set the probability of leaving one out to 0, or multiply its output by 0 or 1",
+            )
         raise self._refused(
             f"the code reads the value of a tensor ({operator.name}) of shape {tuple(args[0].shape)}",
             "a graph holds for every input, so Python may not branch on, loop over or convert what is computed from the input",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -53,12 +54,32 @@ def surroundings(recorder: Recorder) -> Iterator[None]:
         stack.callback(Distribution.set_default_validate_args, validated)
         Distribution.set_default_validate_args(False)
         stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(_chance_of_python(recorder))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(recorder)
         yield
 
 
 _OF_NUMBERS = {name: getattr(math, name) for name in "sqrt cbrt isqrt exp exp2 expm1 log log2 log10 log1p hypot".split()}
+
+
+@contextmanager
+def _chance_of_python(recorder: Recorder) -> Iterator[None]:
+    """Numbers that code draws without torch are not drawn again by a graph; the user's generators stay as they are."""
+    numpy = sys.modules.get("numpy")
+    state, array = random.getstate(), numpy.random.get_state() if numpy else None
+    try:
+        yield
+        if random.getstate() != state or (numpy and str(numpy.random.get_state()) != str(array)):
+            recorder.note(
+                "forward draws numbers with Python or numpy: what they decided while it was recorded is decided for good",
+                "a graph draws with torch's operators only",
+                "forward",
+            )
+    finally:
+        random.setstate(state)
+        if numpy:
+            numpy.random.set_state(array)
 
 
 def _length(recorder: Recorder, original: Any) -> Any:

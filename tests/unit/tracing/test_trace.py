@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -382,3 +383,32 @@ def test_tables_that_code_caches_are_constants() -> None:
     torch.manual_seed(0)
     model, x = Cached(), torch.randn(4, 8)
     torch.testing.assert_close(packify.pack_members([model], x).members(x)[0], model(x))
+
+
+def _guarded(h: Tensor) -> Tensor:
+    if not torch.isfinite(h).all():
+        h = h.clamp(-1, 1)
+    assert not torch.isnan(h).any(), "numbers are missing"
+    if torch.isinf(h).any() or h.isnan().any() or torch.rand([]) < 0.0:
+        raise ValueError(h)
+    return h
+
+
+def test_checks_that_every_network_in_order_passes_are_taken_to_pass() -> None:
+    traced = trace(Small(_guarded), torch.randn(3, 5))
+    assert traced.batch
+    assert {note.node for note in traced.notes} == {"forward"}
+    assert "clamp" not in {node.meta["op"] for node in traced.graphs["eval"].nodes}
+
+
+def test_layers_left_out_at_random_are_refused_by_their_reason() -> None:
+    with pytest.raises(packify.TraceError, match="drawn at random"):
+        trace(Small(lambda h: h if torch.rand([]) < 0.5 else h * 2), torch.randn(3, 5))
+
+
+def test_chance_of_python_is_noted_and_left_alone() -> None:
+    states = random.getstate(), np.random.get_state()[1].copy()
+    traced = trace(Small(lambda h: h * random.random() + np.random.rand()), torch.randn(3, 5))  # noqa: S311
+    assert any("decided for good" in note.what for note in traced.notes)
+    assert random.getstate() == states[0]
+    assert np.array_equal(np.random.get_state()[1], states[1])
