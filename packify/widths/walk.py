@@ -14,7 +14,7 @@ from packify.tracing.names import rule_of
 from packify.widths.dims import GIVEN, Dim, Reason, fixed, free, pin
 from packify.widths.matching import equate
 
-_GIVEN_BY = {"placeholder": "an axis of the input", "get_attr": "an axis of a buffer of whole numbers or of a constant"}
+_GIVEN_BY = {"placeholder": "an axis of the input", "get_attr": "an axis of whole numbers, which are positions or counts"}
 
 
 @dataclass

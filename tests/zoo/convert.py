@@ -83,7 +83,7 @@ def _converted(one: Architecture, row: Outcome, built_at: Sequence[Spec]) -> tup
     params = sum(parameter.numel() for parameter in traced.root.parameters())
     plain, divided = members[(SPECS[0].ratio, 1)], members[(SPECS[0].ratio, 2)]
     pins = _tally(plain.pins, lambda note: note.why)
-    return replace(
+    row = replace(
         row,
         nodes=len(traced.graphs["eval"].nodes),
         params=params,
@@ -94,7 +94,10 @@ def _converted(one: Architecture, row: Outcome, built_at: Sequence[Spec]) -> tup
         pins=_told(pins),
         rounded=len(plain.rounded),
         fallbacks=_told(fallbacks),
-    ), Seconds(built_after - start, traced_after - built_after, slowest, packing)
+    )
+    if row.heavy:
+        row = replace(row, pins="; ".join(map(str, plain.pins)))
+    return row, Seconds(built_after - start, traced_after - built_after, slowest, packing)
 
 
 def _tally(notes: Sequence[Note], words: object) -> Counter[str]:

@@ -30,7 +30,7 @@ class Outcome:
         half, half_gamma: parameters of a member at (2, 4, 1), which (1.5, 3, 1) shares, and at (2, 4, 2), over the reference's.
         ideal: the same for a member all of whose hidden axes are halved, see `ideal_params`.
         pinned: how many widths keep the reference's size at (2, 4, 1).
-        pins: why, with the number of widths for each reason.
+        pins: why, with the number of widths for each reason; where the member is heavy, each width with the node that keeps it.
         rounded: how many widths are not exactly half the reference's.
         fallbacks: operators and modules that run once per member, over all three configurations.
     """
