@@ -112,9 +112,9 @@ def einsum(walk: Walk, equation: str, *operands: Any) -> list[Dim]:
     for axes, term in zip(inputs, terms, strict=True):
         others = {label for other, labels in zip(inputs, terms, strict=True) if other is not axes for label in labels}
         if axes.weight and not all(other.weight for other in inputs):
-            for label, dim in zip(term, axes.dims, strict=True):
-                if label in output and label not in others:
-                    walk.layer(dim)
+            written = [label for label in output if label in term and label not in others]
+            for label in written[-1:]:  # what stands before it counts heads or groups, as in ``"bnd,hkd->bnhk"``
+                walk.layer(dict(zip(term, axes.dims, strict=True))[label])
     return [known[label] for label in output]
 
 

@@ -253,6 +253,11 @@ def one_map_for_every_channel(x: Tensor, m: Any) -> Tensor:
     return x + torch.cat([gate] * _H, 1)
 
 
+def heads_in_the_weights(x: Tensor, m: Any) -> Tensor:
+    q, k, v = (torch.einsum("bnd,dhk->bhnk", x, weight) for weight in m.qkv)
+    return torch.einsum("bhnk,hkd->bnd", F.scaled_dot_product_attention(q, k, v), m.out)
+
+
 def noisy(x: Tensor, m: Any) -> Tensor:
     return F.linear(x, m.mean + m.spread * 0.1 if m.training else m.mean)
 
@@ -353,6 +358,9 @@ CASES: dict[str, Case] = {
         lambda: Around(matrices_of_each_sample, False, make=nn.Linear(_H, _H * _H), out=nn.Linear(_H, _H)), _tokens, 0.2
     ),
     "one_map_for_every_channel": Case(lambda: Around(one_map_for_every_channel, True), _image, 0.55),
+    "heads_in_the_weights": Case(
+        lambda: Around(heads_in_the_weights, False, qkv=_parameter(3, _H, 4, 8), out=_parameter(4, 8, _H)), _tokens, 0.32
+    ),
     "noisy": Case(lambda: Around(noisy, False, mean=_parameter(_H, _H), spread=_parameter(_H, _H)), _vector, 0.35),
     "normalised_weights": Case(
         lambda: Around(normalised_weights, False, skew=_parameter(_H, _H), normed=nn.utils.parametrizations.weight_norm(nn.Linear(_H, _H))),
