@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from packify.layers.tree import resized
+
 # Gains of the schemes in torch.nn.init: variance times fan. 1/3 is torch's default for Linear and Conv.
 _GAINS = (1 / 3, 1.0, 2.0, 25 / 9)
 _GAIN_NAMES = {1 / 3: "1/3", 25 / 9: "25/9"}
@@ -133,16 +135,6 @@ def draw(shape: tuple[int, ...], reference: Tensor, scheme: Scheme, generator: t
 
 # Standard deviation of a unit normal cut at two standard deviations.
 _TRUNCATED_STD = 0.8796
-
-
-def resized(reference: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A buffer at the member's shape: the leading part of every axis, repeated where the member is larger."""
-    for axis, size in enumerate(shape):
-        have = reference.shape[axis]
-        if size > have:
-            reference = torch.cat([reference] * -(-size // have), axis)
-        reference = reference.narrow(axis, 0, size)
-    return reference
 
 
 def fan_owner(name: str, tensors: Mapping[str, Tensor]) -> str | None:

@@ -9,8 +9,7 @@ from torch import Tensor, fx, nn
 
 from packify.errors import PackError, SpecError, TraceError
 from packify.tracing import Traced, trace
-
-_LAYERS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+from packify.widths.gamma import LAYERS
 
 
 def recorded(model: nn.Module, example_inputs: Any, leaves: Any) -> Traced:
@@ -51,7 +50,7 @@ def _one_dtype(traced: Traced) -> None:
         TraceError: a layer meets two dtypes.
     """
     for node in traced.graphs["eval"].nodes:
-        if node.meta.get("op") not in _LAYERS or not all(isinstance(argument, fx.Node) for argument in node.args[:2]):
+        if node.meta.get("op") not in LAYERS or not all(isinstance(argument, fx.Node) for argument in node.args[:2]):
             continue
         read, weight = (argument.meta["val"].dtype for argument in node.args[:2])
         if read != weight and node.args[1].op == "get_attr" and read in traced.input_dtypes:

@@ -162,3 +162,13 @@ def state_sizes(module: nn.Module, groups: int | None = None) -> None:
         module.hidden_size = own.weight_ih_l0.shape[0] // gates
         module.proj_size = own.weight_hr_l0.shape[0] if module.proj_size else 0
         module._init_flat_weights()
+
+
+def resized(reference: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A table at a member's shape: the leading part of every axis, repeated where the member is larger."""
+    for axis, size in enumerate(shape):
+        have = reference.shape[axis]
+        if size > have:
+            reference = torch.cat([reference] * -(-size // have), axis)
+        reference = reference.narrow(axis, 0, size)
+    return reference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import fx
 
 from packify.errors import TraceError
 from packify.tracing.recorder import Recorder
+from packify.tracing.values import leaves, mapped
 
 # A batch of this size is unlikely to equal a width, a head count or a token count, so axes are told apart by their sizes.
 TRACING_BATCH = 5
@@ -73,11 +75,11 @@ def _let_numbers_follow(graph: fx.Graph | None, graphs: Mapping[int, fx.Graph], 
             args, kwargs = _agreed({batch: (node.args, node.kwargs) for batch, node in zip(graphs, nodes, strict=True)}, orders)
         except _Unlike:
             raise _holds_for_one_batch(*nodes) from None
-        if _follows((args, kwargs)):
+        if any(isinstance(leaf, _OfBatch) for leaf in leaves((args, kwargs))):
             if graph is None:
                 raise _holds_for_one_batch(*nodes)
             with graph.inserting_before(next(node for node in graph.nodes if node.op != "placeholder")):
-                nodes[0].args, nodes[0].kwargs = _written(args, graph, size), _written(kwargs, graph, size)
+                nodes[0].args, nodes[0].kwargs = mapped((args, kwargs), functools.partial(_written, graph=graph, size=size))
     first, second, *_ = graphs.values()
     if len(orders[size]) != len(second.nodes):
         raise _holds_for_one_batch(next(reversed(first.nodes)), next(reversed(second.nodes)))
@@ -125,32 +127,15 @@ def _agreed(values: Mapping[int, Any], orders: Mapping[int, Mapping[fx.Node, int
     return first
 
 
-def _follows(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(map(_follows, value))
-    if isinstance(value, dict):
-        return any(map(_follows, value.values()))
-    if isinstance(value, slice):
-        return _follows((value.start, value.stop, value.step))
-    return isinstance(value, _OfBatch)
-
-
 def _written(value: Any, graph: fx.Graph, size: int) -> Any:
-    """Nested arguments with every number of the batch as nodes."""
-    if isinstance(value, _OfBatch):
-        number = _number(graph.call_method("size", (next(iter(graph.nodes)), 0)), size, "size")
-        for function, operand in ((operator.mul, value.times), (operator.add, value.plus)):
-            if operand != (function is operator.mul):
-                number = _number(graph.call_function(function, (number, operand)), function(number.meta["val"], operand), function.__name__)
-        return number
-    if isinstance(value, (tuple, list)):
-        items = [_written(item, graph, size) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, dict):
-        return {key: _written(item, graph, size) for key, item in value.items()}
-    if isinstance(value, slice):
-        return slice(*(_written(item, graph, size) for item in (value.start, value.stop, value.step)))
-    return value
+    """A number of the batch as nodes; any other value as it is."""
+    if not isinstance(value, _OfBatch):
+        return value
+    number = _number(graph.call_method("size", (next(iter(graph.nodes)), 0)), size, "size")
+    for function, operand in ((operator.mul, value.times), (operator.add, value.plus)):
+        if operand != (function is operator.mul):
+            number = _number(graph.call_function(function, (number, operand)), function(number.meta["val"], operand), function.__name__)
+    return number
 
 
 def _number(node: fx.Node, value: int, name: str) -> fx.Node:

@@ -136,7 +136,7 @@ class Recorder(Writer, TorchFunctionMode):
             return self._evaluate(torch.empty_like, args[:1], {})
         try:
             return self._evaluate(forward, args, kwargs)
-        except (RuntimeError, NotImplementedError):  # its code needs values: any will do for the shape of the result
+        except RuntimeError:  # its code needs values: any will do for the shape of the result
             self.active = False
             try:
                 return on_meta(forward.__func__(filled(module), *random(args), **random(kwargs)))  # type: ignore[attr-defined]
@@ -298,11 +298,12 @@ class Recorder(Writer, TorchFunctionMode):
         ]
         if not any(item is None for item in known):
             return func(*known, **kwargs)
-        answer = foregone(self._tensor_node(args[0])) if operator.name in ("__bool__", "item", "is_nonzero") else None
+        read = self._tensor_node(args[0])
+        answer = foregone(read) if operator.name in ("__bool__", "item", "is_nonzero") else None
         if answer is not None:
             self.note(f"{operator.name} of a check is taken to be {answer}", "numbers are finite, and chances of 0 or 1 are certain")
             return answer
-        if any(source.meta["op"] in RANDOM for source in (self._tensor_node(args[0]), *self._tensor_node(args[0]).all_input_nodes)):
+        if any(source.meta["op"] in RANDOM for source in (read, *read.all_input_nodes)):
             raise self._refused(
                 f"the code decides by a number drawn at random ({operator.name})",
                 "a graph calls the same layers every time: set the probability of leaving one out to 0, or multiply its output by 0 or 1",

@@ -18,6 +18,7 @@ from packify.report import Note
 from packify.tracing.constants import constant_value
 from packify.tracing.names import operator_of
 from packify.tracing.sizes import Traced, plain
+from packify.tracing.values import mapped
 
 _SKIPPED_FRAMES = (torch.__path__[0], str(Path(__file__).parent.parent))
 
@@ -89,23 +90,17 @@ class Writer:
         return self._stamp(node, value, name)
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return tuple(map(self._argument, args)), {key: self._argument(value) for key, value in kwargs.items()}
+        return self._argument(args), self._argument(kwargs)
 
     def _argument(self, value: Any) -> Any:
+        """Nested arguments as a graph holds them."""
+        return mapped(value, self._held_value)
+
+    def _held_value(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return self._tensor_node(value)
         if isinstance(value, Traced):
             return value.node() if value.recorder is self else plain(value)
-        if isinstance(value, torch.Size):
-            return tuple(map(self._argument, value))
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*map(self._argument, value))
-        if isinstance(value, (tuple, list)):
-            return type(value)(map(self._argument, value))
-        if isinstance(value, dict):
-            return {key: self._argument(item) for key, item in value.items()}
-        if isinstance(value, slice):
-            return slice(*map(self._argument, (value.start, value.stop, value.step)))
         if isinstance(value, torch.device) and self._is_own(value):
             return self._network("device", value)
         if isinstance(value, torch.dtype) and value == self._dtype:

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from packify.errors import PackError, SpecError
-from packify.layers.tree import build_tree, kept_names, state_sizes
+from packify.layers.tree import build_tree, kept_names, resized, state_sizes
 from packify.report import LayerWidth, Note
 from packify.spec import Spec
 from packify.tracing import Traced
@@ -133,7 +133,9 @@ class _Solution:
             for name, module in root.named_modules():
                 if name not in whole:
                     state_sizes(module)
-            self.constants = {name: self._cut(name, tensor) for name, tensor in self.traced.constants.items()}
+            self.constants = {
+                name: resized(tensor, tuple(map(member_size, self.parameters.dims[name]))) for name, tensor in self.traced.constants.items()
+            }
             built = {
                 key: Builder(walk, root, self.constants, self.rules, gammas, set(grouped), self.traced.leaves).build()
                 for key, walk in self.walks.items()
@@ -170,14 +172,6 @@ class _Solution:
         if name in grouped:
             shape[1] //= grouped[name]
         return torch.empty(shape, dtype=tensor.dtype, device="meta")
-
-    def _cut(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """A constant's leading part along every axis, repeated where the member is wider."""
-        for axis, dim in enumerate(self.parameters.dims[name]):
-            size = member_size(dim)
-            if size != tensor.shape[axis]:
-                tensor = tensor.index_select(axis, torch.arange(size, device=tensor.device) % tensor.shape[axis])
-        return tensor
 
     def _learn(self, built: Mapping[int, MemberGraph], gammas: Mapping[fx.Node, int], refused: set[fx.Node]) -> bool:
         """Turn every conflict of a run into pins. True if there was any."""

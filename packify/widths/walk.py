@@ -12,6 +12,7 @@ from torch import fx, nn
 from packify.errors import PackError, PackifyError
 from packify.tracing.names import rule_of
 from packify.widths.dims import GIVEN, Dim, Reason, fixed, free, pin
+from packify.widths.gamma import LAYERS
 from packify.widths.matching import equate
 
 _GIVEN_BY = {"placeholder": "an axis of the input", "get_attr": "an axis of whole numbers, which are positions or counts"}
@@ -202,9 +203,10 @@ class Walk:
             self.pin_all(args, "the output keeps the reference's shape")
             return None
         inputs = tensors((args, kwargs))
-        if all(axes.weight for axes in inputs) and node.op != "call_module" and node.meta["op"] not in LAYERS:
+        if all(axes.weight for axes in inputs) and node.op != "call_module" and node.meta["op"] not in _WEIGHTED:
             self._weights.add(node)
-            self._learned.update({node} if any(axes.learned for axes in inputs) else ())
+            if any(axes.learned for axes in inputs):
+                self._learned.add(node)
         if not isinstance(value, (torch.Tensor, tuple, list)) and value is not None:
             return None
         rule = rule_of(self.rules, node)
@@ -262,7 +264,7 @@ class Walk:
         return value
 
 
-LAYERS = frozenset("linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split())
+_WEIGHTED = LAYERS | {"bilinear"}
 _PRODUCTS = frozenset("matmul bmm mm einsum embedding addmm baddbmm tensordot".split())
 
 
@@ -271,7 +273,7 @@ def makers_of_weights(graph: fx.Graph) -> set[fx.Node]:
     found: set[fx.Node] = set()
     for node in graph.nodes:
         position = 2 if node.meta["op"] == "bilinear" else 1
-        if node.meta["op"] not in LAYERS or len(node.args) <= position:
+        if node.meta["op"] not in _WEIGHTED or len(node.args) <= position:
             continue
         waiting, seen = [node.args[position]], set()
         while waiting:
@@ -279,7 +281,7 @@ def makers_of_weights(graph: fx.Graph) -> set[fx.Node]:
             if not isinstance(source, fx.Node) or source in seen or not isinstance(source.meta["val"], (torch.Tensor, tuple, list)):
                 continue
             seen.add(source)
-            if source.meta["op"] in LAYERS | _PRODUCTS:
+            if source.meta["op"] in _WEIGHTED | _PRODUCTS:
                 found.add(source)
             else:
                 waiting += source.all_input_nodes

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
 import packify
-
-_FILE = Path(__file__).parents[2] / "examples" / "cifar.py"
+from tests.examples import example
 
 
 @pytest.fixture(scope="module")
 def cifar() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cifar_example", _FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return example("cifar")
 
 
 def _packed(cifar: ModuleType, name: str, gamma: int, classes: int = 10, alpha: float = 2, policy: str = "paper") -> packify.PackedNetwork:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import operator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,18 +13,14 @@ from torch.nn import functional as F
 
 import packify
 from packify.rules.table import names_of
+from tests import examples
 
-_EXAMPLE = Path(__file__).parents[3] / "examples" / "own_rule.py"
+_EXAMPLE = examples.EXAMPLES / "own_rule.py"
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("own_rule", _EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return examples.example("own_rule")
 
 
 def test_a_rule_takes_fewer_than_twenty_lines() -> None:
