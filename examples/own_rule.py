@@ -34,22 +34,22 @@ pair_gate.register_fake(lambda x: x.new_empty(x.shape[0], x.shape[1] // 2, *x.sh
 pair_gate.register_autograd(pair_gate_backward, setup_context=keep_inputs)
 
 
-# --- the rule: how widths travel, and how members ride ---------------------------------------------------------------------
-def widths(walk, x):
+# --- the rule: how widths travel, and how members are packed ---------------------------------------------------------------
+def widths(propagation, x):
     """Half as many channels come out as go in; every other axis is what it was."""
     channels, pair = split_product(x.dims[1], [x.shape[1] // 2, 2])
-    walk.pin(pair, "two channels make a gate")
+    propagation.pin(pair, "two channels make a gate")
     return [x.dims[0], channels, *x.dims[2:]]
 
 
-def ride(rider, node, x):
+def pack(builder, node, x):
     """Members lie side by side on the batch or the channel axis, ``b (m c)``: pairs never straddle two of them."""
     if x.packed and x.axis not in (0, 1):
-        x = rider.to(x, 1)
-    return rider.native(node, (x,), {}, x.axis)
+        x = builder.to(x, 1)
+    return builder.native(node, (x,), {}, x.axis)
 
 
-RULES = {"pair_gate": packify.Rule("gate", widths, ride)}
+RULES = {"pair_gate": packify.Rule("gate", widths, pack)}
 # --------------------------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from packify.budgets import Budget, budget
+from packify import Budget, budget
 
 sys.path.insert(0, str(Path(__file__).parent))
 import cifar

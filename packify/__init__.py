@@ -5,77 +5,61 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from packify.version import __version__
+from packify.core.version import __version__
 
 if TYPE_CHECKING:
-    from packify.artefact import load as load
-    from packify.artefact import save as save
-    from packify.artefact import save_member as save_member
-    from packify.budgets import Budget as Budget
-    from packify.budgets import Fit as Fit
-    from packify.budgets import Planner as Planner
-    from packify.budgets import Sweep as Sweep
-    from packify.budgets import budget as budget
-    from packify.budgets import fit as fit
-    from packify.budgets import sweep as sweep
-    from packify.convert import pack as pack
-    from packify.convert import pack_members as pack_members
-    from packify.convert import pack_submodule as pack_submodule
-    from packify.ensemble import PackedNetwork as PackedNetwork
-    from packify.errors import (
-        ArtefactError as ArtefactError,
-    )
-    from packify.errors import (
-        BudgetError as BudgetError,
-    )
-    from packify.errors import (
-        LawBroken as LawBroken,
-    )
-    from packify.errors import (
-        PackError as PackError,
-    )
-    from packify.errors import (
-        PackifyError as PackifyError,
-    )
-    from packify.errors import (
-        SourceError as SourceError,
-    )
-    from packify.errors import (
-        SpecError as SpecError,
-    )
-    from packify.errors import (
-        TraceError as TraceError,
-    )
-    from packify.laws import Verification as Verification
-    from packify.laws import verify as verify
-    from packify.network import MemberNetwork as MemberNetwork
-    from packify.report import Report as Report
-    from packify.rules.rule import Rule as Rule
-    from packify.sources import load_reference as load_reference
-    from packify.spec import Spec as Spec
+    from packify.artefact.loading import load as load
+    from packify.artefact.saving import save as save
+    from packify.artefact.saving import save_member as save_member
+    from packify.budgets.cost import Budget as Budget
+    from packify.budgets.fitting import Fit as Fit
+    from packify.budgets.sweeping import Sweep as Sweep
+    from packify.core.errors import ArtefactError as ArtefactError
+    from packify.core.errors import BudgetError as BudgetError
+    from packify.core.errors import LawBroken as LawBroken
+    from packify.core.errors import PackError as PackError
+    from packify.core.errors import PackifyError as PackifyError
+    from packify.core.errors import SourceError as SourceError
+    from packify.core.errors import SpecError as SpecError
+    from packify.core.errors import TraceError as TraceError
+    from packify.core.report import Report as Report
+    from packify.core.spec import Spec as Spec
+    from packify.ensembles.recording import Recording as Recording
+    from packify.ensembles.recording import record as record
+    from packify.ensembles.shortcuts import budget as budget
+    from packify.ensembles.shortcuts import fit as fit
+    from packify.ensembles.shortcuts import pack as pack
+    from packify.ensembles.shortcuts import sweep as sweep
+    from packify.ensembles.submodule import pack_submodule as pack_submodule
+    from packify.ensembles.trained import pack_members as pack_members
+    from packify.laws.verification import Verification as Verification
+    from packify.laws.verification import verify as verify
+    from packify.nn.graph_network import MemberNetwork as MemberNetwork
+    from packify.nn.packed_network import PackedNetwork as PackedNetwork
+    from packify.ops.rule import Rule as Rule
+    from packify.sources.resolving import load_reference as load_reference
 
-# Public name to the module that holds it. Loaded on first use, so that `packify --help` does not wait for torch.
-_PUBLIC = {
-    "pack": "packify.convert",
-    "pack_members": "packify.convert",
-    "pack_submodule": "packify.convert",
-    "PackedNetwork": "packify.ensemble",
-    "MemberNetwork": "packify.network",
-    "verify": "packify.laws",
-    "Verification": "packify.laws",
-    **dict.fromkeys(("Budget", "Fit", "Planner", "Sweep", "budget", "fit", "sweep"), "packify.budgets"),
-    "save": "packify.artefact",
-    "save_member": "packify.artefact",
-    "load": "packify.artefact",
-    "load_reference": "packify.sources",
-    "Spec": "packify.spec",
-    "Report": "packify.report",
-    "Rule": "packify.rules.rule",
-    **dict.fromkeys(
-        ("PackifyError", "SpecError", "SourceError", "TraceError", "PackError", "LawBroken", "ArtefactError", "BudgetError"),
-        "packify.errors",
-    ),
+# The module that holds each public name. It is imported on first use, so that `packify --help` does not wait for torch.
+_MODULES = {
+    "packify.artefact.loading": "load",
+    "packify.artefact.saving": "save save_member",
+    "packify.budgets.cost": "Budget",
+    "packify.budgets.fitting": "Fit",
+    "packify.budgets.sweeping": "Sweep",
+    "packify.core.errors": "ArtefactError BudgetError LawBroken PackError PackifyError SourceError SpecError TraceError",
+    "packify.core.report": "Report",
+    "packify.core.spec": "Spec",
+    "packify.ensembles.recording": "Recording record",
+    "packify.ensembles.shortcuts": "budget fit pack sweep",
+    "packify.ensembles.submodule": "pack_submodule",
+    "packify.ensembles.trained": "pack_members",
+    "packify.laws.verification": "Verification verify",
+    "packify.nn.graph_network": "MemberNetwork",
+    "packify.nn.packed_network": "PackedNetwork",
+    "packify.ops.rule": "Rule",
+    "packify.sources.resolving": "load_reference",
 }
+_PUBLIC = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  the keys of that table are strings
 

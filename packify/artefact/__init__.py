@@ -2,7 +2,7 @@
 
 from packify.artefact.config import CONFIG_FILE, FORMAT, WEIGHTS_FILE, Config, read_config
 from packify.artefact.folder import check_target
-from packify.artefact.load import load
-from packify.artefact.save import save, save_member
+from packify.artefact.loading import load
+from packify.artefact.saving import save, save_member
 
 __all__ = ["CONFIG_FILE", "FORMAT", "WEIGHTS_FILE", "Config", "check_target", "load", "read_config", "save", "save_member"]

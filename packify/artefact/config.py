@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from packify.artefact import example as examples
-from packify.errors import ArtefactError, SourceError, SpecError
+import packify.artefact.example as examples
+from packify.core.errors import ArtefactError, SourceError, SpecError
+from packify.core.spec import Spec
 from packify.sources import Source
-from packify.spec import Spec
 
 FORMAT = 1
 CONFIG_FILE = "config.json"

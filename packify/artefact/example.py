@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from packify.errors import ArtefactError
+from packify.core.errors import ArtefactError
 
 _MAX_NESTING = 16
 _MAX_AXES = 16

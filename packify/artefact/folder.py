@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from packify.artefact.config import CONFIG_FILE, WEIGHTS_FILE
-from packify.errors import ArtefactError
+from packify.core.errors import ArtefactError
 
 
 def path_of(folder: Any) -> Path:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from packify.report import Note
-from packify.spec import Spec
+from packify.core.report import Note
+from packify.core.spec import Spec
 
 Convention = Literal["macs", "torchinfo"]
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from packify.errors import BudgetError
+from packify.core.errors import BudgetError
 
 Quantity = Literal["params", "mult_adds", "memory", "training_memory"]
 

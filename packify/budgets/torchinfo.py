@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
-from packify.budgets.measure import Step
+from packify.budgets.measuring import Step
 
 
 def torchinfo_mult_adds(root: nn.Module, steps: Iterable[Step]) -> dict[str, int]:

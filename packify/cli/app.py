@@ -7,15 +7,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from packify.cli.budget import budget
-from packify.cli.convert import convert
-from packify.cli.extract import extract
+from packify.cli.budget_command import budget
+from packify.cli.convert_command import convert
+from packify.cli.extract_command import extract
 from packify.cli.failures import debugging, guarded, stop_on_signals
-from packify.cli.fit import fit
-from packify.cli.ops import ops
-from packify.cli.sweep import sweep
-from packify.cli.verify import verify
-from packify.version import __version__
+from packify.cli.fit_command import fit
+from packify.cli.ops_command import ops
+from packify.cli.sweep_command import sweep
+from packify.cli.verify_command import verify
+from packify.core.version import __version__
 
 _COMMANDS = (convert, budget, fit, sweep, verify, extract, ops)
 

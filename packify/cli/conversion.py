@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packify.cli.budget import networks_table
 from packify.cli.numbers import span
-from packify.cli.stages import stages
+from packify.cli.staging import stages
+from packify.cli.tables import SHOWN_REASONS, networks_table, notes_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from packify.budgets import Budget
-    from packify.laws import Verification
-    from packify.report import Note, Report
+    from packify.core.report import Note, Report
+    from packify.laws.verification import Verification
 
-_SHOWN_NODES = 3
-_SHOWN_REASONS = 6
 _AVERAGES = {"probs": "log of the mean softmax", "mean": "the mean over members", "vote": "what most members say", "none": "all members"}
 
 
@@ -130,28 +128,9 @@ def schemes_text(report: Report) -> Text:
     from rich.text import Text
 
     averages = ", ".join(f"{name or 'the output'}: {_AVERAGES.get(how, how)}" for name, how in report.averages.items())
-    drawn = ", ".join(f"{scheme} ({count})" for scheme, count in Counter(report.initialised.values()).most_common(_SHOWN_REASONS))
+    drawn = ", ".join(f"{scheme} ({count})" for scheme, count in Counter(report.initialised.values()).most_common(SHOWN_REASONS))
     text = Text()
     for label, line in (("eval mode returns", averages), ("weights drawn by", drawn)):
         if line:
             text.append(f"{label}: ", style="bold").append(f"{line}\n")
     return text
-
-
-def notes_text(title: str, notes: Sequence[Note]) -> Text:
-    """Notes under one heading, those with the same reason on one line."""
-    from rich.text import Text
-
-    reasons: dict[tuple[str, str], list[Note]] = {}
-    for note in notes:
-        reasons.setdefault((note.what, note.why), []).append(note)
-    text = Text(f"{title} ({len(notes)})", style="bold")
-    for (what, why), alike in list(reasons.items())[:_SHOWN_REASONS]:
-        nodes = ", ".join(note.node for note in alike[:_SHOWN_NODES])
-        more = f" and {len(alike) - _SHOWN_NODES} more" if len(alike) > _SHOWN_NODES else ""
-        text.append(f"\n  {nodes}{more}", style="not bold").append(f": {what}", style="not bold").append(
-            f" - {why}" if why else "", style="not bold dim"
-        )
-    if len(reasons) > _SHOWN_REASONS:
-        text.append(f"\n  and {len(reasons) - _SHOWN_REASONS} more reasons: --json lists them all", style="not bold dim")
-    return text.append("\n")

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from packify.cli.console import err
-from packify.errors import BudgetError, PackifyError, SourceError, SpecError
+from packify.core.errors import BudgetError, PackifyError, SourceError, SpecError
 
 FAILED, MISUSED = 1, 2
 debugging: ContextVar[bool] = ContextVar("debugging", default=False)

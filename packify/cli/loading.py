@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from packify.ensemble import PackedNetwork
+    from packify.nn.packed_network import PackedNetwork
 
 
 def load_packed(folder: Path, model: str | None, arg: list[str] | None) -> PackedNetwork:
@@ -22,8 +22,8 @@ def load_packed(folder: Path, model: str | None, arg: list[str] | None) -> Packe
         SourceError: `model` cannot be built.
     """
     from packify import artefact, sources
-    from packify.ensemble import PackedNetwork
-    from packify.errors import ArtefactError
+    from packify.core.errors import ArtefactError
+    from packify.nn.packed_network import PackedNetwork
 
     config = artefact.read_config(folder)
     reference = None

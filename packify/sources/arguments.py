@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Any
 
-from packify.errors import SourceError, SpecError
+from packify.core.errors import SourceError, SpecError
 
 _SIZE = re.compile(r"[1-9]\d{0,8}(x[1-9]\d{0,8})*")
 

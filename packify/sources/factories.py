@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import nn
 
-from packify.errors import SourceError
-from packify.sources.registries import Wanted
+from packify.core.errors import SourceError
+from packify.sources.registry import Wanted
 from packify.sources.source import Kind
 
 _CHANNEL_KEYWORDS = ("in_chans", "in_channels")

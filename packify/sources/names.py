@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from packify.errors import SourceError
+from packify.core.errors import SourceError
 from packify.sources.source import REGISTRIES, REGISTRY_NAME, Kind
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

@@ -1,50 +1,12 @@
-"""What resolving asks of timm and of torchvision, so that neither is named anywhere else."""
+"""The registries that there are, each imported when it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from packify.sources.source import Kind
+from packify.sources.registry import Registry
+from packify.sources.source import Kind
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What the user asked of a reference beside its name; None where they said nothing."""
-
-    num_classes: int | None = None
-    in_chans: int | None = None
-    input_size: tuple[int, ...] | None = None
-
-
-class Registry(Protocol):
-    """One library of named architectures."""
-
-    def names(self) -> list[str]:
-        """Every name, for suggestions."""
-
-    def knows(self, name: str) -> bool:
-        """Whether `build` accepts the name."""
-
-    def arguments(self, name: str, wanted: Wanted) -> list[dict[str, Any]]:
-        """The builder's arguments for what is wanted, best first: a later one is tried when the builder does not know a keyword.
-
-        Raises:
-            SourceError: the architecture cannot be built as wanted.
-        """
-
-    def build(self, name: str, args: Mapping[str, Any]) -> nn.Module:
-        """A new network, never with pretrained weights."""
-
-    def input_size(self, name: str) -> tuple[int, ...]:
-        """The published input size of an architecture, ``"c h w"`` or ``"c t h w"``."""
-
-
-def registry(kind: Kind) -> Registry:
+def registry_of(kind: Kind) -> Registry:
     """The registry called `kind`; imports its library."""
     if kind == "timm":
         from packify.sources.timm_registry import TimmRegistry

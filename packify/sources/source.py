@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from packify.errors import SourceError
+from packify.core.errors import SourceError
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from packify.sources.registries import Wanted
+from packify.sources.registry import Wanted
 
 _DEFAULT_SIZE = (3, 224, 224)
 

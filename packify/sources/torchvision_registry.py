@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from packify.errors import SourceError
-from packify.sources.registries import Wanted
+from packify.core.errors import SourceError
+from packify.sources.registry import Wanted
 
 _CHANNELS, _FRAMES, _PIXELS = 3, 16, 224
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from packify.spec import Spec
+from packify.core.spec import Spec
 
 LAYERS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split())
 # Between a residual stream and a conv these change nothing about who reads the stream; a norm does.
@@ -24,7 +24,7 @@ class Place:
 
     first: bool
     last: bool
-    opens_branch: bool
+    enters_branch: bool
 
     @property
     def wants(self) -> str:
@@ -33,7 +33,7 @@ class Place:
             return "it is a first layer"
         if self.last:
             return "it is a last layer"
-        return "it opens a residual branch by reading the stream directly" if self.opens_branch else ""
+        return "it opens a residual branch by reading the stream directly" if self.enters_branch else ""
 
 
 def places(graph: fx.Graph) -> dict[fx.Node, Place]:
@@ -43,8 +43,8 @@ def places(graph: fx.Graph) -> dict[fx.Node, Place]:
     layers = [node for node in nodes if node.meta["op"] in LAYERS]
     ancestors, packed = _ancestors(nodes, position)
     last = _last(graph)
-    openers = set(_openers(nodes, position, ancestors, packed))
-    return {node: Place(_data(node) not in packed, node in last, node in openers) for node in layers}
+    branch_entry_layers = set(_branch_entry_layers(nodes, position, ancestors, packed))
+    return {node: Place(_data(node) not in packed, node in last, node in branch_entry_layers) for node in layers}
 
 
 def gamma_for(spec: Spec, place: Place, member_in: int, member_out: int, groups: int) -> tuple[int, str]:
@@ -100,7 +100,9 @@ def _last(graph: fx.Graph) -> set[fx.Node]:
     return found
 
 
-def _openers(nodes: list[fx.Node], position: dict[fx.Node, int], ancestors: list[int], packed: set[fx.Node]) -> Iterator[fx.Node]:
+def _branch_entry_layers(
+    nodes: list[fx.Node], position: dict[fx.Node, int], ancestors: list[int], packed: set[fx.Node]
+) -> Iterator[fx.Node]:
     for node in nodes:
         sides = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in packed and isinstance(arg.meta["val"], torch.Tensor)]
         if node.meta["op"] != "add" or len(sides) != 2:

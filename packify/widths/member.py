@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from packify.layers.functional import grouped_linear
-from packify.tracing.names import rule_of
-from packify.tracing.values import call_on_meta, recurrent_result
-from packify.widths.assign import member_size
-from packify.widths.walk import Call, HasWidths, Walk
+from packify.capture.operators import rule_of
+from packify.capture.values import call_on_meta, recurrent_result
+from packify.nn.functional import grouped_linear
+from packify.widths.assignment import member_size
+from packify.widths.propagation import Call, HasWidths, WidthPropagation
 
 
 @dataclass
@@ -47,30 +47,30 @@ class Builder:
 
     def __init__(
         self,
-        walk: Walk,
+        propagation: WidthPropagation,
         root: nn.Module,
         constants: Mapping[str, torch.Tensor],
         rules: Mapping[Any, HasWidths],
         gammas: Mapping[fx.Node, int],
         grouped: set[str],
-        kept: tuple[type[nn.Module], ...],
+        leaves: tuple[type[nn.Module], ...],
     ) -> None:
-        self.walk, self.root, self.constants, self.rules = walk, root, constants, rules
-        self.gammas, self.grouped, self.kept = gammas, grouped, kept
+        self.propagation, self.root, self.constants, self.rules = propagation, root, constants, rules
+        self.gammas, self.grouped, self.leaves = gammas, grouped, leaves
         self.result = MemberGraph(fx.Graph())
         self._unpredicted: set[fx.Node] = set()
 
     def build(self) -> MemberGraph:
         """The member's graph, run once on meta tensors while it is copied."""
         with torch.no_grad():
-            for node in self.walk.graph.nodes:
+            for node in self.propagation.graph.nodes:
                 new, value = self._copy(node)
                 new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": self.gammas.get(node, 1)}
                 self.result.nodes[node] = new
         return self.result
 
     def _copy(self, node: fx.Node) -> tuple[fx.Node, Any]:
-        graph, dims = self.result.graph, self.walk.dims[node]
+        graph, dims = self.result.graph, self.propagation.dims[node]
         if node.op in ("placeholder", "get_attr"):
             new = graph.create_node(node.op, node.target, (), {}, name=node.name)
             if str(node.target) in self.grouped:
@@ -82,8 +82,8 @@ class Builder:
         rule = rule_of(self.rules, node)
         target: Any = node.target
         wanted = predicted(dims, node.meta["val"])
-        if rule is not None and rule.refit is not None and (wanted is not None or node in self.walk.cuts):
-            cuts = {axis: tuple(map(member_size, parts)) for axis, parts in self.walk.cuts.get(node, {}).items()}
+        if rule is not None and rule.refit is not None and (wanted is not None or node in self.propagation.cuts):
+            cuts = {axis: tuple(map(member_size, parts)) for axis, parts in self.propagation.cuts.get(node, {}).items()}
             call = Call(self._values(args), self._values(kwargs), wanted, cuts)  # type: ignore[arg-type]
             args, kwargs = rule.refit(args, kwargs, call)
         if node in self.gammas:
@@ -122,7 +122,7 @@ class Builder:
             module = self.root.get_submodule(str(target))
             if isinstance(module, nn.modules.batchnorm._NormBase):
                 return torch.empty_like(args[0])
-            if isinstance(module, self.kept):
+            if isinstance(module, self.leaves):
                 return stand_in(node.meta["val"], shapes_of(node.meta["val"]))
             run: Callable[..., Any] = functools.partial(recurrent_result, module) if isinstance(module, nn.RNNBase) else module
             return run(args[0]) if isinstance(module, nn.RNNBase) else run(*args, **kwargs)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from packify.sources.registries import registry
-from packify.sources.resolve import resolve
+from packify.sources.registries import registry_of
+from packify.sources.resolving import resolve
 
 LIBRARIES = ("timm", "torchvision")
 BATCH = 2
@@ -40,7 +40,7 @@ class Built:
 
 def architectures() -> list[Architecture]:
     """Every name, sorted by library, family and name."""
-    found = [Architecture(library, name, *_family(library)(name)) for library in LIBRARIES for name in registry(library).names()]  # type: ignore[arg-type]
+    found = [Architecture(library, name, *_family(library)(name)) for library in LIBRARIES for name in registry_of(library).names()]  # type: ignore[arg-type]
     return sorted(found, key=lambda one: (one.library, one.family, one.name))
 
 

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from packify.convert import assemble
-from packify.errors import PackifyError
-from packify.report import Note
-from packify.rules.table import RULES
-from packify.spec import Spec
-from packify.tracing import trace
-from packify.widths.slim import Member, Slimmer
+from packify.capture.graphs import record_graphs
+from packify.core.errors import PackifyError
+from packify.core.report import Note
+from packify.core.spec import Spec
+from packify.ensembles.assembly import assemble
+from packify.ops.table import RULES
+from packify.widths.slimming import Member, Slimmer
 from tests.zoo.architectures import Architecture, build
 from tests.zoo.ideal import ideal_params
 from tests.zoo.outcome import Outcome
@@ -29,14 +29,14 @@ class Seconds:
     """What the steps took; `slim` is the slowest of the configurations, `pack` their sum."""
 
     build: float = 0.0
-    trace: float = 0.0
+    record_graphs: float = 0.0
     slim: float = 0.0
     pack: float = 0.0
 
     @property
     def convert(self) -> float:
         """Recording and slimming: what a budget needs."""
-        return self.trace + self.slim
+        return self.record_graphs + self.slim
 
 
 def convert(one: Architecture, built_at: Sequence[Spec] = SPECS) -> tuple[Outcome, Seconds]:
@@ -58,9 +58,9 @@ def _converted(one: Architecture, row: Outcome, built_at: Sequence[Spec]) -> tup
     start = time.perf_counter()
     built = build(one)
     built_after = time.perf_counter()
-    traced = trace(built.model, built.example_inputs)
+    recorded = record_graphs(built.model, built.example_inputs)
     traced_after = time.perf_counter()
-    slimmer = Slimmer(traced, RULES)
+    slimmer = Slimmer(recorded, RULES)
     members: dict[tuple[object, int], Member] = {}
     slowest = packing = 0.0
     fallbacks: Counter[str] = Counter()
@@ -80,15 +80,15 @@ def _converted(one: Architecture, row: Outcome, built_at: Sequence[Spec]) -> tup
             raise ArithmeticError(f"{packed.report.packed_params} packed parameters, {spec.num_estimators} times {member.params} predicted")
         for what, count in _tally(packed.report.fallbacks, lambda note: f"{note.what}: {note.why}").items():
             fallbacks[what] = max(fallbacks[what], count)
-    params = sum(parameter.numel() for parameter in traced.root.parameters())
+    params = sum(parameter.numel() for parameter in recorded.root.parameters())
     plain, divided = members[(SPECS[0].ratio, 1)], members[(SPECS[0].ratio, 2)]
     pins = _tally(plain.pins, lambda note: note.why)
     row = replace(
         row,
-        nodes=len(traced.graphs["eval"].nodes),
+        nodes=len(recorded.graphs["eval"].nodes),
         params=params,
         half=round(plain.params / params, 4),
-        ideal=round(ideal_params(traced, float(SPECS[0].ratio)) / params, 4),
+        ideal=round(ideal_params(recorded, float(SPECS[0].ratio)) / params, 4),
         half_gamma=round(divided.params / params, 4),
         pinned=sum(pins.values()),
         pins=_told(pins),

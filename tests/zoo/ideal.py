@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from packify.tracing import Traced
+from packify.capture.graphs import RecordedGraphs
 
 _LAYERS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear LSTM GRU RNN".split())
 
@@ -25,7 +25,7 @@ class _Role:
     last: bool
 
 
-def ideal_params(traced: Traced, ratio: float) -> float:
+def ideal_params(recorded: RecordedGraphs, ratio: float) -> float:
     """The parameters of a member all of whose hidden axes have `ratio` times the reference's size, not rounded.
 
     - The weight of a layer (convolution, linear, recurrent) scales along its output axis and its input axis, its bias along the
@@ -39,10 +39,10 @@ def ideal_params(traced: Traced, ratio: float) -> float:
     figure, and its row says why.
     """
     roles: dict[str, _Role] = {}
-    for graph in {id(graph): graph for graph in traced.graphs.values()}.values():
+    for graph in {id(graph): graph for graph in recorded.graphs.values()}.values():
         _assign_roles(graph, roles)
-    parameters = dict(traced.root.named_parameters())
-    modules = dict(traced.root.named_modules())
+    parameters = dict(recorded.root.named_parameters())
+    modules = dict(recorded.root.named_modules())
     widths = {parameters[name].shape[role.output] for name, role in roles.items() if not role.last and name in parameters}
     return sum(tensor.numel() * ratio ** len(_scaled(name, tensor, modules, roles, widths)) for name, tensor in parameters.items())
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import packify
-from packify.sources.resolve import resolve
+from packify.sources.resolving import resolve
 from tests.zoo.architectures import BATCH, Architecture
 from tests.zoo.convert import one_line
 from tests.zoo.outcome import FOLDER, Outcome

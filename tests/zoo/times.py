@@ -27,12 +27,12 @@ def append(label: str, seconds: Seconds, path: Path = TIMES) -> None:
 
 def summary(times: dict[str, Seconds]) -> list[str]:
     """Median, 95th percentile and worst of each step, and the slowest ten, as lines."""
-    done = {label: seconds for label, seconds in times.items() if seconds.trace}
+    done = {label: seconds for label, seconds in times.items() if seconds.record_graphs}
     if len(done) < 2:
         return ["too few times to sum up"]
     lines = [f"seconds over {len(done)} architectures: median, 95th percentile, worst"]
     for name, values in (
-        ("record", [one.trace for one in done.values()]),
+        ("record", [one.record_graphs for one in done.values()]),
         ("slim (one configuration)", [one.slim for one in done.values()]),
         ("record and slim", [one.convert for one in done.values()]),
         ("build three packed graphs", [one.pack for one in done.values()]),

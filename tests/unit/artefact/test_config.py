@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from packify.artefact import CONFIG_FILE, Config, read_config
-from packify.errors import ArtefactError
+from packify.core.errors import ArtefactError
+from packify.core.spec import Spec
 from packify.sources import Source
-from packify.spec import Spec
 
 CONFIG = Config(
     kind="packed",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from packify.artefact.example import decode, encode, floating_dtype
-from packify.errors import ArtefactError
+from packify.core.errors import ArtefactError
 
 
 def test_round_trip_keeps_structure_and_no_values() -> None:

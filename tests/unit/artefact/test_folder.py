@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from packify.artefact.folder import check_target, written_at_once
-from packify.errors import ArtefactError
+from packify.core.errors import ArtefactError
 
 
 def _write(target: Path, text: str, force: bool = False) -> None:

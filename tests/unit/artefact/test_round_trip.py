@@ -14,8 +14,8 @@ from torch import nn
 
 import packify
 from packify import artefact, sources
-from packify.artefact.save import file_sha256
-from packify.errors import ArtefactError, PackError, TraceError
+from packify.artefact.saving import file_sha256
+from packify.core.errors import ArtefactError, PackError, TraceError
 
 
 def _pack(reference: sources.Reference, **options: Any) -> Any:

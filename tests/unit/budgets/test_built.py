@@ -8,10 +8,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import packify
-from packify.budgets import budget
-from packify.budgets.measure import measure, network
+from packify import budget
+from packify.budgets.measuring import measure, network
 from packify.budgets.torchinfo import torchinfo_mult_adds
-from packify.tracing import trace
+from packify.capture.graphs import record_graphs
 
 SPECS = [(2, 4, 1, "paper"), (2, 4, 2, "uniform"), (1.5, 3, 1, "paper"), (3, 2, 2, "paper")]
 BUILT = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet_evos", "test_nfnet", "test_mambaout"]
@@ -67,8 +67,8 @@ def test_references_agree_with_flop_counter_mode_and_torchinfo(name):
     with torch.device("meta"):
         model = timm.create_model(name).eval()
     x = torch.zeros(2, *model.default_cfg["input_size"], device="meta")
-    traced = trace(model, x)
-    recorded = network(traced.root, traced.graphs["eval"], traced.constants, batched=True)
+    recorded = record_graphs(model, x)
+    recorded = network(recorded.root, recorded.graphs["eval"], recorded.constants, batched=True)
     run = measure(recorded)
     torchinfo_total = torchinfo.summary(model, input_data=x[:1], verbose=0, device="meta").total_mult_adds
     assert sum(torchinfo_mult_adds(recorded.root, run.steps).values()) == torchinfo_total

@@ -1,7 +1,7 @@
 import pytest
 
 from packify.budgets.limits import parse_limit
-from packify.errors import BudgetError
+from packify.core.errors import BudgetError
 
 
 @pytest.mark.parametrize(

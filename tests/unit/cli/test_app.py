@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from packify.cli import app
 from packify.cli.console import print_json, steps
 from packify.cli.failures import Stopped, debugging, guarded
-from packify.errors import ArtefactError, BudgetError, LawBroken, PackError, PackifyError, SourceError, SpecError, TraceError
-from packify.version import __version__
+from packify.core.errors import ArtefactError, BudgetError, LawBroken, PackError, PackifyError, SourceError, SpecError, TraceError
+from packify.core.version import __version__
 
 _IMPORTS = """
 import sys

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from packify.errors import SourceError, SpecError
+from packify.core.errors import SourceError, SpecError
 from packify.sources import parse_argument, parse_input_size
 
 

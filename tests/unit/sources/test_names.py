@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from packify.errors import SourceError
+from packify.core.errors import SourceError
 from packify.sources import parse_name
 from packify.sources.names import label
 

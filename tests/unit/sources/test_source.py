@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from packify.errors import SourceError
+from packify.core.errors import SourceError
 from packify.sources import Reference, Source
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from packify.widths.assign import assign, member_size, spread
+from packify.widths.assignment import assign, choose_scaled, member_size
 from packify.widths.dims import Dim, Reason, fixed, free, pin, product, quotient, require_multiple, total
 from packify.widths.matching import equate, split_product, split_total
 
@@ -24,7 +24,7 @@ def _solve(ratio: Fraction, *dims: Dim, round_to: int = 1) -> list[int]:
     for dim in dims:
         roots += [dim.root(), *(atom.root() for atom in dim.atoms())]
     unique = list(dict.fromkeys(roots))
-    spread(unique)
+    choose_scaled(unique)
     assign(unique, ratio, round_to)
     return [member_size(dim) for dim in dims]
 

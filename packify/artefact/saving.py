@@ -1,0 +1,127 @@
+"""Packed network -> folder."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+
+import packify.artefact.example as examples
+from packify.artefact.config import CONFIG_FILE, LIBRARIES, WEIGHTS_FILE, Config
+from packify.artefact.folder import path_of, written_at_once
+from packify.artefact.tensors import structure_sha256, to_save
+from packify.core.errors import ArtefactError, PackError
+from packify.core.version import __version__
+from packify.nn.packed_network import PackedNetwork
+from packify.sources import Source
+
+
+def save(packed: PackedNetwork, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
+    """Write `packed` as `config.json` and `model.safetensors`, all at once.
+
+    What is written is every tensor, and train or eval for the whole network. Which parameters are frozen and which layers are in
+    another mode comes back from the reference, so what was changed on the packed network after packing is to be done again.
+
+    Args:
+        packed: what `packify.pack` gave.
+        folder: a new folder; its missing parents are made.
+        source: where the reference came from. Without it, or for a user's own factory, loading needs ``load(folder, model=...)``.
+        force: replace an artefact that is there. The old one is removed only when the new one is complete.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtefactError: the folder exists, the disk is full, or the place may not be written.
+        PackError: `packed` is no packed network.
+    """
+    return _write(_checked(packed), packed, None, folder, source, force)
+
+
+def save_member(packed: PackedNetwork, member: int, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
+    """Write member number `member` as an artefact of its own; its `model.safetensors` is a plain state dict with the reference's names.
+
+    Raises:
+        ArtefactError: as for `save`.
+        PackError: there is no such member, or `packed` is no packed network.
+    """
+    return _write(_checked(packed).extract(member), packed, member, folder, source, force)
+
+
+def _checked(packed: Any) -> PackedNetwork:
+    if not isinstance(packed, PackedNetwork):
+        raise PackError(
+            "packed",
+            found=f"a {type(packed).__name__}",
+            why="an artefact holds a packed network, or a member of one",
+            fix="packify.save(packed, folder), or packify.save_member(packed, 0, folder)",
+        )
+    return packed
+
+
+def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder: str | Path, source: Source | None, force: bool) -> Path:
+    folder = path_of(folder)
+    example = examples.encode(packed.example_inputs)
+    with written_at_once(folder, force) as fresh:
+        weights = fresh / WEIGHTS_FILE
+        try:
+            save_file(to_save(network), weights, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise _not_saved(folder, error) from error
+        config = Config(
+            kind="packed" if member is None else "member",
+            member=member,
+            source=source,
+            spec=packed.spec,
+            example=example,
+            inputs=packed.inputs,
+            average=_as_json(packed.average),
+            training=network.training,
+            made_with=_versions(),
+            structure_sha256=structure_sha256(network, packed.digest),
+            weights_sha256=file_sha256(weights),
+            packify=__version__,
+        )
+        text = fresh / CONFIG_FILE
+        text.write_text(config.to_json(), encoding="utf-8")
+        weights.chmod(text.stat().st_mode)  # safetensors makes files that only their owner may read
+    return folder
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a whole file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _not_saved(folder: Path, error: SafetensorError) -> ArtefactError:
+    full = "No space left" in str(error) or "os error 28" in str(error)
+    return ArtefactError(
+        str(folder),
+        found=str(error),
+        why="the disk is full" if full else "the weights could not be written",
+        fix="free some space, or choose another folder with --out",
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _as_json(average: Any) -> Any:
+    if isinstance(average, dict):
+        return {str(key): _as_json(value) for key, value in average.items()}
+    if isinstance(average, (tuple, list)):
+        return [_as_json(value) for value in average]
+    return average

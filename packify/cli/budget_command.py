@@ -1,0 +1,118 @@
+"""`packify budget`: what a configuration costs, before anything is built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from packify.cli.console import out, print_json, steps
+from packify.cli.options import (
+    Alpha,
+    FactoryArgs,
+    Gamma,
+    GammaPolicyOption,
+    InChans,
+    InputSize,
+    Json,
+    MinChannels,
+    ModelArgument,
+    NumClasses,
+    NumEstimators,
+    RoundTo,
+)
+from packify.cli.tables import layers_table, networks_table, notes_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from packify.budgets import Budget
+
+_COUNTING = "Counting"
+
+ConventionOption = Annotated[
+    Literal["macs", "torchinfo"],
+    typer.Option("--convention", help="How Mult-Adds are counted: multiply-accumulates, or as torchinfo does.", rich_help_panel=_COUNTING),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="Give bytes for floating weights and activations of this type.",
+        show_default="the model's",
+        rich_help_panel=_COUNTING,
+    ),
+]
+PerLayer = Annotated[bool, typer.Option("--per-layer", help="List every layer.", rich_help_panel=_COUNTING)]
+
+
+def budget(
+    model: ModelArgument,
+    alpha: Alpha,
+    num_estimators: NumEstimators,
+    gamma: Gamma = 1,
+    gamma_policy: GammaPolicyOption = "paper",
+    min_channels_per_group: MinChannels = 64,
+    round_to: RoundTo = 1,
+    num_classes: NumClasses = None,
+    in_chans: InChans = None,
+    input_size: InputSize = None,
+    arg: FactoryArgs = None,
+    convention: ConventionOption = "macs",
+    dtype: DtypeOption = None,
+    per_layer: PerLayer = False,
+    json: Json = False,
+) -> None:
+    """Count parameters, Mult-Adds and memory of a configuration; no weight is allocated."""
+    from packify.core.spec import Spec
+
+    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+    with steps(3, json) as step:
+        with step("import", "importing torch"):
+            import packify
+        with step("build", f"building {model} without weights"):
+            network, example = reference(model, num_classes, in_chans, input_size, arg)
+        with step("count", f"counting {model}"):
+            found = packify.record(network, example).budget(**spec.to_dict(), convention=convention, dtype=dtype)
+    if json:
+        print_json({"model": model, **found.to_dict(), "seconds": step.seconds})
+    else:
+        show(model, found, per_layer)
+
+
+def reference(
+    model: str, num_classes: int | None, in_chans: int | None, input_size: str | None, arg: list[str] | None
+) -> tuple[nn.Module, Any]:
+    """The network that `model` names, without weights, and inputs to record it with."""
+    from packify import sources
+
+    size = None if input_size is None else sources.parse_input_size(input_size)
+    args = dict(map(sources.parse_argument, arg or ()))
+    found = sources.resolve(model, num_classes=num_classes, in_chans=in_chans, input_size=size, args=args, device="meta")
+    return found.model, found.example(device="meta")
+
+
+def show(model: str, found: Budget, per_layer: bool) -> None:
+    """The whole report."""
+    from rich.text import Text
+
+    from packify.budgets import CONVENTION_TEXT
+
+    console, spec = out(), found.spec
+    title = Text("\n").append(model, style="bold")
+    title.append(f" as Packed-Ensembles (alpha {spec.alpha:g}, M {spec.num_estimators}, gamma {spec.gamma})")
+    console.print(title)
+    console.print(Text(f"width ratio alpha/M = {float(spec.ratio):.3g}, gamma policy {spec.gamma_policy}, {found.dtype}\n", style="dim"))
+    console.print(networks_table(found))
+    if per_layer:
+        console.print(layers_table(found))
+    console.print(Text(f"Mult-Adds ({found.convention}): {CONVENTION_TEXT[found.convention]}.", style="dim"))
+    console.print(
+        Text(
+            "Activations are of one sample; a Deep Ensemble's networks run one after the other, and each is trained by itself.", style="dim"
+        )
+    )
+    console.print()
+    for title_text, notes in (("pinned widths", found.pins), ("rounded widths", found.rounded), ("lowered gamma", found.lowered)):
+        if notes:
+            console.print(notes_text(title_text, notes))

@@ -1,0 +1,97 @@
+"""What packify did to a network and why, as plain dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from packify.core.spec import Spec
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing that a user should know: at which node, what, and why."""
+
+    node: str
+    source: str
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.what} ({self.why})"
+
+
+@dataclass(frozen=True)
+class LayerWidth:
+    """A layer with weights: its widths in channels or features, its groups, and the gamma it got."""
+
+    name: str
+    kind: str
+    reference_in: int
+    reference_out: int
+    member_in: int
+    member_out: int
+    groups: int
+    gamma: int
+    gamma_wanted: int
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """The outcome of one conversion.
+
+    Attributes:
+        spec: alpha, M, gamma and the policies.
+        layers: every layer with weights.
+        pins: widths that had to keep the reference's size.
+        rounded: widths that are not alpha / M times the reference's exactly.
+        lowered: layers whose gamma is smaller than asked.
+        relayouts: places where a packed tensor is copied to carry its members on another axis.
+        fallbacks: operators and modules that run once per member.
+        averages: per output, how the members are averaged.
+        initialised: per parameter, the scheme it was drawn by.
+        reference_params, member_params, packed_params: number of parameters.
+    """
+
+    spec: Spec
+    layers: list[LayerWidth] = field(default_factory=list)
+    pins: list[Note] = field(default_factory=list)
+    rounded: list[Note] = field(default_factory=list)
+    lowered: list[Note] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    relayouts: list[Note] = field(default_factory=list)
+    fallbacks: list[Note] = field(default_factory=list)
+    averages: dict[str, str] = field(default_factory=dict)
+    initialised: dict[str, str] = field(default_factory=dict)
+    reference_params: int = 0
+    member_params: int = 0
+    packed_params: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        spec = self.spec
+        lines = [
+            f"Packed-Ensemble PE-({spec.alpha:g}, {spec.num_estimators}, {spec.gamma}), gamma policy {spec.gamma_policy!r}",
+            f"parameters: reference {self.reference_params:,}, member {self.member_params:,}, packed {self.packed_params:,}"
+            + (f" ({self.packed_params / self.reference_params:.3f} of the reference)" if self.reference_params else ""),
+            f"layers: {len(self.layers)}; gamma > 1 on {sum(layer.gamma > 1 for layer in self.layers)}",
+        ]
+        for title, notes in (
+            ("pinned", self.pins),
+            ("rounded", self.rounded),
+            ("gamma lowered", self.lowered),
+            ("relayouts", self.relayouts),
+            ("run once per member", self.fallbacks),
+            ("notes", self.notes),
+        ):
+            if notes:
+                lines.append(f"{title}: {len(notes)}")
+                lines += [f"  {note}" for note in notes[:8]]
+                lines += [f"  ... and {len(notes) - 8} more"] if len(notes) > 8 else []
+        lines += [f"average of {name or 'the output'}: {how}" for name, how in self.averages.items()]
+        return "\n".join(lines)

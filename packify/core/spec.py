@@ -1,0 +1,102 @@
+"""The three numbers of a Packed-Ensemble, PE-(alpha, M, gamma), and the policies around them, as one frozen value."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from packify.core.errors import SpecError
+
+GammaPolicy = Literal["paper", "uniform"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """PE-(alpha, M, gamma) (Laurent et al., ICLR 2023, section 3).
+
+    Attributes:
+        alpha: expansion factor, any positive number.
+        num_estimators: M, the number of members.
+        gamma: subgroups inside each member's convs and linears.
+        gamma_policy: ``"paper"`` as the published models do, ``"uniform"`` on every layer but the first and the last.
+        min_channels_per_group: the ``paper`` policy lowers gamma until a group holds at least this many channels.
+        round_to: every hidden width of a member is a multiple of this many channels.
+
+    Raises:
+        SpecError: a value is not a number of the kind and range that it must have.
+    """
+
+    alpha: float
+    num_estimators: int
+    gamma: int = 1
+    gamma_policy: GammaPolicy = "paper"
+    min_channels_per_group: int = 64
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        alpha: Any = self.alpha
+        if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real) or not math.isfinite(alpha) or alpha <= 0:
+            raise SpecError(
+                "alpha",
+                found=repr(alpha),
+                why="alpha multiplies every hidden width, so it must be a positive, finite number",
+                fix="pass for example alpha=2",
+            )
+        object.__setattr__(self, "alpha", self.alpha if type(self.alpha) is int else float(self.alpha))
+        for name in ("num_estimators", "gamma", "min_channels_per_group", "round_to"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        if self.gamma_policy not in get_args(GammaPolicy):
+            raise SpecError(
+                "gamma_policy",
+                found=repr(self.gamma_policy),
+                why=f"the known policies are {', '.join(map(repr, get_args(GammaPolicy)))}",
+                fix='pass gamma_policy="paper"',
+            )
+
+    @property
+    def ratio(self) -> Fraction:
+        """Member width over reference width, alpha / M."""
+        return Fraction(str(self.alpha)) / self.num_estimators
+
+    @property
+    def label(self) -> str:
+        """A short name such as ``a2-M4-g2``."""
+        return f"a{self.alpha:g}-M{self.num_estimators}-g{self.gamma}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON-able dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: object) -> Spec:
+        """The inverse of `to_dict`. Unknown keys are refused."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not {"alpha", "num_estimators"} <= set(values) <= known:
+            raise SpecError(
+                "spec", found=repr(values), why=f"a spec has the fields {', '.join(sorted(known))}", fix="pass Spec.to_dict()'s output"
+            )
+        return cls(**values)
+
+
+def whole_number(name: str, value: Any, least: int = 1, below: float = math.inf) -> int:
+    """`value` as an int, whatever library's whole number it is.
+
+    Raises:
+        SpecError: it is no whole number, or out of range.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or not least <= number < below:
+        raise SpecError(
+            "num_estimators (M)" if name == "num_estimators" else name,
+            found=repr(value),
+            why=f"it must be a whole number of at least {least}" + (f", below {below}" if number >= below else ""),
+            fix=f"pass for example {name}=2",
+        )
+    return number

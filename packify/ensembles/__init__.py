@@ -1,0 +1,1 @@
+"""Recording -> network: the ensembles that packify makes."""

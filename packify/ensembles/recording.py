@@ -1,0 +1,198 @@
+"""Where everything starts: a network recorded once, and what can be made of it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from packify.budgets.cost import Budget, Convention
+from packify.budgets.fitting import Fit, fit
+from packify.budgets.planning import Planner
+from packify.budgets.sweeping import Progress, Sweep, sweep
+from packify.capture.arguments import module_types, with_concrete_args
+from packify.capture.graphs import RecordedGraphs, record_graphs
+from packify.capture.unwrapping import unwrap
+from packify.core.errors import SpecError
+from packify.core.spec import GammaPolicy, Spec, whole_number
+from packify.ensembles.assembly import assemble
+from packify.ensembles.report_notes import unused_rules
+from packify.ensembles.requirements import require_packable
+from packify.nn.initialisation import initialise_members
+from packify.nn.packed_network import PackedNetwork
+from packify.ops.rule import Rule
+from packify.ops.table import merged
+from packify.ops.user_rules import wrap_user_rules
+from packify.widths.slimming import Slimmer
+
+
+@torch.inference_mode(False)
+def record(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    leaves: Sequence[type[nn.Module]] = (),
+    concrete_args: Mapping[str, Any] | None = None,
+    rules: Mapping[Any, Any] | None = None,
+) -> Recording:
+    """Run `model` once per mode on tensors without data, and keep what it calls; `model` is copied, never run and never changed.
+
+    Args:
+        model: the reference, on any device, the meta device too.
+        example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
+        leaves: module types to keep whole.
+        concrete_args: arguments of ``forward`` by name that have this value for good, such as a flag that chooses a branch.
+        rules: operator rules of your own, by function or by operator name.
+
+    Raises:
+        SpecError: `leaves` are no module types, or `rules` no rules.
+        TraceError: the model cannot be recorded.
+    """
+    model, own_rules = unwrap(model), wrap_user_rules(rules or {})
+    table = merged(own_rules)
+    example_inputs = with_concrete_args(model, example_inputs, concrete_args)
+    return Recording(model, example_inputs, record_graphs(model, example_inputs, leaves=module_types(leaves)), own_rules, table)
+
+
+class Recording:
+    """A recorded network: its graphs, its widths (propagated once), and the ensembles and budgets that can be made of it.
+
+    Attributes:
+        model: the reference.
+        example_inputs: what it was recorded with.
+        graphs: one `torch.fx.Graph` per mode, and what they read.
+        rules: the user's own operator rules.
+        table: every operator's rule, the user's among them.
+    """
+
+    def __init__(
+        self, model: nn.Module, example_inputs: Any, graphs: RecordedGraphs, rules: Mapping[Any, Rule], table: Mapping[Any, Rule]
+    ) -> None:
+        self.model, self.example_inputs, self.graphs, self.rules, self.table = model, example_inputs, graphs, rules, table
+        self._planners: dict[tuple[Any, Any], Planner] = {}
+
+    @functools.cached_property
+    def slimmer(self) -> Slimmer:
+        """The widths of the reference, propagated once; it gives the member of any configuration."""
+        return Slimmer(self.graphs, self.table)
+
+    @torch.inference_mode(False)
+    def pack(
+        self,
+        *,
+        alpha: float,
+        num_estimators: int,
+        gamma: int = 1,
+        gamma_policy: GammaPolicy = "paper",
+        min_channels_per_group: int = 64,
+        round_to: int = 1,
+        seed: int = 0,
+        inputs: str = "shared",
+        average: Any = None,
+    ) -> PackedNetwork:
+        """PE-(alpha, M, gamma) of the network, with freshly drawn members; see `packify.pack`.
+
+        Raises:
+            SpecError: a number is out of range.
+            PackError: a node cannot be slimmed or packed.
+        """
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+        seed = whole_number("seed", seed, 0, 2**63)
+        require_packable(self.model, self.graphs)
+        try:
+            member = self.slimmer.member(spec)
+            packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.table)
+        except RuntimeError as error:
+            if not _TOO_LARGE.search(str(error)):
+                raise
+            raise _too_large(error, spec) from error
+        packed.report.notes += unused_rules(self.rules, self.table, self.graphs)
+        if not any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
+            shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
+            packed.report.initialised = initialise_members(packed, self.model, shapes, num_estimators, seed)
+        return packed
+
+    def budget(
+        self,
+        *,
+        alpha: float,
+        num_estimators: int,
+        gamma: int = 1,
+        gamma_policy: GammaPolicy = "paper",
+        min_channels_per_group: int = 64,
+        round_to: int = 1,
+        convention: Convention = "macs",
+        dtype: torch.dtype | str | None = None,
+    ) -> Budget:
+        """What a configuration costs, next to the reference and to a Deep Ensemble; see `packify.budget`.
+
+        Raises:
+            SpecError, PackError, BudgetError: as `packify.budget` does.
+        """
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+        return self.planner(convention, dtype).budget(spec)
+
+    def fit(self, *, convention: Convention = "macs", dtype: torch.dtype | str | None = None, **limits: Any) -> Fit:
+        """The configurations with the widest members that meet every limit; the arguments are those of `packify.fit`.
+
+        Raises:
+            SpecError, PackError, BudgetError: as `packify.fit` does.
+        """
+        return fit(lambda: self.planner(convention, dtype), **limits)
+
+    def sweep(
+        self,
+        *,
+        alpha: float | Sequence[float],
+        num_estimators: int | Sequence[int],
+        gamma: int | Sequence[int] = (1,),
+        gamma_policies: Sequence[GammaPolicy] = ("paper",),
+        min_channels_per_group: int = 64,
+        round_to: int = 1,
+        convention: Convention = "macs",
+        dtype: torch.dtype | str | None = None,
+        progress: Progress | None = None,
+    ) -> Sweep:
+        """The budget of every combination; see `packify.sweep`.
+
+        Raises:
+            SpecError, PackError, BudgetError: as `packify.sweep` does.
+        """
+        return sweep(
+            lambda: self.planner(convention, dtype),
+            alpha=alpha,
+            num_estimators=num_estimators,
+            gamma=gamma,
+            gamma_policies=gamma_policies,
+            min_channels_per_group=min_channels_per_group,
+            round_to=round_to,
+            progress=progress,
+        )
+
+    def planner(self, convention: Convention = "macs", dtype: torch.dtype | str | None = None) -> Planner:
+        """The budgets of this network in one convention and dtype; what was counted once is kept.
+
+        Raises:
+            BudgetError: the convention or dtype is unknown.
+        """
+        key = (convention, str(dtype))
+        if key not in self._planners:
+            self._planners[key] = Planner(self.graphs, self.slimmer, convention=convention, dtype=dtype)
+        return self._planners[key]
+
+
+# What torch says when sizes or memory are out of reach.
+_TOO_LARGE = re.compile("overflow|can't allocate memory|out of memory", re.IGNORECASE)
+
+
+def _too_large(error: RuntimeError, spec: Spec) -> SpecError:
+    return SpecError(
+        "alpha",
+        found=f"alpha={spec.alpha:g}, M={spec.num_estimators}: {error}".splitlines()[0],
+        why="a packed network has about alpha ** 2 / (M * gamma) of the reference's parameters, which is more than fits in memory",
+        fix="pass a smaller alpha, or ask packify.budget for the cost",
+    )

@@ -1,0 +1,76 @@
+"""Trained networks of one architecture as one packed network (alpha = M, gamma = 1): a Deep Ensemble in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from packify.capture.graphs import record_graphs
+from packify.capture.unwrapping import unwrap
+from packify.core.errors import SpecError
+from packify.core.spec import Spec
+from packify.ensembles.assembly import assemble
+from packify.ensembles.compatibility import same_code, same_shared, same_tensors
+from packify.ensembles.recording import record
+from packify.ensembles.report_notes import hook_notes, unused_rules
+from packify.ensembles.requirements import require_packable
+from packify.nn.packed_network import PackedNetwork
+
+
+@torch.inference_mode(False)
+def pack_members(
+    networks: Iterable[nn.Module],
+    example_inputs: Any,
+    *,
+    inputs: str = "shared",
+    average: Any = None,
+    leaves: Sequence[type[nn.Module]] = (),
+    concrete_args: Mapping[str, Any] | None = None,
+    rules: Mapping[Any, Any] | None = None,
+) -> PackedNetwork:
+    """Networks of one architecture as one packed network (alpha = M, gamma = 1): a Deep Ensemble in one forward pass.
+
+    Its layers are in the modes, train or eval, that those of the first network are in.
+
+    Raises:
+        PackError: the networks differ in the names, shapes or dtypes of their tensors, in what they compute or in a layer's settings.
+    """
+    given: Any = networks
+    if not isinstance(given, Iterable) or isinstance(given, nn.Sequential):
+        raise _no_networks(f"a {type(given).__name__}")
+    plain = [unwrap(network, f"networks[{index}]") for index, network in enumerate(given)]
+    if not plain:
+        raise _no_networks("none")
+    same_tensors(plain)
+    members = len(plain)
+    recording = record(plain[0], example_inputs, leaves=leaves, concrete_args=concrete_args, rules=rules)
+    recorded = recording.graphs
+    require_packable(plain[0], recorded)
+    for index, network in enumerate(plain[1:], 1):
+        same_code(index, record_graphs(network, recording.example_inputs, leaves=recorded.leaves), recorded)
+        same_shared(index, network, plain[0], recorded)
+    member = recording.slimmer.member(Spec(members, members))
+    packed = assemble(member, recording.example_inputs, plain[0], inputs=inputs, average=average, rules=recording.table)
+    notes = [*(note for network in plain for note in hook_notes(network)), *unused_rules(recording.rules, recording.table, recorded)]
+    packed.report.notes += [note for note in dict.fromkeys(notes) if note not in packed.report.notes]
+    states = [dict((*network.named_parameters(), *network.named_buffers())) for network in plain]
+    with torch.no_grad():
+        for name, tensor in (*packed.named_parameters(), *packed.named_buffers()):
+            if name not in states[0] or tensor.is_meta:
+                continue
+            shares = tensor.chunk(members) if tensor.dim() else [tensor]
+            for share, state in zip(shares, states, strict=False):
+                share.copy_(state[name].view(share.shape))
+    return packed
+
+
+def _no_networks(found: str) -> SpecError:
+    return SpecError(
+        "networks",
+        found=found,
+        why="an ensemble has at least one member, and each is a network",
+        fix="pass packify.pack_members([net_a, net_b], example_inputs)",
+    )

@@ -1,0 +1,71 @@
+"""Running a packed network and its members on the same inputs, and looking at what their nodes compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from packify.core import nested
+from packify.nn.graph_network import GraphNetwork
+from packify.nn.packed_network import PackedNetwork
+
+
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as arguments: a tensor, a tuple of positional or a dict of keyword arguments."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def call(function: Callable[..., Any], inputs: Any) -> Any:
+    """What a network or a method of its returns for these inputs."""
+    args, kwargs = arguments(inputs)
+    return function(*args, **kwargs)
+
+
+def share(network: PackedNetwork, inputs: Any, member: int) -> Any:
+    """One member's inputs."""
+    if network.inputs == "shared":
+        return inputs
+    return nested.map_leaves(inputs, lambda leaf: leaf.chunk(network.num_estimators)[member] if isinstance(leaf, Tensor) else leaf)
+
+
+def floating(value: Any) -> list[Tensor]:
+    """The floating tensors among outputs, complex ones as pairs."""
+    leaves = [leaf for leaf in nested.flatten(value)[0] if isinstance(leaf, Tensor)]
+    reals = [torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf for leaf in leaves]
+    return [leaf for leaf in reals if leaf.is_floating_point()]
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Largest difference over the largest value; NaN compares equal to NaN."""
+    if a.shape != b.shape:
+        return float("inf")
+    both = torch.nan_to_num(a.detach().double()), torch.nan_to_num(b.detach().double())
+    scale = float(max(both[0].abs().max(), both[1].abs().max())) if a.numel() else 0.0
+    return float((both[0] - both[1]).abs().max()) / scale if scale else 0.0
+
+
+class Observer(fx.Interpreter):
+    """Runs a graph and keeps every floating tensor it computes."""
+
+    def __init__(self, body: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(body, garbage_collect_values=False, graph=graph)
+        self.seen: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            self.seen[n] = value
+        return value
+
+
+def observe(network: GraphNetwork, inputs: Any) -> tuple[Observer, tuple[Any, ...]]:
+    """A run in the current mode, and the graph's outputs."""
+    graph = network.graphs["train" if network.training else "eval"]
+    watch = Observer(network.body, graph)
+    args, kwargs = arguments(inputs)
+    return watch, watch.run(*network.interface.flat_inputs(args, kwargs))

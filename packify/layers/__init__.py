@@ -1,1 +1,0 @@
-"""Layers of members and packed networks: their arithmetic and their module tree."""

@@ -1,0 +1,1 @@
+"""What runs: packed layers, helpers for the axis that carries the members, networks, initial weights."""

@@ -1,0 +1,204 @@
+"""A network that is a module tree and one fx graph per mode: what a member and a packed network have in common."""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import fx, nn
+
+from packify.core import nested
+from packify.core.errors import PackError
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How a network is called.
+
+    Attributes:
+        signature: of the reference's ``forward``.
+        template: its arguments; leaves number the graph's inputs, other values are constants of the recording.
+        outputs: structure of the output by mode.
+    """
+
+    signature: inspect.Signature
+    template: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Interface:
+        """Nothing changes it, and the structures of a user may not be copied."""
+        return self
+
+    def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """The tensors among a call's arguments, in the graph's order.
+
+        Raises:
+            PackError: the call has other tensors than the recorded one.
+        """
+        given = self.signature.bind_partial(*args, **kwargs).arguments.keys() | kwargs.keys()
+        recorded = {
+            name: value
+            for name, value in self.template.items()
+            if name not in given and self.signature.parameters[name].kind in _BY_NAME and not _holds_tensors(value)
+        }
+        arguments = dict(self.signature.bind(*args, **kwargs, **recorded).arguments)
+        leaves, template = nested.flatten(arguments)
+        found = dict(zip(nested.paths(template), leaves, strict=True))
+        wanted = _tensor_paths(self.template)
+        tensors = [found.get(path) for path in wanted]
+        if not all(isinstance(tensor, torch.Tensor) for tensor in tensors) or sum(isinstance(leaf, torch.Tensor) for leaf in leaves) != len(
+            wanted
+        ):
+            raise PackError(
+                "forward",
+                found=f"tensors for {[path for path, leaf in found.items() if isinstance(leaf, torch.Tensor)]}",
+                why=f"the network was packed for inputs {wanted}: which arguments are tensors is part of the recording",
+                fix="pass the same arguments as in example_inputs, or pack again with these",
+            )
+        self._check_constants({path: leaf for path, leaf in found.items() if path not in wanted})
+        return tensors  # type: ignore[return-value]
+
+    def _check_constants(self, given: Mapping[str, Any]) -> None:
+        """Arguments that are no tensors are part of the recording: another value would be another graph."""
+        leaves, places = nested.flatten(self.template)
+        recorded = {path: leaf for path, leaf in zip(nested.paths(places), leaves, strict=True) if not isinstance(leaf, nested.Leaf)}
+        defaults = {name: parameter.default for name, parameter in self.signature.parameters.items()}
+        for path in recorded.keys() | given.keys():
+            default = defaults.get(path, inspect.Parameter.empty)
+            then, now = recorded.get(path, default), given.get(path, default)
+            if then is not now and not _equal(then, now):
+                absent = now is inspect.Parameter.empty
+                raise PackError(
+                    f"forward without {path}" if absent else f"forward({path}={now!r})",
+                    found=f"the network was recorded with {path}={then!r}",
+                    why="arguments that are not tensors decide what the graph is, so they are part of the recording",
+                    fix=f"pass {path}={then!r}, or pack again " + ("without it" if absent else f"with {path}={now!r} among example_inputs"),
+                )
+
+
+def _holds_tensors(template: Any) -> bool:
+    return any(isinstance(leaf, nested.Leaf) for leaf in nested.flatten(template)[0])
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return type(a) is type(b) and bool(a == b)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+class GraphNetwork(nn.Module):
+    """Runs a graph over a module tree whose children it shares.
+
+    Args:
+        body: the module tree. Its parameters, buffers and children become this module's own.
+        graphs: by mode, ``"eval"`` and ``"train"``.
+        interface: how it is called.
+    """
+
+    body: nn.Module
+    graphs: dict[str, fx.Graph]
+    interface: Interface
+
+    def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface) -> None:
+        super().__init__()
+        state = self.__dict__
+        state["body"] = body
+        state["graphs"] = dict(graphs)
+        state["interface"] = interface
+        state["_parameters"], state["_buffers"], state["_modules"] = body._parameters, body._buffers, body._modules
+        state["_non_persistent_buffers_set"] = body._non_persistent_buffers_set
+        self.training = body.training
+        self.recompile()
+
+    def recompile(self) -> None:
+        """Make the graphs as they are now what runs."""
+        compiled: dict[int, Callable[..., Any]] = {}
+        for graph in self.graphs.values():
+            if id(graph) not in compiled:
+                compiled[id(graph)] = _function_of(graph)
+        self.__dict__["_functions"] = {mode: compiled[id(graph)] for mode, graph in self.graphs.items()}
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """A part by its dotted name, also where a child is called like an attribute of this class."""
+        return self.body.get_submodule(target) if target else self
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """A parameter by its dotted name."""
+        return self.body.get_parameter(target)
+
+    def get_buffer(self, target: str) -> torch.Tensor:
+        """A buffer by its dotted name."""
+        return self.body.get_buffer(target)
+
+    @property
+    def code(self) -> str:
+        """The Python code of the graph that the current mode runs."""
+        return str(written(self.graphs["train" if self.training else "eval"]).src)
+
+    def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """The tensors among a call's arguments, in the graph's order."""
+        return self.interface.flat_inputs(args, kwargs)
+
+    def run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The graph's outputs, flat."""
+        inputs = self.flat_inputs(args, kwargs)
+        outputs: tuple[Any, ...] = self.__dict__["_functions"]["train" if self.training else "eval"](self.body, *inputs)
+        return outputs
+
+    def restructure(self, leaves: list[Any]) -> Any:
+        """Flat outputs in the reference's structure."""
+        return nested.unflatten(self.interface.outputs["train" if self.training else "eval"], leaves)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_functions"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        body = self.__dict__["body"]
+        for key in ("_parameters", "_buffers", "_modules"):
+            self.__dict__[key] = body.__dict__[key]
+        self.recompile()
+
+
+class MemberNetwork(GraphNetwork):
+    """One member as a network of its own: the reference at the member's widths."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the reference's ``forward`` takes and returns."""
+        return self.restructure(list(self.run(*args, **kwargs)))
+
+
+def _tensor_paths(template: Mapping[str, Any]) -> list[str]:
+    """The paths of the recorded tensors, in the graph's order."""
+    leaves, places = nested.flatten(template)
+    labels = nested.paths(places)
+    numbered = [(leaf.index, label) for leaf, label in zip(leaves, labels, strict=True) if isinstance(leaf, nested.Leaf)]
+    return [label for _, label in sorted(numbered)]
+
+
+def written(graph: fx.Graph) -> Any:
+    """A graph as Python code, also where a part of the network is called like a keyword, ``class`` or ``in``."""
+    with patch.object(fx.graph, "_format_target", _reached):
+        return graph.python_code("self")
+
+
+def _reached(base: str, target: str) -> str:
+    for name in target.split("."):
+        base = f"{base}.{name}" if name.isidentifier() and not keyword.iskeyword(name) else f"getattr({base}, {name!r})"
+    return base
+
+
+def _function_of(graph: fx.Graph) -> Callable[..., Any]:
+    code = written(graph)
+    namespace: dict[str, Any] = dict(code.globals)
+    exec(compile(code.src, "<packify graph>", "exec"), namespace)  # noqa: S102  torch.fx wrote it from the graph
+    function: Callable[..., Any] = namespace["forward"]
+    return function

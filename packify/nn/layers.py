@@ -1,0 +1,107 @@
+"""Packed forms of layers whose torch class knows one network only.
+
+Convs, batch, group and instance norms need none: they get more groups.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from packify.nn.functional import affine, packed_embedding, packed_linear
+from packify.nn.members import merge_members, split_members
+from packify.nn.tree import state_sizes
+
+
+class PackedLinear(nn.Linear):
+    """M linear layers: input and output ``"(m b) ... c"``, weight ``"(m o) i"``, bias ``"(m o)"``; `groups` subgroups in each."""
+
+    members: int
+    groups: int = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        return merge_members(packed_linear(split_members(input, 0, self.members), self.weight, self.bias, self.members, self.groups), 0)
+
+    def extra_repr(self) -> str:
+        inner = f", groups={self.groups}" if self.groups > 1 else ""
+        sizes = f"{self.in_features * self.groups}, {self.out_features // self.members}"
+        return f"{sizes}, members={self.members}{inner}, bias={self.bias is not None}"
+
+
+class PackedLayerNorm(nn.LayerNorm):
+    """M layer norms: input ``"(m b) ... c"``, weight and bias ``"(m c)"``."""
+
+    members: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        shape = (self.normalized_shape[0] // self.members, *self.normalized_shape[1:])
+        weight, bias = _unfolded(self.weight, self.members), _unfolded(self.bias, self.members)
+        return merge_members(affine(F.layer_norm(split_members(input, 0, self.members), shape, eps=self.eps), weight, bias), 0)
+
+
+class PackedRMSNorm(nn.RMSNorm):
+    """M RMS norms: input ``"(m b) ... c"``, weight ``"(m c)"``."""
+
+    members: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        shape = [self.normalized_shape[0] // self.members, *self.normalized_shape[1:]]
+        weight = _unfolded(self.weight, self.members)
+        return merge_members(affine(F.rms_norm(split_members(input, 0, self.members), shape, eps=self.eps), weight, None), 0)
+
+
+class PackedEmbedding(nn.Embedding):
+    """M embedding tables: indices ``"(m b) ..."``, weight ``"(m v) d"``."""
+
+    members: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        return merge_members(packed_embedding(split_members(input, 0, self.members), self.weight, self.members, True, self.padding_idx), 0)
+
+
+class PackedPReLU(nn.PReLU):
+    """M PReLUs: input ``"b (m c) ..."``, weight ``"(m k)"`` with one or ``c`` slopes per member."""
+
+    members: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        slopes: Tensor = self.weight
+        if self.num_parameters == self.members:
+            slopes = torch.repeat_interleave(slopes, input.shape[1] // self.members)
+        return F.prelu(input, slopes)
+
+
+PACKED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: PackedLinear,
+    nn.LayerNorm: PackedLayerNorm,
+    nn.RMSNorm: PackedRMSNorm,
+    nn.Embedding: PackedEmbedding,
+    nn.PReLU: PackedPReLU,
+}
+
+
+def _unfolded(parameter: Tensor | None, members: int) -> Tensor | None:
+    return None if parameter is None else split_members(parameter, 0, members)
+
+
+def pack_layer(module: nn.Module, members: int, *, width: int = 0, shared_input: bool = False) -> None:
+    """Make one layer of a packed tree tell the truth: its class, its sizes, its groups.
+
+    Args:
+        module: the layer, with packed tensors and a member's settings.
+        members: M.
+        width: a linear layer's input features in one member.
+        shared_input: a conv that reads the shared input as one ordinary conv.
+    """
+    if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()
+        return  # runs once per member, with a member's own sizes
+    if type(module) in PACKED:
+        module.__class__ = PACKED[type(module)]
+        module.members = members  # type: ignore[assignment]
+        if isinstance(module, PackedLinear):
+            module.groups = max(1, width // module.weight.shape[1])
+    if isinstance(module, nn.GroupNorm):
+        module.num_groups *= members
+    state_sizes(module, module.groups * (1 if shared_input else members) if isinstance(module, nn.modules.conv._ConvNd) else None)

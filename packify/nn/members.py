@@ -1,0 +1,115 @@
+"""What runs inside a packed graph to move members between axes. A packed tensor carries M members as the outermost factor of one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+FRONT = -1
+"""The layout with an axis of its own for the members: ``"m ..."``."""
+
+
+def split_members(tensor: Tensor, axis: int, members: int) -> Tensor:
+    """``"... (m a) ..." -> "m ... a ..."``, a view."""
+    if axis == FRONT:
+        return tensor
+    unfolded: Tensor = tensor.unflatten(axis, (members, tensor.shape[axis] // members))
+    return unfolded if axis == 0 else unfolded.movedim(axis, 0)
+
+
+def merge_members(tensor: Tensor, axis: int) -> Tensor:
+    """``"m ... a ..." -> "... (m a) ..."``, a view where the members are already outermost."""
+    if axis == FRONT:
+        return tensor
+    return tensor.flatten(0, 1) if axis == 0 else tensor.movedim(0, axis).flatten(axis, axis + 1)
+
+
+def relayout(tensor: Tensor, source: int, target: int, members: int) -> Tensor:
+    """Carry the members on another axis."""
+    return merge_members(split_members(tensor, source, members), target)
+
+
+def repeat_members(tensor: Tensor, axis: int, members: int) -> Tensor:
+    """A shared tensor, once per member: ``"... a ..." -> "... (m a) ..."``."""
+    repeated = tensor.unsqueeze(0).expand(members, *tensor.shape)
+    return merge_members(repeated, axis)
+
+
+def cat_members(tensors: list[Tensor], axis: int, members: int) -> Tensor:
+    """Concatenate along the axis that carries the members, member by member."""
+    unfolded = [tensor.unflatten(axis, (members, tensor.shape[axis] // members)) for tensor in tensors]
+    return torch.cat(unfolded, axis + 1).flatten(axis, axis + 1)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A tensor method as a function."""
+
+    name: str
+
+    def __call__(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return getattr(tensor, self.name)(*args, **kwargs)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class PerMember:
+    """A function that runs once per member, on views.
+
+    Attributes:
+        function: what runs; None for a module, which is then the first argument of the call.
+        members: M.
+        packed: for the tensors among the arguments, in order of appearance, whether they are ``"m ..."`` or shared.
+    """
+
+    function: Callable[..., Any] | None
+    members: int
+    packed: tuple[bool, ...]
+    __name__ = "per_member"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function = self.function
+        module: nn.Module | None = None
+        if function is None:
+            module, args = args[0], args[1:]
+        results = []
+        for member in range(self.members):
+            marks = iter(self.packed)
+            inputs, named = _member_of(args, member, marks), _member_of(kwargs, member, marks)
+            if module is not None:
+                results.append(functional_call(module, member_tensors(module, member, self.members), inputs, named))
+            elif function is not None:
+                results.append(function(*inputs, **named))
+        return _stacked(results)
+
+
+def member_tensors(module: nn.Module, member: int, members: int) -> dict[str, Tensor]:
+    """Views of one member's parameters and buffers of a packed module."""
+    own = (*module.named_parameters(), *module.named_buffers())
+    return {name: tensor.unflatten(0, (members, -1))[member] if tensor.dim() else tensor for name, tensor in own}
+
+
+def _member_of(value: Any, member: int, marks: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value[member] if next(marks) else value
+    if isinstance(value, (tuple, list)):
+        return type(value)([_member_of(item, member, marks) for item in value])
+    if isinstance(value, dict):
+        return {key: _member_of(item, member, marks) for key, item in value.items()}
+    return value
+
+
+def _stacked(results: list[Any]) -> Any:
+    if isinstance(results[0], Tensor):
+        return torch.stack(results)
+    if isinstance(results[0], (tuple, list)):
+        return tuple(_stacked(list(items)) for items in zip(*results, strict=True))
+    return results[0]

@@ -1,0 +1,174 @@
+"""The module tree of a member or a packed network: the reference's names, plain torch layers where they exist, no user code."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+MakeTensor = Callable[[str, torch.Tensor], torch.Tensor]
+
+
+class Scope(nn.Module):
+    """A module of the reference that is only a name here: it holds parameters and children, the graph does its work.
+
+    Indexing and iterating work as on the reference's containers: ``packed.layer1[0].conv1``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.__dict__["_scope_kind"] = kind
+
+    def _get_name(self) -> str:
+        return str(self.__dict__["_scope_kind"])
+
+    def __getitem__(self, index: int | str) -> nn.Module:
+        if isinstance(index, str):
+            return self._modules[index]  # type: ignore[return-value]
+        return list(self._modules.values())[index]  # type: ignore[return-value]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self._modules.values())  # type: ignore[arg-type]
+
+    def extra_repr(self) -> str:
+        return ", ".join(
+            f"{name}={tuple(tensor.shape)}" for name, tensor in (*self._parameters.items(), *self._buffers.items()) if tensor is not None
+        )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            f"this {self._get_name()} is a part of a packed network and has no forward of its own; "
+            "call the packed network, or extract(m)(x)"
+        )
+
+
+def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Module], ...] = ()) -> nn.Module:
+    """A tree with the reference's names whose tensors are ``make(name, reference tensor)``. Tied tensors and modules stay tied.
+
+    Args:
+        reference: the module tree to follow.
+        make: gives the new parameter or buffer.
+        kept: types copied whole, with their own code.
+    """
+    tensors: dict[int, torch.Tensor] = {}
+    modules: dict[int, nn.Module] = {}
+
+    def tensor_for(name: str, tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is None:
+            return None
+        if id(tensor) not in tensors:
+            new = make(name, tensor)
+            tensors[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+        return tensors[id(tensor)]
+
+    def visit(module: nn.Module, prefix: str, inside: bool) -> nn.Module:
+        if id(module) in modules:
+            return modules[id(module)]
+        inside = inside or isinstance(module, leaves)
+        new = modules[id(module)] = (
+            shallow_copy(module)
+            if inside or is_plain_layer(module)
+            else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
+        )
+        new.training = module.training
+        new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+        for name, tensor in module._parameters.items():
+            new._parameters[name] = tensor_for(prefix + name, tensor)  # type: ignore[assignment]
+        for name, buffer in module._buffers.items():
+            new._buffers[name] = tensor_for(prefix + name, buffer)
+        for name, child in module._modules.items():
+            new._modules[name] = None if child is None else visit(child, f"{prefix}{name}.", inside)
+        return new
+
+    return visit(reference, "", False)
+
+
+def leaf_names(root: nn.Module, leaves: tuple[type[nn.Module], ...]) -> set[str]:
+    """The names of all modules that are kept whole, their parts included."""
+    whole = [name for name, module in root.named_modules() if isinstance(module, leaves)]
+    return {name for name, _ in root.named_modules() if any(name == outer or name.startswith(f"{outer}.") for outer in whole)}
+
+
+def is_plain_layer(module: nn.Module) -> bool:
+    """A layer of torch.nn itself, without children."""
+    return (
+        type(module).__module__.startswith("torch.nn.modules")
+        and not module._modules
+        and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    )
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """The same class and settings, no tensors, children or hooks."""
+    new = type(module).__new__(type(module))
+    for key, value in vars(module).items():
+        if key in ("_parameters", "_buffers", "_modules"):
+            new.__dict__[key] = {}
+        elif key.endswith("_hooks") or "_hooks_" in key:
+            new.__dict__[key] = OrderedDict()
+        elif key != "forward":
+            new.__dict__[key] = copy.copy(value)
+    if isinstance(new, nn.RNNBase):
+        new._flat_weight_refs = []
+        new._flat_weights = []
+    return new
+
+
+# Integer attributes that state a tensor's size: (type, attribute, tensor, axis). `groups` multiplies an axis that is per group.
+_SIZES: tuple[tuple[type[nn.Module], str, str, int], ...] = (
+    (nn.Linear, "in_features", "weight", 1),
+    (nn.Linear, "out_features", "weight", 0),
+    (nn.Bilinear, "in1_features", "weight", 1),
+    (nn.Bilinear, "in2_features", "weight", 2),
+    (nn.Bilinear, "out_features", "weight", 0),
+    (nn.Embedding, "num_embeddings", "weight", 0),
+    (nn.Embedding, "embedding_dim", "weight", 1),
+    (nn.modules.batchnorm._NormBase, "num_features", "weight", 0),
+    (nn.modules.batchnorm._NormBase, "num_features", "running_mean", 0),
+    (nn.GroupNorm, "num_channels", "weight", 0),
+    (nn.PReLU, "num_parameters", "weight", 0),
+)
+
+
+def state_sizes(module: nn.Module, groups: int | None = None) -> None:
+    """Make a layer's integer attributes tell the sizes of the tensors it holds."""
+    one_each = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
+    for kind, attribute, name, axis in _SIZES:
+        tensor = getattr(module, name, None) if isinstance(module, kind) else None
+        if isinstance(tensor, torch.Tensor):
+            setattr(module, attribute, tensor.shape[axis])
+    if one_each:
+        module.num_groups = module.num_channels
+    if isinstance(module, nn.modules.conv._ConvNd):
+        module.groups = module.groups if groups is None else groups
+        first, second = module.weight.shape[:2]
+        module.in_channels, module.out_channels = (first, second * module.groups) if module.transposed else (second * module.groups, first)
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
+    if isinstance(module, nn.RNNBase):
+        own: Any = module  # torch names its weights when it is built
+        gates = {"LSTM": 4, "GRU": 3}.get(module.mode.split("_")[0], 1)
+        module.input_size = own.weight_ih_l0.shape[1]
+        module.hidden_size = own.weight_ih_l0.shape[0] // gates
+        module.proj_size = own.weight_hr_l0.shape[0] if module.proj_size else 0
+        module._init_flat_weights()
+
+
+def resized(reference: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A table at a member's shape: the leading part of every axis, repeated where the member is larger."""
+    for axis, size in enumerate(shape):
+        have = reference.shape[axis]
+        if size > have:
+            reference = torch.cat([reference] * -(-size // have), axis)
+        reference = reference.narrow(axis, 0, size)
+    return reference

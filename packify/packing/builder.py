@@ -1,0 +1,214 @@
+"""What pack rules call: values of the packed graph that know on which axis their members are, and ways to bring values together."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from packify.core.report import Note
+from packify.nn.members import FRONT, Method, PerMember, cat_members, merge_members, relayout, repeat_members, split_members
+
+
+@dataclass(frozen=True)
+class PackedValue:
+    """A tensor of the packed graph.
+
+    Attributes:
+        node: where it is computed.
+        axis: the axis that carries the members as its outermost factor, `FRONT` for an axis of their own, None for a shared tensor.
+        val: one member's meta tensor.
+    """
+
+    node: fx.Node
+    axis: int | None
+    val: torch.Tensor
+
+    @property
+    def packed(self) -> bool:
+        """It holds M members, rather than one value that all of them share."""
+        return self.axis is not None
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of one member's tensor."""
+        return self.val.dim()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One member's shape."""
+        return tuple(self.val.shape)
+
+
+@dataclass
+class PackBuilder:
+    """The packed graph while it is built.
+
+    Attributes:
+        members: M.
+        root: the packed network's module tree.
+        relayouts, fallbacks: for the report.
+        ungrouped, grouped: weights of convs that read a shared input as one ordinary conv, and of those that have M groups.
+    """
+
+    members: int
+    root: nn.Module
+    graph: fx.Graph = field(default_factory=fx.Graph)
+    relayouts: list[Note] = field(default_factory=list)
+    fallbacks: list[Note] = field(default_factory=list)
+    current: fx.Node | None = None
+    env: dict[fx.Node, Any] = field(default_factory=dict)
+    ungrouped: set[str] = field(default_factory=set)
+    grouped: set[str] = field(default_factory=set)
+
+    # -- emitting ----------------------------------------------------------------------------------------------------
+
+    def emit(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        """A function call in the packed graph."""
+        return self._stamp(self.graph.call_function(target, self.nodes(args), self.nodes(kwargs)))
+
+    def again(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
+        """The member's own call on other arguments."""
+        return self._stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
+
+    def _stamp(self, node: fx.Node) -> fx.Node:
+        if self.current is not None:
+            node.meta.update({key: self.current.meta.get(key) for key in ("op", "path", "source", "inplace")})
+            node.meta["member_node"] = self.current
+        return node
+
+    def nodes(self, value: Any) -> Any:
+        """Arguments with every `PackedValue` replaced by its node."""
+        if isinstance(value, PackedValue):
+            return value.node
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(self.nodes, value))
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self.nodes, value))
+        if isinstance(value, dict):
+            return {key: self.nodes(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self.nodes, (value.start, value.stop, value.step)))
+        return value
+
+    def result(self, node: fx.Node, value: Any, axis: int | None) -> Any:
+        """`node` as a `PackedValue`, or as a tuple of them, all with the same layout."""
+        if isinstance(value, torch.Tensor):
+            node.meta.update(val=value, axis=axis)
+            return PackedValue(node, axis, value)
+        if isinstance(value, (tuple, list)):
+            return tuple(
+                self.result(self._stamp(self.graph.call_function(operator.getitem, (node, index))), item, axis)
+                for index, item in enumerate(value)
+            )
+        return node
+
+    def native(self, node: fx.Node, args: Any, kwargs: Any, axis: int | None) -> Any:
+        """The member's call as it is, on packed tensors."""
+        return self.result(self.again(node, args, kwargs), node.meta["val"], axis)
+
+    # -- layouts -----------------------------------------------------------------------------------------------------
+
+    def to(self, tensor: PackedValue, axis: int) -> PackedValue:
+        """The members on another axis; a shared tensor once per member."""
+        if tensor.axis == axis:
+            return tensor
+        if tensor.axis is None:
+            return self._made(self.emit(repeat_members, tensor, axis, self.members), axis, tensor.val)
+        if tensor.axis != FRONT and axis != FRONT and not self._is_view(tensor, axis):
+            self._note(
+                self.relayouts,
+                f"members from axis {tensor.axis} to {axis}",
+                f"{self.current.meta['op']} reads them there" if self.current else "",
+            )
+        return self._made(self.emit(relayout, tensor, tensor.axis, axis, self.members), axis, tensor.val)
+
+    def _is_view(self, tensor: PackedValue, axis: int) -> bool:
+        low, high = sorted((tensor.axis or 0, axis))
+        return all(size == 1 for size in tensor.shape[low:high])
+
+    def front(self, tensor: PackedValue, ndim: int | None = None) -> fx.Node:
+        """``"m ..."`` as a node, padded with axes of size 1 after ``m`` to `ndim` member axes. A shared tensor stays as it is."""
+        if tensor.axis is None:
+            return tensor.node
+        node = tensor.node if tensor.axis == FRONT else self.emit(split_members, tensor, tensor.axis, self.members)
+        for _ in range(0 if ndim is None else ndim - tensor.ndim):
+            node = self.emit(torch.unsqueeze, node, 1)
+        return node
+
+    def back(self, node: fx.Node, value: Any) -> Any:
+        """``"m ..."`` folded into the batch axis; tensors without axes keep one of their own."""
+        if isinstance(value, torch.Tensor):
+            return self._made(self.emit(merge_members, node, 0), 0, value) if value.dim() else self._made(node, FRONT, value)
+        if isinstance(value, (tuple, list)):
+            return tuple(self.back(self.emit(operator.getitem, node, index), item) for index, item in enumerate(value))
+        return node
+
+    def times(self, count: Any) -> Any:
+        """A number of the graph, once per member."""
+        return count * self.members if isinstance(count, int) else self.emit(operator.mul, count, self.members)
+
+    def cat(self, operands: list[PackedValue], axis: int) -> fx.Node:
+        """The concatenation along the axis that carries the members, member by member."""
+        return self.emit(cat_members, [tensor.node for tensor in operands], axis, self.members)
+
+    def _made(self, node: fx.Node, axis: int, value: torch.Tensor) -> PackedValue:
+        node.meta.update(val=value, axis=axis)
+        return PackedValue(node, axis, value)
+
+    # -- member by member --------------------------------------------------------------------------------------------
+
+    def fallback(self, node: fx.Node, args: Any, kwargs: Any, why: str = "it has no rule for this layout") -> Any:
+        """Run an operator or a module once per member, on views. Always right."""
+        marks = tuple(tensor.packed for tensor in packed_values_in((args, kwargs)))
+        fronts = self._fronts(args), self._fronts(kwargs)
+        self._note(self.fallbacks, f"{node.meta['op']} runs once per member", why)
+        if node.op == "call_module":
+            module = self.graph.get_attr(str(node.target))
+            made = self.emit(PerMember(None, self.members, marks), module, *fronts[0], **fronts[1])
+        else:
+            function: Any = Method(str(node.target)) if node.op == "call_method" else node.target
+            made = self.emit(PerMember(function, self.members, marks), *fronts[0], **fronts[1])
+        return self.back(made, node.meta["val"])
+
+    def _fronts(self, value: Any) -> Any:
+        if isinstance(value, PackedValue):
+            return self.front(value)
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._fronts(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self._fronts(item) for key, item in value.items()}
+        return value
+
+    def _note(self, notes: list[Note], what: str, why: str) -> None:
+        node = self.current
+        if node is not None:
+            notes.append(Note(node.meta["path"] or node.name, node.meta["source"], what, why))
+
+
+def packed_values_in(value: Any) -> list[PackedValue]:
+    """Every `PackedValue` in nested arguments, in order."""
+    if isinstance(value, PackedValue):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [tensor for item in value for tensor in packed_values_in(item)]
+    if isinstance(value, dict):
+        return [tensor for item in value.values() for tensor in packed_values_in(item)]
+    if isinstance(value, slice):
+        return packed_values_in((value.start, value.stop, value.step))
+    return []
+
+
+def map_packed_values(value: Any, change: Callable[[PackedValue], Any]) -> Any:
+    """Nested arguments with every `PackedValue` replaced."""
+    if isinstance(value, PackedValue):
+        return change(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_packed_values(item, change) for item in value)
+    if isinstance(value, dict):
+        return {key: map_packed_values(item, change) for key, item in value.items()}
+    return value

@@ -1,0 +1,176 @@
+"""Pack: M same-shaped members in one graph. Every node of the member's graph is emitted once, in a layout in which it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import fx, nn
+
+from packify.capture.operators import rule_of
+from packify.core.errors import PackError, PackifyError
+from packify.core.report import Note
+from packify.nn.members import FRONT
+from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
+
+
+class HasPack(Protocol):
+    """The part of a rule that this pass uses."""
+
+    @property
+    def pack(self) -> Any: ...
+
+
+@dataclass
+class PackedGraph:
+    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way; `ungrouped` weights read a shared input."""
+
+    graph: fx.Graph
+    relayouts: list[Note] = field(default_factory=list)
+    fallbacks: list[Note] = field(default_factory=list)
+    ungrouped: set[str] = field(default_factory=set)
+
+
+def pack_graph(
+    graph: fx.Graph,
+    root: nn.Module,
+    members: int,
+    rules: Mapping[Any, HasPack],
+    *,
+    independent: bool = False,
+    written: Collection[str] = (),
+) -> PackedGraph:
+    """The packed form of one member's graph.
+
+    Args:
+        graph: the member's graph, with its meta values.
+        root: the packed network's module tree.
+        members: M.
+        rules: operator to rule.
+        written: buffers that any mode's graph writes to, see `changed_in_place`: these hold one value per member.
+        independent: inputs are ``"(m b) ..."``, one batch per member, instead of shared.
+
+    Raises:
+        PackError: no treatment of a node keeps the members apart.
+    """
+    packer = _Packer(PackBuilder(members, root), rules, independent, written)
+    for node in graph.nodes:
+        packer.builder.current = node
+        packer.builder.env[node] = packer.visit(node)
+    builder = packer.builder
+    for node in reversed(list(builder.graph.nodes)):
+        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
+            builder.graph.erase_node(node)
+    return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped)
+
+
+class _Packer:
+    def __init__(self, builder: PackBuilder, rules: Mapping[Any, HasPack], independent: bool, changed: Collection[str]) -> None:
+        self.builder, self.rules, self.independent, self.changed = builder, rules, independent, changed
+
+    def visit(self, node: fx.Node) -> Any:
+        builder, value = self.builder, node.meta["val"]
+        if node.op == "placeholder":
+            return builder.result(
+                builder._stamp(builder.graph.placeholder(str(node.target))), value, 0 if self.independent and builder.members > 1 else None
+            )
+        if node.op == "get_attr":
+            return self._tensor(node)
+        args, kwargs = self._arguments(node.args), self._arguments(node.kwargs)
+        if node.op == "output":
+            return builder.graph.output(tuple(self._leaf(leaf) for leaf in args[0]))
+        op = node.meta["op"]
+        if op in ("size", "numel") and isinstance(args[0], PackedValue):
+            return self._size(op, node, *args)
+        if not isinstance(value, (torch.Tensor, tuple, list)) and value is not None:
+            return builder.again(node, args, kwargs)
+        if op == "getitem" and isinstance(args[0], tuple):
+            return args[0][args[1]]
+        return self._pack(node, args, kwargs)
+
+    def _pack(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        rule = rule_of(self.rules, node)
+        try:
+            if rule is not None and rule.pack is not None:
+                return rule.pack(self.builder, node, *args, **kwargs)
+            if node.op != "call_module" and not any(tensor.packed for tensor in packed_values_in((args, kwargs))):
+                return self.builder.native(node, args, kwargs, None)
+            return self.builder.fallback(node, args, kwargs, "it has no rule of its own")
+        except PackifyError:
+            raise
+        except Exception as error:
+            raise PackError(
+                f"{node.meta['path'] or node.name} ({node.meta['source']})",
+                found=f"{node.format_node()}: {type(error).__name__}: {error}",
+                why="no treatment of this call is known that keeps the members apart",
+                fix="please report this call; meanwhile keep the module whole with leaves=[ItsType]",
+            ) from error
+
+    def _tensor(self, node: fx.Node) -> PackedValue:
+        """Parameters and buffers are packed, constants of the code shared.
+
+        Index buffers are the same for all members: one share is read.
+        """
+        builder, value, name = self.builder, node.meta["val"], str(node.target)
+        made = builder._stamp(builder.graph.get_attr(name))
+        if builder.members == 1:  # one member is the network itself: there is nothing to keep apart
+            return PackedValue(made if value.dim() else builder.emit(torch.reshape, made, ()), None, value)
+        path, _, attribute = name.rpartition(".")
+        owner = builder.root.get_submodule(path)
+        if (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_"):
+            return PackedValue(made, None, value)
+        if value.dim() == 0:
+            tensor: PackedValue = builder.result(made, value, FRONT if attribute in owner._parameters or name in self.changed else None)
+            return tensor
+        if value.is_floating_point() or value.is_complex() or name in self.changed:
+            packed: PackedValue = builder.result(made, value, 0)
+            return packed
+        shared: PackedValue = builder.result(builder.emit(torch.narrow, made, 0, 0, value.shape[0]), value, None)
+        return shared
+
+    def _size(self, op: str, node: fx.Node, tensor: PackedValue, axis: Any = None) -> fx.Node:
+        builder = self.builder
+        if op == "numel":
+            count = builder.graph.call_method("numel", (tensor.node,))
+            return builder.emit(_floordiv, count, builder.members) if tensor.packed else count
+        axis %= tensor.ndim
+        size = builder._stamp(builder.graph.call_method("size", (tensor.node, axis + (tensor.axis == FRONT))))
+        return builder.emit(_floordiv, size, builder.members) if tensor.axis == axis else size
+
+    def _leaf(self, leaf: Any) -> Any:
+        """One output as ``"m ..."``."""
+        if not isinstance(leaf, PackedValue):
+            return leaf
+        if leaf.packed:
+            return self.builder.front(leaf)
+        return self.builder.emit(_repeat, leaf, self.builder.members)
+
+    def _arguments(self, value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return self.builder.env[value]
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(self._arguments, value))
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self._arguments, value))
+        if isinstance(value, dict):
+            return {key: self._arguments(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self._arguments, (value.start, value.stop, value.step)))
+        return value
+
+
+def _floordiv(value: int, members: int) -> int:
+    return value // members
+
+
+def _repeat(tensor: torch.Tensor, members: int) -> torch.Tensor:
+    """A shared output, once per member: ``"... -> m ..."``."""
+    return tensor.unsqueeze(0).expand(members, *tensor.shape)
+
+
+def changed_in_place(graph: fx.Graph) -> set[str]:
+    """Buffers that the graph writes to."""
+    targets = (node.args[0] for node in graph.nodes if node.meta.get("inplace") and node.args)
+    return {str(target.target) for target in targets if isinstance(target, fx.Node) and target.op == "get_attr"}

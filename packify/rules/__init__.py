@@ -1,1 +1,0 @@
-"""One rule per operator, by family: how widths travel through it and how members ride through it."""
