@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import packify.artefact.example as examples
+from packify.capture.outputs import OutputChoice
 from packify.core.errors import ArtefactError, SourceError, SpecError
 from packify.core.spec import Spec
 from packify.sources import Source
 
-FORMAT = 1
+FORMAT = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -37,11 +38,14 @@ _FIELDS = {
     "example",
     "inputs",
     "average",
+    "outputs",
     "training",
     "made_with",
     "structure_sha256",
     "weights_sha256",
 }
+# What fields that an older format does not have stand for there.
+_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {})}
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Config:
         example: the inputs it was recorded with, as `packify.artefact.example` writes them.
         inputs: ``"shared"`` or ``"independent"``.
         average: how each output is averaged.
+        outputs: outputs that are ``"free"`` or ``"drop"``, by path.
         training: whether it was in train mode when saved.
         made_with: versions of the libraries at work when it was saved.
         structure_sha256: names, shapes and recorded code of the packed network, without dtypes.
@@ -70,6 +75,7 @@ class Config:
     example: dict[str, Any]
     inputs: Literal["shared", "independent"]
     average: Any
+    outputs: dict[str, str]
     training: bool
     made_with: dict[str, str]
     structure_sha256: str
@@ -88,6 +94,7 @@ class Config:
             "example": self.example,
             "inputs": self.inputs,
             "average": self.average,
+            "outputs": self.outputs,
             "training": self.training,
             "made_with": self.made_with,
             "structure_sha256": self.structure_sha256,
@@ -103,12 +110,13 @@ class Config:
             ArtefactError: not JSON, not an object, of a newer format, or a field is missing, unknown or out of range.
         """
         try:
-            values = json.loads(text, parse_constant=_refuse_constant)
+            values: Any = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise _damaged(where, f"{type(error).__name__}: {error}", "it is no JSON document") from error
         if not isinstance(values, dict):
             raise _damaged(where, f"a {type(values).__name__}", "an artefact's config.json holds an object")
         _check_format(values.get("format"), values.get("packify"), where)
+        values = {**{name: default for name, (since, default) in _SINCE.items() if values["format"] < since}, **values}
         if set(values) != _FIELDS:
             missing, unknown = sorted(_FIELDS - set(values)), sorted(set(values) - _FIELDS)
             raise _damaged(
@@ -120,6 +128,7 @@ class Config:
         _require(member is None if kind == "packed" else _is_index(member, spec.num_estimators), where, "member", member)
         _require(values["inputs"] in _INPUTS, where, "inputs", values["inputs"])
         _require(_is_average(values["average"]), where, "average", values["average"])
+        _require(_are_outputs(values["outputs"]), where, "outputs", values["outputs"])
         _require(isinstance(values["training"], bool), where, "training", values["training"])
         _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
         for field in ("structure_sha256", "weights_sha256"):
@@ -137,6 +146,7 @@ class Config:
             example=values["example"],
             inputs=values["inputs"],
             average=values["average"],
+            outputs=values["outputs"],
             training=values["training"],
             made_with=values["made_with"],
             structure_sha256=values["structure_sha256"],
@@ -202,6 +212,10 @@ def _is_average(value: object, nesting: int = 0) -> bool:
     if isinstance(value, list):
         return all(_is_average(item, nesting + 1) for item in value)
     return value is None or value in _AVERAGES
+
+
+def _are_outputs(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(path, str) and how in get_args(OutputChoice) for path, how in value.items())
 
 
 def _are_versions(value: object) -> bool:

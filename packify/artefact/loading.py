@@ -82,6 +82,7 @@ def _rebuilt(folder: Path, config: Config, model: nn.Module | None, leaves: tupl
             **config.spec.to_dict(),
             inputs=config.inputs,
             average=config.average,
+            outputs=config.outputs,
             leaves=leaves,
             rules=rules,
         )

@@ -81,6 +81,7 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
             example=example,
             inputs=packed.inputs,
             average=_as_json(packed.average),
+            outputs=dict(packed.output_choices),
             training=network.training,
             made_with=_versions(),
             structure_sha256=structure_sha256(network, packed.digest),

@@ -81,6 +81,7 @@ class RecordedGraphs:
     input_dtypes: list[torch.dtype] = field(default_factory=list)
     leaves: tuple[type[nn.Module], ...] = ()
     tables: frozenset[str] = frozenset()
+    output_choices: dict[str, str] = field(default_factory=dict)
 
 
 def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = ()) -> RecordedGraphs:
@@ -215,7 +216,7 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
     finally:
         recorder.active = False
         state.restore()
-    _drop_unused(recorder.graph)
+    drop_unused(recorder.graph)
     return recorder, output_template
 
 
@@ -325,7 +326,8 @@ def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceErr
     )
 
 
-def _drop_unused(graph: fx.Graph) -> None:
+def drop_unused(graph: fx.Graph) -> None:
+    """Take out what nothing reads and what changes nothing."""
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
             graph.erase_node(node)

@@ -9,7 +9,9 @@ import typer
 from packify.cli.console import out, print_json, steps
 from packify.cli.options import (
     Alpha,
+    DropOutput,
     FactoryArgs,
+    FreeOutput,
     Gamma,
     GammaPolicyOption,
     InChans,
@@ -20,6 +22,7 @@ from packify.cli.options import (
     NumClasses,
     NumEstimators,
     RoundTo,
+    output_choices,
 )
 from packify.cli.tables import layers_table, networks_table, notes_text
 
@@ -58,6 +61,8 @@ def budget(
     in_chans: InChans = None,
     input_size: InputSize = None,
     arg: FactoryArgs = None,
+    free_output: FreeOutput = None,
+    drop_output: DropOutput = None,
     convention: ConventionOption = "macs",
     dtype: DtypeOption = None,
     per_layer: PerLayer = False,
@@ -73,7 +78,8 @@ def budget(
         with step("build", f"building {model} without weights"):
             network, example = reference(model, num_classes, in_chans, input_size, arg)
         with step("count", f"counting {model}"):
-            found = packify.record(network, example).budget(**spec.to_dict(), convention=convention, dtype=dtype)
+            recording = packify.record(network, example, outputs=output_choices(free_output, drop_output))
+            found = recording.budget(**spec.to_dict(), convention=convention, dtype=dtype)
     if json:
         print_json({"model": model, **found.to_dict(), "seconds": step.seconds})
     else:

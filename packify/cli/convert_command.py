@@ -11,8 +11,10 @@ from packify.cli.console import out as stdout
 from packify.cli.console import print_json, steps
 from packify.cli.options import (
     Alpha,
+    DropOutput,
     FactoryArgs,
     Force,
+    FreeOutput,
     Gamma,
     GammaPolicyOption,
     InChans,
@@ -26,6 +28,7 @@ from packify.cli.options import (
     Quiet,
     RoundTo,
     Seed,
+    output_choices,
 )
 
 Inputs = Annotated[
@@ -57,6 +60,8 @@ def convert(
     in_chans: InChans = None,
     input_size: InputSize = None,
     arg: FactoryArgs = None,
+    free_output: FreeOutput = None,
+    drop_output: DropOutput = None,
     seed: Seed = 0,
     inputs: Inputs = "shared",
     average: Average = None,
@@ -88,7 +93,7 @@ def convert(
         with step("pack", f"slimming and packing {model}"):
             import packify
 
-            recording = packify.record(reference.model, example)
+            recording = packify.record(reference.model, example, outputs=output_choices(free_output, drop_output))
             packed = recording.pack(**options, seed=seed, inputs=inputs, average=average)
             costs = recording.budget(**options)
         with step("verify", "checking the laws"):

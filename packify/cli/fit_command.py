@@ -9,7 +9,19 @@ import typer
 from packify.cli.budget_command import ConventionOption, DtypeOption, reference
 from packify.cli.console import out, print_json
 from packify.cli.numbers import amount
-from packify.cli.options import FactoryArgs, InChans, InputSize, Json, MinChannels, ModelArgument, NumClasses, RoundTo
+from packify.cli.options import (
+    DropOutput,
+    FactoryArgs,
+    FreeOutput,
+    InChans,
+    InputSize,
+    Json,
+    MinChannels,
+    ModelArgument,
+    NumClasses,
+    RoundTo,
+    output_choices,
+)
 from packify.cli.sweep_command import cells, listed, progress
 from packify.cli.tables import size
 
@@ -75,6 +87,8 @@ def fit(
     in_chans: InChans = None,
     input_size: InputSize = None,
     arg: FactoryArgs = None,
+    free_output: FreeOutput = None,
+    drop_output: DropOutput = None,
     convention: ConventionOption = "macs",
     dtype: DtypeOption = None,
     json: Json = False,
@@ -89,6 +103,7 @@ def fit(
         found = packify.fit(
             network,
             example,
+            outputs=output_choices(free_output, drop_output),
             max_params=max_params,
             max_mult_adds=max_mult_adds,
             max_memory=max_memory,

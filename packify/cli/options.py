@@ -58,6 +58,26 @@ FactoryArgs = Annotated[
         "--arg", metavar="KEY=VALUE", help="An argument for the factory; may be given again.", show_default=False, rich_help_panel=_INPUT
     ),
 ]
+FreeOutput = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--free-output",
+        metavar="PATH",
+        help="An output whose width follows the members'; may be given again.",
+        show_default=False,
+        rich_help_panel=_MEMBERS,
+    ),
+]
+DropOutput = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--drop-output",
+        metavar="PATH",
+        help="An output that is not computed; may be given again.",
+        show_default=False,
+        rich_help_panel=_MEMBERS,
+    ),
+]
 ReferenceOption = Annotated[
     str | None,
     typer.Option(
@@ -74,3 +94,8 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to
 Force = Annotated[bool, typer.Option("--force", help="Replace an artefact that is there.", rich_help_panel=_OUTPUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a report.", rich_help_panel=_OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no report.", rich_help_panel=_OUTPUT)]
+
+
+def output_choices(free: list[str] | None, drop: list[str] | None) -> dict[str, str]:
+    """The `outputs` argument of `packify.record` from the two options."""
+    return dict.fromkeys(free or (), "free") | dict.fromkeys(drop or (), "drop")

@@ -13,7 +13,19 @@ import typer
 from packify.cli.budget_command import ConventionOption, DtypeOption, reference
 from packify.cli.console import err, out, print_json
 from packify.cli.numbers import amount, times
-from packify.cli.options import FactoryArgs, InChans, InputSize, Json, MinChannels, ModelArgument, NumClasses, RoundTo
+from packify.cli.options import (
+    DropOutput,
+    FactoryArgs,
+    FreeOutput,
+    InChans,
+    InputSize,
+    Json,
+    MinChannels,
+    ModelArgument,
+    NumClasses,
+    RoundTo,
+    output_choices,
+)
 from packify.cli.tables import size
 
 if TYPE_CHECKING:
@@ -55,6 +67,8 @@ def sweep(
     in_chans: InChans = None,
     input_size: InputSize = None,
     arg: FactoryArgs = None,
+    free_output: FreeOutput = None,
+    drop_output: DropOutput = None,
     convention: ConventionOption = "macs",
     dtype: DtypeOption = None,
     csv: Csv = None,
@@ -74,6 +88,7 @@ def sweep(
         found = packify.sweep(
             network,
             example,
+            outputs=output_choices(free_output, drop_output),
             alpha=alphas,
             num_estimators=counts,
             gamma=gammas,

@@ -77,6 +77,7 @@ def assemble(
         example_inputs=_shapes_only(example_inputs),
         batched=recorded.any_batch,
         leaves=recorded.leaves,
+        output_choices=recorded.output_choices,
     )
     report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
     return packed

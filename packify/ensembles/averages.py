@@ -28,8 +28,11 @@ def averages_of(member: Member, average: Any) -> dict[str, list[str]]:
     result = {}
     for mode, graph in member.graphs.items():
         (output,) = graph.find_nodes(op="output")
-        leaves = output.args[0]
-        result[mode] = [_average_of(leaf, path, index, average) for index, (leaf, path) in enumerate(zip(leaves, paths[mode], strict=True))]
+        free = output.meta.get("free", ())
+        result[mode] = [
+            "none" if index in free else _average_of(leaf, path, index, average)
+            for index, (leaf, path) in enumerate(zip(output.args[0], paths[mode], strict=True))
+        ]
     return result
 
 

@@ -16,6 +16,7 @@ from packify.budgets.planning import Planner
 from packify.budgets.sweeping import Progress, Sweep, sweep
 from packify.capture.arguments import module_types, with_concrete_args
 from packify.capture.graphs import RecordedGraphs, record_graphs
+from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import SpecError
 from packify.core.spec import GammaPolicy, Spec, whole_number
@@ -37,6 +38,7 @@ def record(
     *,
     leaves: Sequence[type[nn.Module]] = (),
     concrete_args: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> Recording:
     """Run `model` once per mode on tensors without data, and keep what it calls; `model` is copied, never run and never changed.
@@ -46,16 +48,20 @@ def record(
         example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
         leaves: module types to keep whole.
         concrete_args: arguments of ``forward`` by name that have this value for good, such as a flag that chooses a branch.
+        outputs: by path of an output ``"keep"`` (the default), ``"free"`` (its width follows the members', whose outputs are never
+            averaged) or ``"drop"`` (not computed: None is returned in its place).
         rules: operator rules of your own, by function or by operator name.
 
     Raises:
-        SpecError: `leaves` are no module types, or `rules` no rules.
+        SpecError: `leaves` are no module types, `outputs` name none, or `rules` are no rules.
         TraceError: the model cannot be recorded.
     """
     model, own_rules = unwrap(model), wrap_user_rules(rules or {})
     table = merged(own_rules)
     example_inputs = with_concrete_args(model, example_inputs, concrete_args)
-    return Recording(model, example_inputs, record_graphs(model, example_inputs, leaves=module_types(leaves)), own_rules, table)
+    graphs = record_graphs(model, example_inputs, leaves=module_types(leaves))
+    choose_outputs(graphs, outputs)
+    return Recording(model, example_inputs, graphs, own_rules, table)
 
 
 class Recording:

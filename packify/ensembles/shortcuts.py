@@ -32,6 +32,7 @@ def pack(
     average: Any = None,
     leaves: Sequence[type[nn.Module]] = (),
     concrete_args: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> PackedNetwork:
     """A Packed-Ensemble of `model`: PE-(alpha, M, gamma) with freshly drawn members. `model` is not changed.
@@ -47,6 +48,7 @@ def pack(
             the output's shape. Whole numbers and booleans are voted on.
         leaves: module types to keep whole.
         concrete_args: arguments of ``forward`` by name that have this value for good, such as a flag that chooses a branch.
+        outputs: what becomes of outputs, by path: ``"keep"``, ``"free"`` or ``"drop"``, see `packify.record`.
         rules: operator rules of your own, by function or by operator name.
 
     Raises:
@@ -56,7 +58,7 @@ def pack(
     """
     Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)  # a wrong number is said before any work
     whole_number("seed", seed, 0, 2**63)
-    return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, rules=rules).pack(
+    return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).pack(
         alpha=alpha,
         num_estimators=num_estimators,
         gamma=gamma,
@@ -83,6 +85,7 @@ def budget(
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
     concrete_args: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> Budget:
     """What PE-(alpha, M, gamma) of a network would cost, next to the reference and to a Deep Ensemble of M references.
@@ -96,6 +99,7 @@ def budget(
         dtype: floating weights and activations are given in bytes of this type; by default, the model's own.
         leaves: module types to keep whole.
         concrete_args: arguments of ``forward`` that have one value for good, as `packify.pack` takes them.
+        outputs: what becomes of outputs, as `packify.pack` takes it.
         rules: operator rules of your own, as `packify.pack` takes them.
 
     Raises:
@@ -104,7 +108,7 @@ def budget(
         BudgetError: the convention or dtype is unknown.
     """
     Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)  # a wrong number is said before any work
-    return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, rules=rules).budget(
+    return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).budget(
         alpha=alpha,
         num_estimators=num_estimators,
         gamma=gamma,
@@ -137,6 +141,7 @@ def fit(
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
     concrete_args: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> Fit:
@@ -160,7 +165,9 @@ def fit(
         TraceError, PackError: the network cannot be recorded or slimmed.
     """
     return fitting.fit(
-        lambda: record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, rules=rules).planner(convention, dtype),
+        lambda: record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).planner(
+            convention, dtype
+        ),
         max_params=max_params,
         max_mult_adds=max_mult_adds,
         max_memory=max_memory,
@@ -192,6 +199,7 @@ def sweep(
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
     concrete_args: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
@@ -203,7 +211,9 @@ def sweep(
         TraceError, PackError: the network cannot be recorded or slimmed.
     """
     return sweeping.sweep(
-        lambda: record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, rules=rules).planner(convention, dtype),
+        lambda: record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).planner(
+            convention, dtype
+        ),
         alpha=alpha,
         num_estimators=num_estimators,
         gamma=gamma,

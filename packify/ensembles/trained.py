@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from packify.capture.graphs import record_graphs
+from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import SpecError
 from packify.core.spec import Spec
@@ -29,6 +30,7 @@ def pack_members(
     average: Any = None,
     leaves: Sequence[type[nn.Module]] = (),
     concrete_args: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> PackedNetwork:
     """Networks of one architecture as one packed network (alpha = M, gamma = 1): a Deep Ensemble in one forward pass.
@@ -46,11 +48,13 @@ def pack_members(
         raise _no_networks("none")
     same_tensors(plain)
     members = len(plain)
-    recording = record(plain[0], example_inputs, leaves=leaves, concrete_args=concrete_args, rules=rules)
+    recording = record(plain[0], example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules)
     recorded = recording.graphs
     require_packable(plain[0], recorded)
     for index, network in enumerate(plain[1:], 1):
-        same_code(index, record_graphs(network, recording.example_inputs, leaves=recorded.leaves), recorded)
+        other = record_graphs(network, recording.example_inputs, leaves=recorded.leaves)
+        choose_outputs(other, outputs)
+        same_code(index, other, recorded)
         same_shared(index, network, plain[0], recorded)
     member = recording.slimmer.member(Spec(members, members))
     packed = assemble(member, recording.example_inputs, plain[0], inputs=inputs, average=average, rules=recording.table)

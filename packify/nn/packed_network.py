@@ -46,6 +46,7 @@ class PackedNetwork(GraphNetwork):
     inputs: Literal["shared", "independent"]
     example_inputs: Any
     leaves: tuple[type[nn.Module], ...]
+    output_choices: dict[str, str]
 
     def __init__(
         self,
@@ -61,12 +62,14 @@ class PackedNetwork(GraphNetwork):
         example_inputs: Any,
         batched: bool,
         leaves: tuple[type[nn.Module], ...] = (),
+        output_choices: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(body, graphs, interface)
         state = self.__dict__
         state["member_template"] = member
         state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs
         state["averages"], state["batched"], state["leaves"] = average, batched, leaves
+        state["output_choices"] = dict(output_choices or {})
 
     @property
     def num_estimators(self) -> int:

@@ -200,7 +200,8 @@ class WidthPropagation:
             return self.parameters.dims.get(str(node.target)) or self.structure()
         args, kwargs = self.arguments(node.args), self.arguments(node.kwargs)
         if node.op == "output":
-            self.pin_all(args, "the output keeps the reference's shape")
+            kept = [leaf for index, leaf in enumerate(args[0]) if index not in node.meta.get("free", ())]
+            self.pin_all(kept, "the output keeps the reference's shape")
             return None
         inputs = tensors((args, kwargs))
         if all(axes.weight for axes in inputs) and node.op != "call_module" and node.meta["op"] not in _WEIGHTED:

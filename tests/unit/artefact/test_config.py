@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from packify.artefact import CONFIG_FILE, Config, read_config
+from packify.artefact import CONFIG_FILE, FORMAT, Config, read_config
 from packify.core.errors import ArtefactError
 from packify.core.spec import Spec
 from packify.sources import Source
@@ -20,6 +20,7 @@ CONFIG = Config(
     example={"shape": [2, 3, 32, 32], "dtype": "float32"},
     inputs="shared",
     average="probs",
+    outputs={"features": "free"},
     training=False,
     made_with={"torch": "2.11.0"},
     structure_sha256="0" * 64,
@@ -100,7 +101,7 @@ def test_damaged_configs_are_one_clear_error(text: str) -> None:
 
 def test_a_newer_format_asks_for_an_upgrade() -> None:
     with pytest.raises(ArtefactError, match="pip install --upgrade packify-torch"):
-        Config.from_json(_changed(format=2, packify="9.0", anything="new"))
+        Config.from_json(_changed(format=FORMAT + 1, packify="9.0", anything="new"))
 
 
 def test_reading(tmp_path: Path) -> None:
@@ -117,3 +118,11 @@ def test_reading(tmp_path: Path) -> None:
     path.write_text(" " * (5 * 2**20))
     with pytest.raises(ArtefactError, match="at most"):
         read_config(tmp_path)
+
+
+def test_an_artefact_of_format_1_has_every_output_kept() -> None:
+    values = json.loads(CONFIG.to_json())
+    del values["outputs"]
+    assert Config.from_json(json.dumps(values | {"format": 1})).outputs == {}
+    with pytest.raises(ArtefactError, match="missing fields: \\['outputs'\\]"):
+        Config.from_json(json.dumps(values))
