@@ -217,6 +217,8 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
         recorder.active = False
         state.restore()
     drop_unused(recorder.graph)
+    for node in recorder.graph.find_nodes(op="output"):
+        node.meta["paths"] = nested.paths(output_template)
     return recorder, output_template
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,9 +78,30 @@ def report_of(
     unused = [name for name, _ in model.named_parameters() if name not in read and not any(name.startswith(f"{kept}.") for kept in read)]
     for owner in dict.fromkeys(name.rpartition(".")[0] for name in unused):
         report.notes.append(Note(owner or type(model).__name__, "", "keeps the reference's size", "forward never uses it"))
-    report.notes += recorded.notes
+    report.notes += [*_outputs_that_pin(member), *recorded.notes]
     report.notes += hook_notes(model)
     report.notes += unused_leaves(recorded.leaves, model)
     if not learns(recorded):
         report.notes.append(Note(type(model).__name__, "", "no output depends on a parameter", "all members return the same"))
     return report
+
+
+def _outputs_that_pin(member: Member) -> list[Note]:
+    """A way out where an output keeps not only the layer that makes it at full width, but others that share its axis."""
+    found: dict[str, str] = {}
+    for note in member.pins:
+        match = _PINNED_BY_OUTPUT.match(note.why)
+        if match and (", " in note.node or " more" in note.node):
+            found.setdefault(match[1] or "", note.node)
+    return [
+        Note(
+            f"output {path}".rstrip(),
+            "",
+            f'keeps {layers} wide: outputs={{{path!r}: "free"}} lets them shrink',
+            '"drop" leaves the output out',
+        )
+        for path, layers in found.items()
+    ]
+
+
+_PINNED_BY_OUTPUT = re.compile(r"the output (?:(\S+) )?keeps the reference's shape")

@@ -200,8 +200,7 @@ class WidthPropagation:
             return self.parameters.dims.get(str(node.target)) or self.structure()
         args, kwargs = self.arguments(node.args), self.arguments(node.kwargs)
         if node.op == "output":
-            kept = [leaf for index, leaf in enumerate(args[0]) if index not in node.meta.get("free", ())]
-            self.pin_all(kept, "the output keeps the reference's shape")
+            self._pin_outputs(node, args[0])
             return None
         inputs = tensors((args, kwargs))
         if all(axes.weight for axes in inputs) and node.op != "call_module" and node.meta["op"] not in _WEIGHTED:
@@ -227,6 +226,12 @@ class WidthPropagation:
                 why="its rule for widths does not know this call",
                 fix="please report this call; meanwhile keep the module whole with leaves=[ItsType]",
             ) from error
+
+    def _pin_outputs(self, node: fx.Node, leaves: Any) -> None:
+        """An output keeps the reference's shape, unless it is free."""
+        for index, (leaf, path) in enumerate(zip(leaves, node.meta["paths"], strict=True)):
+            if index not in node.meta.get("free", ()):
+                self.pin_all(leaf, f"the output {path} keeps the reference's shape" if path else "the output keeps the reference's shape")
 
     def _name_what_is_given(self, value: Any, known: set[Dim]) -> None:
         """A size that is structure from this node on says so in its reason."""

@@ -77,3 +77,9 @@ def test_dropped_outputs_of_trained_networks_are_not_compared() -> None:
 def test_wrong_choices(outputs: Any, message: str) -> None:
     with pytest.raises(packify.SpecError, match=message):
         _pack(outputs)
+
+
+def test_the_report_suggests_a_way_out_where_an_output_pins_a_trunk() -> None:
+    notes = [str(note) for note in _pack(None).report.notes]
+    assert any("""outputs={'features.0': "free"}""" in note for note in notes)
+    assert not any("logits" in note for note in notes)
