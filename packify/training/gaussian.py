@@ -17,12 +17,12 @@ VarianceForm = Literal["positive", "softplus", "log"]
 
 
 @dataclass(frozen=True)
-class GaussianMixture:
+class RegressionUncertainty:
     """Mean and variance of an equal mixture of M Gaussians (Lakshminarayanan et al. 2017, section 2.4).
 
     Attributes:
         mean: the mean of the members' means, ``"b ..."``.
-        aleatoric: the mean of the members' variances: noise of the data.
+        aleatoric: the mean of the members' variances: noise of the data. 0 where members predict no variance.
         epistemic: the variance of the members' means (divided by M): what members disagree about. 0 for one member.
     """
 
@@ -36,14 +36,14 @@ class GaussianMixture:
         return self.aleatoric + self.epistemic
 
 
-def gaussian_mixture(means: Tensor, variances: Tensor) -> GaussianMixture:
+def gaussian_mixture(means: Tensor, variances: Tensor) -> RegressionUncertainty:
     """The moments of the members' mixture.
 
     Args:
         means: ``"m b ..."``.
         variances: ``"m b ..."``.
     """
-    return GaussianMixture(means.mean(0), variances.mean(0), means.var(0, correction=0))
+    return RegressionUncertainty(means.mean(0), variances.mean(0), means.var(0, correction=0))
 
 
 def gaussian_moments(
