@@ -65,9 +65,9 @@ class ClassificationMetrics:
         self._correct += int(correct.sum())
         if self.top_k is not None:
             self._top_k_correct += int((_ranks(log_probabilities, labels) < self.top_k).sum())
-        self._nll -= float(log_probabilities.gather(1, labels).double().cpu().sum())
+        self._nll -= float(log_probabilities.gather(1, labels).cpu().double().sum())
         missed = probabilities.scatter_add(1, labels, -torch.ones_like(probabilities[:, :1]))
-        self._brier += float(missed.square().sum(1).double().cpu().sum())
+        self._brier += float(missed.square().sum(1).cpu().double().sum())
         self._update_bins(confidence, correct)
         self._ranked.update(1 - confidence.double(), torch.ones_like(confidence), correct, confidence)
 

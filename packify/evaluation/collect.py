@@ -49,7 +49,7 @@ def calibration_batches(source: Network | Tensor, data: Iterable[Any] | Tensor, 
     with in_eval_mode(networks):
         for piece in reader.read(data, "the calibration data"):
             if piece.labels is not None:
-                yield ensemble_log_probabilities(piece.log_p).double().cpu(), piece.labels.cpu().long()
+                yield ensemble_log_probabilities(piece.log_p).cpu().double(), piece.labels.cpu().long()
 
 
 def class_logits(logits: Tensor, axis: int = -1) -> Tensor:
@@ -72,7 +72,7 @@ def class_logits(logits: Tensor, axis: int = -1) -> Tensor:
 
 
 def _checked(logits: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
-    values = class_logits(logits).detach().double().cpu()
+    values = class_logits(logits).detach().cpu().double()
     if not isinstance(labels, Tensor) or values.dim() != 2 or labels.shape != values.shape[:1] or not len(labels):
         shape = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
         raise DataError(

@@ -33,14 +33,15 @@ class DiversityMetrics:
         members, samples = log_probabilities.shape[:2]
         self._samples += samples
         votes = log_probabilities.argmax(-1)
-        for member in range(members):
-            own = log_probabilities[member]
+        divergences, differing = [], []
+        for own, vote in zip(log_probabilities, votes, strict=True):
             p = own.exp()
-            for other in range(members):
-                if other != member:
-                    divergence = torch.where(p > 0, p * (own - log_probabilities[other]), 0.0).sum(-1)
-                    self._kl += float(divergence.double().cpu().sum()) / (members * (members - 1))
-                    self._disagreement += int((votes[member] != votes[other]).sum()) / (members * (members - 1))
+            # towards all members; a member's divergence from itself is 0
+            divergences.append(torch.where(p > 0, p * (own - log_probabilities), 0.0).sum(-1))
+            differing.append((votes != vote).sum())
+        pairs = max(members * (members - 1), 1)
+        self._kl += float(torch.stack(divergences).cpu().double().sum()) / pairs
+        self._disagreement += int(torch.stack(differing).sum()) / pairs
 
     def compute(self) -> Diversity:
         """The means over everything added; 0 for nothing."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from packify.core.errors import DataError
+from packify.core.errors import DataError, SpecError
 from packify.evaluation.results import Comparison, Detection, Evaluation
 
 Score = Literal["max_softmax", "mutual_information", "entropy", "max_logit"]
@@ -39,7 +39,8 @@ def plot_evaluation(
         score: of the histograms.
 
     Raises:
-        DataError: matplotlib is missing or does not know the file's format, the file cannot be written, or there is nothing to draw.
+        SpecError: matplotlib is missing, or does not know the file's format.
+        DataError: the file cannot be written, or there is nothing to draw.
     """
     target = check_picture(path)
     figure = draw_evaluation(found, title, score)
@@ -54,13 +55,13 @@ def check_picture(path: str | Path) -> Path:
     """Whether a picture can be drawn and written as `path` asks, before any work is done.
 
     Raises:
-        DataError: matplotlib is missing, or does not know the file's format.
+        SpecError: matplotlib is missing, or does not know the file's format.
     """
     target = Path(path)
     _new_figure()
     if target.suffix.lstrip(".").lower() not in _FORMATS:
         found = f"the format {target.suffix or '(none)'}"
-        raise DataError(str(path), found=found, why="a picture is written as png, pdf or svg", fix="pass evaluation.png")
+        raise SpecError(str(path), found=found, why="a picture is written as png, pdf or svg", fix="pass evaluation.png")
     return target
 
 
@@ -176,7 +177,7 @@ def _new_figure(**options: Any) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise DataError(
+        raise SpecError(
             "the picture",
             found="matplotlib is not installed",
             why="drawing is an optional extra",

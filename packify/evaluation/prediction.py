@@ -25,7 +25,8 @@ def as_networks(network: Network) -> list[nn.Module]:
     Raises:
         DataError: it is neither a network nor a list of networks.
     """
-    networks = [network] if isinstance(network, nn.Module) else list(network) if isinstance(network, (list, tuple, nn.ModuleList)) else []
+    several = isinstance(network, (list, tuple, nn.ModuleList))
+    networks = list(network) if several else [network] if isinstance(network, nn.Module) else []  # type: ignore[arg-type] # a Sequence
     if not networks or not all(isinstance(one, nn.Module) for one in networks):
         raise DataError(
             "network",

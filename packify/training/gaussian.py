@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree
 
 from packify.core.errors import DataError, SpecError
 
@@ -123,7 +124,8 @@ class GaussianNLL(nn.Module):
 
     def forward(self, outputs: Any, targets: Tensor) -> Tensor:
         """The loss of one member's outputs ``"b (2 d)"`` or ``(mean, variance)`` for targets ``"b d"``."""
-        mean, variance = gaussian_moments(outputs, self.variance, self.eps)
+        # in half precision a small variance and its inverse would overflow
+        mean, variance = gaussian_moments(_pytree.tree_map(_at_least_float32, outputs), self.variance, self.eps)
         if targets.shape == mean.shape[:1] and mean.dim() == 2 and mean.shape[1] == 1:
             targets = targets[:, None]
         if targets.shape != mean.shape:
@@ -142,6 +144,10 @@ class GaussianNLL(nn.Module):
         return f"variance={self.variance!r}, reduction={self.reduction!r}"
 
 
+def _at_least_float32(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in (torch.float16, torch.bfloat16) else leaf
+
+
 def _halves(outputs: Any, axis: int | None) -> tuple[Tensor, Tensor]:
     if isinstance(outputs, Mapping) and {"mean", "variance"} <= outputs.keys():
         pair = (outputs["mean"], outputs["variance"])
@@ -157,7 +163,7 @@ def _halves(outputs: Any, axis: int | None) -> tuple[Tensor, Tensor]:
         pair = (None, None)
     if isinstance(pair[0], Tensor) and isinstance(pair[1], Tensor) and pair[0].shape == pair[1].shape:
         return pair[0], pair[1]
-    shapes = [tuple(leaf.shape) for leaf in torch.utils._pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    shapes = [tuple(leaf.shape) for leaf in _pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
     raise DataError(
         "Gaussian head",
         found=f"a {type(outputs).__name__} of tensors of shapes {shapes}"

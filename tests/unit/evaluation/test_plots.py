@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from packify.core.errors import DataError
+from packify.core.errors import DataError, SpecError
 from packify.evaluation import Comparison, check_picture, compare, plot_evaluation
 from packify.evaluation.plots import draw_evaluation
 
@@ -40,7 +40,7 @@ def test_panels(found: Comparison) -> None:
 
 
 def test_refusals(found: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="png, pdf or svg"):
+    with pytest.raises(SpecError, match="png, pdf or svg"):
         check_picture(tmp_path / "a.xyz")
     with pytest.raises(DataError, match="cannot be written"):
         plot_evaluation(found, tmp_path / "no" / "a.png")
@@ -49,5 +49,5 @@ def test_refusals(found: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(DataError, match="score"):
         draw_evaluation(found, score="variance")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(DataError, match="packify-torch"):
+    with pytest.raises(SpecError, match="packify-torch"):
         check_picture(tmp_path / "a.png")

@@ -76,4 +76,6 @@ def test_what_is_no_gaussian_head() -> None:
 
 def test_zero_variance_is_finite() -> None:
     assert GaussianNLL()(torch.zeros(2, 2), torch.zeros(2)).isfinite()
+    half = torch.tensor([[0.5, 0.0]], dtype=torch.float16)
+    assert GaussianNLL()(half, torch.zeros(1)).item() == pytest.approx(0.5 * (-13.8155 + 0.25 / 1e-6), rel=1e-4)
     assert GaussianNLL("log")(torch.tensor([[0.0, -1e4]]), torch.zeros(1)).isfinite()
