@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils import _pytree
 
 from packify.core.errors import DataError
@@ -15,6 +16,8 @@ from packify.core.errors import DataError
 Network = nn.Module | Sequence[nn.Module]
 """A packed network, any other network (one member), or several networks (a Deep Ensemble)."""
 
+# They hold the network that they train or average, and do not pass `members` on.
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 # What libraries call the logits among several outputs.
 _LOGITS_KEYS = ("logits", "out")
 
@@ -27,6 +30,7 @@ def as_networks(network: Network) -> list[nn.Module]:
     """
     several = isinstance(network, (list, tuple, nn.ModuleList))
     networks = list(network) if several else [network] if isinstance(network, nn.Module) else []  # type: ignore[arg-type] # a Sequence
+    networks = [one.module if isinstance(one, _WRAPPERS) else one for one in networks]
     if not networks or not all(isinstance(one, nn.Module) for one in networks):
         raise DataError(
             "network",

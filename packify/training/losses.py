@@ -28,8 +28,9 @@ class EnsembleLoss(nn.Module):
         criterion: ``criterion(output, target)``; its own reduction is kept. With ``reduction="none"`` the losses ``"b"`` are combined
             element by element.
         reduction: ``"sum"`` or ``"mean"`` over members. Other libraries average over ``"(m b)"``, which is ``"mean"`` here.
-        num_estimators: M. Left out, it is ``len(output) / len(target)``. It must be given for independent inputs, whose targets are
-            ``"(m b) ..."`` already, as long as the outputs: without it they would be one member's.
+        num_estimators: M. Left out, it is ``len(output) / len(target)``, so that the same object takes the average of evaluation mode and
+            single networks too (M = 1). It must be given for independent inputs, whose targets are ``"(m b) ..."`` already, as long as
+            the outputs: outputs and targets of one length are then cut into M members.
 
     Raises:
         SpecError: `reduction` or `num_estimators` cannot be.

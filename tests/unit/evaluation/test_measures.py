@@ -213,6 +213,8 @@ def test_deep_ensembles_and_single_networks(packed: Any) -> None:
         torch.testing.assert_close(getattr(listed, name), getattr(whole, name), atol=1e-5, rtol=1e-4)
     assert uncertainty(members[0], x).mutual_information.tolist() == [0.0] * 7
     assert uncertainty([packed, members[0]], (x,)).entropy.shape == (7,)
+    for wrapped in (torch.optim.swa_utils.AveragedModel(packed), nn.DataParallel(packed, device_ids=[])):
+        torch.testing.assert_close(uncertainty(wrapped, x).mutual_information, whole.mutual_information)
     torch.testing.assert_close(uncertainty(nn.ModuleList(members), x).entropy, listed.entropy)
     assert isinstance(uncertainty(packed, {"input": x}), Uncertainty)
 
