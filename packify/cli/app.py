@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from packify.cli.budget_command import budget
 from packify.cli.convert_command import convert
+from packify.cli.evaluate_command import evaluate
 from packify.cli.extract_command import extract
 from packify.cli.failures import debugging, guarded, stop_on_signals
 from packify.cli.fit_command import fit
@@ -17,7 +18,7 @@ from packify.cli.sweep_command import sweep
 from packify.cli.verify_command import verify
 from packify.core.version import __version__
 
-_COMMANDS = (convert, budget, fit, sweep, verify, extract, ops)
+_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, ops)
 
 
 class PackifyGroup(TyperGroup):

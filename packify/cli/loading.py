@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from packify.nn.packed_network import PackedNetwork
 
 
@@ -21,9 +23,24 @@ def load_packed(folder: Path, model: str | None, arg: list[str] | None) -> Packe
         ArtefactError: the artefact is damaged, does not fit, or holds a single member.
         SourceError: `model` cannot be built.
     """
-    from packify import artefact, sources
+    from packify import artefact
     from packify.core.errors import ArtefactError
     from packify.nn.packed_network import PackedNetwork
+
+    network = load_network(folder, model, arg)
+    if not isinstance(network, PackedNetwork):
+        raise ArtefactError(
+            str(folder),
+            found=f"member {artefact.read_config(folder).member} alone",
+            why="the laws are about members side by side, and a member has no members",
+            fix="pass the artefact of the packed network",
+        )
+    return network
+
+
+def load_network(folder: Path, model: str | None, arg: list[str] | None) -> nn.Module:
+    """The packed network, or the single member, in `folder`; arguments and errors as for `load_packed`."""
+    from packify import artefact, sources
 
     config = artefact.read_config(folder)
     reference = None
@@ -31,12 +48,4 @@ def load_packed(folder: Path, model: str | None, arg: list[str] | None) -> Packe
         kind, _ = sources.parse_name(model)
         saved = dict(config.source.args) if config.source is not None and config.source.kind == kind else {}
         reference = sources.resolve(model, args=saved | dict(map(sources.parse_argument, arg or ())), device="meta").model
-    network = artefact.load(folder, reference)
-    if not isinstance(network, PackedNetwork):
-        raise ArtefactError(
-            str(folder),
-            found=f"member {config.member} alone",
-            why="the laws are about members side by side, and a member has no members",
-            fix="pass the artefact of the packed network",
-        )
-    return network
+    return artefact.load(folder, reference)

@@ -51,3 +51,7 @@ class ArtefactError(PackifyError):
 
 class BudgetError(PackifyError, ValueError):
     """A limit or a sweep that cannot be understood or met."""
+
+
+class DataError(PackifyError, ValueError):
+    """Outputs, targets, labels or a loader that do not fit each other, or that hold nothing that can be measured."""

@@ -1,0 +1,34 @@
+"""Trusting a network: measures of uncertainty, evaluation of ensembles and single networks, calibration."""
+
+from packify.evaluation.classification import ClassificationMetrics
+from packify.evaluation.comparison import compare, evaluate
+from packify.evaluation.conformal import ConformalSets
+from packify.evaluation.detection import DetectionMetrics
+from packify.evaluation.diversity import Diversity, DiversityMetrics
+from packify.evaluation.measures import Uncertainty, uncertainty
+from packify.evaluation.plots import check_picture, plot_evaluation
+from packify.evaluation.results import CONVENTIONS, ClassificationScores, Comparison, Detection, Evaluation, OodScores
+from packify.evaluation.temperature import TemperatureScaling
+from packify.training.gaussian import RegressionUncertainty
+
+__all__ = [
+    "CONVENTIONS",
+    "ClassificationMetrics",
+    "ClassificationScores",
+    "Comparison",
+    "ConformalSets",
+    "Detection",
+    "DetectionMetrics",
+    "Diversity",
+    "DiversityMetrics",
+    "Evaluation",
+    "OodScores",
+    "RegressionUncertainty",
+    "TemperatureScaling",
+    "Uncertainty",
+    "check_picture",
+    "compare",
+    "evaluate",
+    "plot_evaluation",
+    "uncertainty",
+]

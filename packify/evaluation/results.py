@@ -1,0 +1,216 @@
+"""What an evaluation found, as frozen dataclasses that JSON can hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+CONVENTIONS = (
+    "All rates are fractions from 0 to 1. An ensemble predicts with the mean of its members' probabilities.",
+    "NLL: mean of -log p(label), in nats. Brier: mean over samples of the sum over classes of (p - one-hot)^2, from 0 to 2.",
+    "ECE: {num_bins} equal bins of the confidence, upper edges closed, confidence 1 in the last bin.",
+    "Adaptive ECE: {num_bins} bins of equally many samples.",
+    "AURC: mean over coverages i/n of the error among the i most confident samples; ties in random order, in expectation.",
+    "OOD: positive = out-of-distribution; equal scores are one threshold. AUPR is the average precision.",
+    "FPR95: share of in-distribution samples flagged when at least 95 % of the out-of-distribution samples are.",
+    "Disagreement: share of pairs of members that predict different classes.",
+    "KL: mean over ordered pairs of members of KL(p_i || p_j), in nats.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """One bin of a reliability diagram.
+
+    Attributes:
+        lower, upper: edges; the upper one belongs to the bin.
+        samples: how many.
+        confidence, accuracy: their means, 0 where the bin is empty.
+    """
+
+    lower: float
+    upper: float
+    samples: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """In- and out-of-distribution samples by a score.
+
+    Attributes:
+        edges: of the bins.
+        in_distribution, out_of_distribution: share of the samples in each bin.
+    """
+
+    edges: tuple[float, ...]
+    in_distribution: tuple[float, ...]
+    out_of_distribution: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """How well one score tells out-of-distribution samples (positive, larger scores) from in-distribution ones.
+
+    Attributes:
+        auroc: area under the ROC curve; equal scores count one half.
+        aupr: average precision.
+        fpr95: share of in-distribution samples flagged when at least 95 % of the out-of-distribution samples are.
+        in_samples, ood_samples: how many there were.
+        exact: whether no score had to be rounded.
+        histogram: of the score.
+    """
+
+    auroc: float
+    aupr: float
+    fpr95: float
+    in_samples: int
+    ood_samples: int
+    exact: bool
+    histogram: Histogram
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodScores:
+    """Detection of out-of-distribution samples by each score; all of them grow with uncertainty.
+
+    Attributes:
+        max_softmax: 1 - the largest mean probability.
+        mutual_information: entropy of the mean - mean of the entropies (0 for one member: AUROC 0.5).
+        entropy: of the mean probabilities.
+        max_logit: minus the largest mean logit.
+    """
+
+    max_softmax: Detection
+    mutual_information: Detection
+    entropy: Detection
+    max_logit: Detection
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationScores:
+    """Metrics of class probabilities; see `CONVENTIONS`.
+
+    Attributes:
+        samples: labelled samples (pixels, for dense predictions).
+        accuracy: share of samples whose most probable class is the label.
+        top_k_accuracy: share of samples whose label is among the k most probable classes; None unless asked for.
+        nll: in nats; infinite where a label has probability 0.
+        ece, adaptive_ece, brier, aurc: see `CONVENTIONS`.
+        reliability: the bins of the ECE.
+        rejection: accuracy on what is kept when 0 %, 1 %, ... 99 % of the samples, the least confident, are rejected.
+        exact: whether no confidence had to be rounded for AURC, adaptive ECE and rejection.
+    """
+
+    samples: int
+    accuracy: float
+    top_k_accuracy: float | None
+    nll: float
+    ece: float
+    adaptive_ece: float
+    brier: float
+    aurc: float
+    reliability: tuple[Bin, ...]
+    rejection: tuple[float, ...]
+    exact: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values as JSON-able ones; numbers that are not finite, which JSON does not know, are None."""
+        values = _jsonable(dataclasses.asdict(self))
+        return {**values, "conventions": self.conventions}
+
+    @property
+    def conventions(self) -> str:
+        """How the figures are defined."""
+        return "\n".join(CONVENTIONS).format(num_bins=len(self.reliability))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(ClassificationScores):
+    """Metrics of a network, of each of its members, under shift and against out-of-distribution samples.
+
+    Attributes:
+        num_estimators: M.
+        disagreement: share of pairs of members that predict different classes, 0 for one member.
+        kl: mean over ordered pairs of members of KL(p_i || p_j), in nats, 0 for one member.
+        ood: None unless an OOD loader was given.
+        members: each member alone; empty for one member.
+        shift: the same metrics on the shifted data; None unless they were given.
+    """
+
+    num_estimators: int
+    disagreement: float
+    kl: float
+    ood: OodScores | None
+    members: tuple[Evaluation, ...]
+    shift: Evaluation | None
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.samples:,} samples, {self.num_estimators} {'member' if self.num_estimators == 1 else 'members'}",
+            _line(self),
+            *([f"under shift: {_line(self.shift)}"] if self.shift is not None else ()),
+        ]
+        if self.ood is not None:
+            for name, found in vars(self.ood).items():
+                lines.append(f"OOD by {name}: AUROC {found.auroc:.4f}, AUPR {found.aupr:.4f}, FPR95 {found.fpr95:.4f}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several networks on the same data.
+
+    Attributes:
+        evaluations: by the name of the network, in the order given.
+    """
+
+    evaluations: dict[str, Evaluation]
+
+    def __getitem__(self, name: str) -> Evaluation:
+        return self.evaluations[name]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat dict per network, ready for ``pandas.DataFrame``."""
+        return [{"name": name, **_flat(found)} for name, found in self.evaluations.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every evaluation as JSON-able values, by name."""
+        return {name: found.to_dict() for name, found in self.evaluations.items()}
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {_line(found)}" for name, found in self.evaluations.items())
+
+
+def _flat(found: Evaluation) -> dict[str, Any]:
+    row: dict[str, Any] = {"members": found.num_estimators, **_metrics(found), "disagreement": found.disagreement, "kl": found.kl}
+    if found.shift is not None:
+        row |= {f"shift_{name}": value for name, value in _metrics(found.shift).items()}
+    if found.ood is not None:
+        for score, detection in vars(found.ood).items():
+            row |= {f"ood_{score}_{name}": getattr(detection, name) for name in ("auroc", "aupr", "fpr95")}
+    return row
+
+
+def _metrics(found: ClassificationScores) -> dict[str, float]:
+    return {name: getattr(found, name) for name in ("accuracy", "nll", "ece", "adaptive_ece", "brier", "aurc")}
+
+
+def _line(found: Evaluation) -> str:
+    return (
+        f"accuracy {found.accuracy:.4f}, NLL {found.nll:.4f}, ECE {found.ece:.4f} (adaptive {found.adaptive_ece:.4f}), "
+        f"Brier {found.brier:.4f}, AURC {found.aurc:.4f}, disagreement {found.disagreement:.4f}"
+    )
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

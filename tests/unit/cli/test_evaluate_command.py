@@ -1,0 +1,124 @@
+"""`packify evaluate` on folders of tiny generated images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import packify
+from packify.cli import app
+
+
+@pytest.fixture
+def artefact(nets: Path, tmp_path: Path) -> tuple[str, ...]:
+    """The command and an artefact of three members for 3x8x8 and five classes."""
+    torch.manual_seed(0)
+    model = packify.load_reference(f"{nets}:conv")
+    packed = packify.pack(model, torch.randn(2, 3, 8, 8), alpha=2, num_estimators=3).eval()
+    packify.save(packed, tmp_path / "art")
+    packify.save_member(packed, 1, tmp_path / "member")
+    return "evaluate", str(tmp_path / "art"), "--model", f"{nets}:conv"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, str]:
+    generator = torch.Generator().manual_seed(0)
+    for name, count in (("data", 3), ("shift", 2), ("ood", 2)):
+        for label in range(5):
+            folder = tmp_path / name / f"class{label}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                values = torch.randint(256, (8, 8, 3), generator=generator, dtype=torch.uint8).numpy()
+                Image.fromarray(values).save(folder / f"{index}.png")
+    return {name: str(tmp_path / name) for name in ("data", "shift", "ood")}
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(app, args)
+
+
+def test_everything(artefact: tuple[str, ...], folders: dict[str, str], tmp_path: Path) -> None:
+    picture = tmp_path / "e.png"
+    result = run(*artefact, "--data", folders["data"], "--ood", folders["ood"], "--shift", folders["shift"], "--plot", str(picture))
+    assert result.exit_code == 0, result.output
+    for text in ("15 images of 5 classes", "test: ensemble", "shift: member 2", "mutual information", "upper edges closed", "mean [0.485"):
+        assert text in result.stdout
+    assert result.stderr == f"written: {picture}\n"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_is_one_document_that_agrees_with_python(artefact: tuple[str, ...], folders: dict[str, str], nets: Path) -> None:
+    result = run(
+        *artefact, "--data", folders["data"], "--ood", folders["ood"], "--json", "--batch-size", "4", "--mean", "0.5", "--std", "0.5"
+    )
+    document = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert document["data"] == {"images": 15, "classes": 5, "size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}
+    from packify.evaluation import evaluate
+    from packify.sources.images import labelled_images
+
+    packed = packify.load(artefact[1], packify.load_reference(f"{nets}:conv"))
+    images = labelled_images(folders["data"], (3, 8, 8), mean=[0.5], std=[0.5])
+    found = evaluate(packed, torch.utils.data.DataLoader(images, batch_size=15))
+    assert document["evaluation"]["accuracy"] == found.accuracy
+    assert document["evaluation"]["nll"] == pytest.approx(found.nll, rel=1e-4)
+    assert document["evaluation"]["ood"]["entropy"]["ood_samples"] == 10
+    assert len(document["evaluation"]["members"]) == 3
+
+
+def test_a_single_member_and_quiet(artefact: tuple[str, ...], folders: dict[str, str], tmp_path: Path) -> None:
+    command = (artefact[0], str(tmp_path / "member"), *artefact[2:])
+    result = run(*command, "--data", folders["data"])
+    assert result.exit_code == 0, result.output
+    assert "ensemble  " not in result.stdout
+    assert "disagreement 0" not in result.stdout
+    quiet = run(*command, "--data", folders["data"], "--quiet")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (("--data", "none"), 2, "no such folder"),
+        (("--data", "empty"), 2, "no images"),
+        (("--data", "data", "--ood", "empty"), 2, "no images"),
+        (("--data", "data", "--shift", "none"), 2, "no such folder"),
+        (("--data", "few"), 2, "2 class folders"),
+        (("--data", "data", "--mean", "0.5,0.5"), 2, "for each of 3"),
+        (("--data", "data", "--std", "a"), 2, "--std"),
+        (("--data", "data", "--plot", "e.xyz"), 2, "png, pdf or svg"),
+        (("--data", "data", "--device", "nowhere"), 2, "--device nowhere"),
+        (("--data", "data", "--temperature", "0"), 2, "temperature"),
+        (("--data", "data", "--input-size", "8x8"), 2, "input size"),
+        (("--data", "broken"), 2, "0.png"),
+        ((), 2, "--data"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes(
+    artefact: tuple[str, ...],
+    folders: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty" / "class0").mkdir(parents=True)
+    for label in range(5):
+        (tmp_path / "broken" / f"class{label}").mkdir(parents=True)
+    (tmp_path / "broken" / "class0" / "0.png").write_bytes(b"nothing")
+    for label in range(2):
+        (tmp_path / "few" / f"class{label}").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "few" / f"class{label}" / "0.png")
+    result = run(*artefact, *options)
+    assert result.exit_code == code, result.output
+    assert says in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
