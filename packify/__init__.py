@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from packify.budgets.sweeping import Sweep as Sweep
     from packify.core.errors import ArtefactError as ArtefactError
     from packify.core.errors import BudgetError as BudgetError
+    from packify.core.errors import DataError as DataError
     from packify.core.errors import LawBroken as LawBroken
     from packify.core.errors import PackError as PackError
     from packify.core.errors import PackifyError as PackifyError
@@ -32,12 +33,29 @@ if TYPE_CHECKING:
     from packify.ensembles.shortcuts import sweep as sweep
     from packify.ensembles.submodule import pack_submodule as pack_submodule
     from packify.ensembles.trained import pack_members as pack_members
+    from packify.evaluation.comparison import compare as compare
+    from packify.evaluation.comparison import evaluate as evaluate
+    from packify.evaluation.conformal import ConformalSets as ConformalSets
+    from packify.evaluation.measures import Uncertainty as Uncertainty
+    from packify.evaluation.measures import uncertainty as uncertainty
+    from packify.evaluation.plots import plot_evaluation as plot_evaluation
+    from packify.evaluation.results import Comparison as Comparison
+    from packify.evaluation.results import Evaluation as Evaluation
+    from packify.evaluation.temperature import TemperatureScaling as TemperatureScaling
     from packify.laws.verification import Verification as Verification
     from packify.laws.verification import verify as verify
     from packify.nn.graph_network import MemberNetwork as MemberNetwork
     from packify.nn.packed_network import PackedNetwork as PackedNetwork
     from packify.ops.rule import Rule as Rule
     from packify.sources.resolving import load_reference as load_reference
+    from packify.training.clipping import clip_grad_norm_ as clip_grad_norm_
+    from packify.training.gaussian import GaussianNLL as GaussianNLL
+    from packify.training.gaussian import RegressionUncertainty as RegressionUncertainty
+    from packify.training.gaussian import gaussian_mixture as gaussian_mixture
+    from packify.training.independent import IndependentBatchSampler as IndependentBatchSampler
+    from packify.training.independent import IndependentCollate as IndependentCollate
+    from packify.training.losses import EnsembleLoss as EnsembleLoss
+    from packify.training.losses import repeat_targets as repeat_targets
 
 # The module that holds each public name. It is imported on first use, so that `packify --help` does not wait for torch.
 _MODULES = {
@@ -46,7 +64,17 @@ _MODULES = {
     "packify.budgets.cost": "Budget",
     "packify.budgets.fitting": "Fit",
     "packify.budgets.sweeping": "Sweep",
-    "packify.core.errors": "ArtefactError BudgetError LawBroken PackError PackifyError SourceError SpecError TraceError",
+    "packify.training.losses": "EnsembleLoss repeat_targets",
+    "packify.training.clipping": "clip_grad_norm_",
+    "packify.training.gaussian": "GaussianNLL RegressionUncertainty gaussian_mixture",
+    "packify.training.independent": "IndependentBatchSampler IndependentCollate",
+    "packify.evaluation.measures": "Uncertainty uncertainty",
+    "packify.evaluation.comparison": "compare evaluate",
+    "packify.evaluation.results": "Comparison Evaluation",
+    "packify.evaluation.plots": "plot_evaluation",
+    "packify.evaluation.temperature": "TemperatureScaling",
+    "packify.evaluation.conformal": "ConformalSets",
+    "packify.core.errors": "ArtefactError BudgetError DataError LawBroken PackError PackifyError SourceError SpecError TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
     "packify.ensembles.recording": "Recording record",
