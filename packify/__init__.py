@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from packify.budgets.fitting import Fit as Fit
     from packify.budgets.sweeping import Sweep as Sweep
     from packify.core.errors import ArtefactError as ArtefactError
+    from packify.core.errors import AverageWarning as AverageWarning
     from packify.core.errors import BudgetError as BudgetError
     from packify.core.errors import DataError as DataError
     from packify.core.errors import LawBroken as LawBroken
@@ -74,7 +75,8 @@ _MODULES = {
     "packify.evaluation.plots": "plot_evaluation",
     "packify.evaluation.temperature": "TemperatureScaling",
     "packify.evaluation.conformal": "ConformalSets",
-    "packify.core.errors": "ArtefactError BudgetError DataError LawBroken PackError PackifyError SourceError SpecError TraceError",
+    "packify.core.errors": "ArtefactError AverageWarning BudgetError DataError LawBroken PackError PackifyError SourceError SpecError "
+    "TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
     "packify.ensembles.recording": "Recording record",

@@ -12,6 +12,7 @@ import packify.artefact.example as examples
 from packify.capture.outputs import OutputChoice
 from packify.core.errors import ArtefactError, SourceError, SpecError
 from packify.core.spec import Spec
+from packify.nn.averaging import AVERAGES
 from packify.sources import Source
 
 FORMAT = 2
@@ -26,7 +27,7 @@ _MAX_BYTES = 4 * 2**20
 _MAX_MEMBERS = 2**16
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,60}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_AVERAGES = ("probs", "mean", "vote", "none")
+_AVERAGES = AVERAGES
 _INPUTS = ("shared", "independent")
 _FIELDS = {
     "format",

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from packify.core.report import Note, Report
     from packify.laws.verification import Verification
 
-_AVERAGES = {"probs": "log of the mean softmax", "mean": "the mean over members", "vote": "what most members say", "none": "all members"}
+_AVERAGES = {
+    "probs": "log of the mean softmax",
+    "sigmoid": "logit of the mean sigmoid",
+    "mean": "the mean over members",
+    "gaussian": "mean and variance of the mixture",
+    "vote": "what most members say",
+    "none": "all members",
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
         ("lowered gamma", report.lowered),
         ("relayouts", report.relayouts),
         ("run once per member", report.fallbacks),
+        ("averages", report.averaging),
         ("notes", report.notes),
     )
     return [(title, notes) for title, notes in named if notes]

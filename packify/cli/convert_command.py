@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,9 +37,11 @@ Inputs = Annotated[
     typer.Option("--inputs", help="One input for all members, or one each (M times the batch, member-major)."),
 ]
 Average = Annotated[
-    Literal["probs", "mean", "none"] | None,
+    Literal["probs", "sigmoid", "mean", "gaussian", "none"] | None,
     typer.Option(
-        "--average", help="What eval mode returns: log of the mean softmax, the mean, or all members.", show_default="by the output"
+        "--average",
+        help="What eval mode returns: log of the mean softmax, logit of the mean sigmoid, the mean, a Gaussian mixture, or all members.",
+        show_default="by the output",
     ),
 ]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the check of the laws.")]
@@ -94,7 +97,9 @@ def convert(
             import packify
 
             recording = packify.record(reference.model, example, outputs=output_choices(free_output, drop_output))
-            packed = recording.pack(**options, seed=seed, inputs=inputs, average=average)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", packify.AverageWarning)  # the report says it
+                packed = recording.pack(**options, seed=seed, inputs=inputs, average=average)
             costs = recording.budget(**options)
         with step("verify", "checking the laws"):
             from packify.laws.verification import verify

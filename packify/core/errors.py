@@ -49,6 +49,10 @@ class ArtefactError(PackifyError):
     """An artefact is missing, damaged, of another version, or does not fit its network."""
 
 
+class AverageWarning(UserWarning):
+    """Nothing says how the members' outputs are to be averaged, so their mean is taken."""
+
+
 class BudgetError(PackifyError, ValueError):
     """A limit or a sweep that cannot be understood or met."""
 

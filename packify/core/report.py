@@ -51,6 +51,7 @@ class Report:
         relayouts: places where a packed tensor is copied to carry its members on another axis.
         fallbacks: operators and modules that run once per member.
         averages: per output, how the members are averaged.
+        averaging: what speaks for these averages, or that nothing does.
         initialised: per parameter, the scheme it was drawn by.
         reference_params, member_params, packed_params: number of parameters.
     """
@@ -64,6 +65,7 @@ class Report:
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
     averages: dict[str, str] = field(default_factory=dict)
+    averaging: list[Note] = field(default_factory=list)
     initialised: dict[str, str] = field(default_factory=dict)
     reference_params: int = 0
     member_params: int = 0
@@ -87,6 +89,7 @@ class Report:
             ("gamma lowered", self.lowered),
             ("relayouts", self.relayouts),
             ("run once per member", self.fallbacks),
+            ("averages", self.averaging),
             ("notes", self.notes),
         ):
             if notes:

@@ -63,8 +63,9 @@ def assemble(
     for tree in (root, member.root):
         _match_modes(tree, model)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
-    averages = averages_of(member, average)
-    report = report_of(member, model, graphs, averages, recorded)
+    averages = averages_of(member, model, average)
+    report = report_of(member, model, graphs, averages.by_mode, recorded)
+    report.averaging = averages.notes
     packed = PackedNetwork(
         root,
         {mode: graphs[id(graph)].graph for mode, graph in member.graphs.items()},
@@ -72,7 +73,7 @@ def assemble(
         interface,
         spec=member.spec,
         report=report,
-        average=averages,
+        average=averages.by_mode,
         inputs=inputs,
         example_inputs=_shapes_only(example_inputs),
         batched=recorded.any_batch,

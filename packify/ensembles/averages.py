@@ -1,20 +1,47 @@
-"""How each output of a packed network is averaged: as the user says, else by its shape and by the operator that makes it."""
+"""How each output of a packed network is averaged: as the user says, else as logits where something says so, else by the mean.
+
+A softmax average of what is no logits is wrong without a sign of it (four regression outputs, an image, pooled features). So a floating
+output of shape ``"b k"``, ``"b n k"`` or ``"b k h w"`` is averaged as probabilities only on evidence: the network says that it has k
+classes, or the layer that makes the output is called as classifiers are. Otherwise its mean is taken, with a warning where it could
+have been logits.
+"""
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from packify.core import nested
-from packify.core.errors import SpecError
-from packify.nn.averaging import AVERAGES, default_average, origin
+from packify.core.errors import AverageWarning, SpecError
+from packify.core.report import Note
+from packify.nn.averaging import AVERAGES, POOLS, class_axis, could_be_logits, maker
 from packify.widths.slimming import Member
 
+# How networks say their number of classes: of timm, torchvision and home-made ones, of transformers' configs.
+_COUNTS = ("num_classes", "num_labels", "n_classes", "nb_classes", "num_class")
+# A part of a name that says classes, and one that says something else.
+_CLASSIFIER = re.compile(r"(^|_)(fc|heads?|classifiers?|logits?|cls|classify|classification|score|predictions)(_?\d+)?($|_)", re.IGNORECASE)
+_OTHER_HEAD = re.compile(
+    r"(^|_)(reg|regression|regressor|bbox|box|depth|pose|mu|mean|std|var|logvar|sigma|offset|embed|embedding|proj)($|_)", re.IGNORECASE
+)
+_PROBLEMS = {"multi_label_classification": "sigmoid", "regression": "mean", "single_label_classification": "probs"}
 
-def averages_of(member: Member, average: Any) -> dict[str, list[str]]:
-    """Per mode, one word for each output.
+
+@dataclass(frozen=True)
+class Averages:
+    """One word for each output per mode, why, and what a user should be told."""
+
+    by_mode: dict[str, list[str]]
+    notes: list[Note]
+
+
+def averages_of(member: Member, model: nn.Module, average: Any) -> Averages:
+    """How the outputs of a packed network of `member` are averaged.
 
     Raises:
         SpecError: `average` names an output that there is not, or a way that is not known.
@@ -25,31 +52,80 @@ def averages_of(member: Member, average: Any) -> dict[str, list[str]]:
         raise _no_average(f"{', '.join(map(repr, average.keys() - known))} among the outputs", f"the outputs are {sorted(known)}")
     if isinstance(average, (list, tuple)) and len(average) != len(paths["eval"]):
         raise _no_average(f"{len(average)} for {len(paths['eval'])} outputs", f"the outputs are {paths['eval']}")
-    result = {}
+    found = Averages({}, [])
     for mode, graph in member.graphs.items():
         (output,) = graph.find_nodes(op="output")
         free = output.meta.get("free", ())
-        result[mode] = [
-            "none" if index in free else _average_of(leaf, path, index, average)
+        found.by_mode[mode] = [
+            "none" if index in free else _average_of(leaf, path, _asked(average, path, index), model, found.notes if mode == "eval" else [])
             for index, (leaf, path) in enumerate(zip(output.args[0], paths[mode], strict=True))
         ]
-    return result
+    for note in found.notes:
+        if note.what.startswith(_UNSETTLED):
+            warnings.warn(str(note), AverageWarning, stacklevel=2)
+    return found
 
 
-def _average_of(leaf: Any, path: str, index: int, average: Any) -> str:
-    how = average
+def _asked(average: Any, path: str, index: int) -> Any:
     if isinstance(average, Mapping):
-        how = average.get(path)
-    elif isinstance(average, (list, tuple)):
-        how = average[index] if index < len(average) else None
-    if how is not None and how not in AVERAGES:
-        raise _no_average(repr(how), f"outputs are averaged as one of {', '.join(AVERAGES)}")
-    if not hasattr(leaf, "meta"):
-        return str(how or "mean")
-    chosen = default_average(leaf.meta["val"], origin(leaf))
+        return average.get(path)
+    if isinstance(average, (list, tuple)):
+        return average[index] if index < len(average) else None
+    return average
+
+
+def _average_of(leaf: Any, path: str, asked: Any, model: nn.Module, notes: list[Note]) -> str:
+    if asked is not None and asked not in AVERAGES:
+        raise _no_average(repr(asked), f"outputs are averaged as one of {', '.join(AVERAGES)}")
+    if not isinstance(leaf, fx.Node):
+        return str(asked or "mean")
     value = leaf.meta["val"]
-    numbers = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-    return chosen if how is None or (how != "none" and not numbers) else str(how)
+    if not isinstance(value, Tensor) or value.is_complex():
+        return "none" if asked == "none" else "mean"
+    if not value.is_floating_point():
+        return "none" if asked == "none" else "vote"
+    if asked is not None:
+        return str(asked)
+    made_by = maker(leaf)
+    where = f"output {path}".rstrip()
+    if not could_be_logits(value, made_by.meta["op"]):
+        return "mean"
+    how, why = _evidence(value, made_by, model)
+    if how:
+        notes.append(Note(where, "", f"averaged by {how!r}", why))
+        return how
+    if value.dim() != 3 and made_by.meta["op"] not in POOLS:
+        notes.append(Note(where, made_by.meta["source"], f"{_UNSETTLED} {_settle(path)}", "nothing says whether it holds class logits"))
+    return "mean"
+
+
+_UNSETTLED = "averaged by the mean; settle it with"
+
+
+def _settle(path: str) -> str:
+    choice = f'average={{{path!r}: "probs"}}' if path else 'average="probs"'
+    return f'{choice} for logits of classes ("sigmoid" of labels), "mean" for values'
+
+
+def _evidence(value: Tensor, made_by: fx.Node, model: nn.Module) -> tuple[str, str]:
+    """The way to average that something speaks for, and what does; empty where nothing does."""
+    axis = class_axis(value.dim())
+    classes = int(value.shape[axis])
+    config = getattr(model, "config", None)
+    problem = getattr(config, "problem_type", None)
+    for owner, name in ((model, type(model).__name__), (config, f"{type(model).__name__}.config")):
+        count = next((attribute for attribute in _COUNTS if _is_count(getattr(owner, attribute, None), classes)), None)
+        if count is not None:
+            return _PROBLEMS.get(str(problem), "probs"), f"{name}.{count} is {classes}"
+    parts = str(made_by.meta["path"]).split(".")
+    named = next((part for part in reversed(parts) if _CLASSIFIER.search(part)), None)
+    if named and not any(_OTHER_HEAD.search(part) for part in parts):
+        return "probs", f"its layer {made_by.meta['path']} is called as classifiers are"
+    return "", ""
+
+
+def _is_count(found: Any, classes: int) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and found == classes
 
 
 def _no_average(found: str, why: str) -> SpecError:

@@ -8,15 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-AVERAGES = ("probs", "mean", "vote", "none")
+AVERAGES = ("probs", "sigmoid", "mean", "gaussian", "vote", "none")
 
 
 def averaged(output: Any, how: str) -> Any:
     """The members' average of ``"m b ..."``.
 
-    ``"probs"``: log of the mean softmax over the class axis, so that argmax, softmax and cross-entropy of the result are the
-    ensemble's (paper, eq. 5); ``"mean"``: the mean; ``"vote"``: what most members say, the smallest of several;
-    ``"none"``: all members, ``"m b ..."``.
+    - ``"probs"``: log of the mean softmax over the class axis, so that argmax, softmax and cross-entropy of the result are the
+      ensemble's (paper, eq. 5);
+    - ``"sigmoid"``: logit of the mean sigmoid, label by label;
+    - ``"mean"``: the mean;
+    - ``"gaussian"``: of pairs of mean and variance, which halve the class axis, the mixture's mean and variance: the mean of the variances
+      plus the variance of the means;
+    - ``"vote"``: what most members say, the smallest of several;
+    - ``"none"``: all members, ``"m b ..."``.
     """
     if not isinstance(output, Tensor) or how == "none":
         return output
@@ -25,8 +30,19 @@ def averaged(output: Any, how: str) -> Any:
         return votes.mode(0).values.to(output.dtype)
     if how == "mean":
         return output.mean(0)
+    if how == "sigmoid":
+        return _mean_of_sigmoids(output)
     axis = class_axis(output.dim() - 1) + 1
+    if how == "gaussian":
+        mean, variance = output.chunk(2, axis)
+        return torch.cat([mean.mean(0), variance.mean(0) + mean.var(0, correction=0)], axis - 1)
     return torch.logsumexp(output.log_softmax(axis), 0) - math.log(output.shape[0])
+
+
+def _mean_of_sigmoids(output: Tensor) -> Tensor:
+    """``log p - log(1 - p)`` of the mean p, computed from logarithms so that extreme logits stay finite."""
+    on, off = (torch.logsumexp(torch.nn.functional.logsigmoid(sign * output), 0) for sign in (1, -1))
+    return on - off
 
 
 def class_axis(ndim: int) -> int:
@@ -40,27 +56,24 @@ _NO_LOGITS = frozenset(
     "threshold glu exp expm1 pow square sqrt abs sin cos normalize layer_norm rms_norm group_norm batch_norm "
     "BatchNorm1d BatchNorm2d BatchNorm3d".split()
 )
+# What these make is features, unless a classifier ends in one.
+POOLS = frozenset(
+    "mean amax adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d".split()
+)
 # These hand on what they are given.
 _HANDED_ON = frozenset(
-    "reshape flatten squeeze unsqueeze permute transpose contiguous getitem to float clone Dropout dropout identity".split()
+    "reshape flatten squeeze unsqueeze permute transpose contiguous getitem to float clone Dropout dropout identity interpolate".split()
 )
 
 
-def origin(node: fx.Node) -> str:
-    """The operator that makes an output, behind what only rearranges it."""
+def maker(node: fx.Node) -> fx.Node:
+    """The node that makes an output, behind what only rearranges, resizes or drops some of it."""
     while node.meta["op"] in _HANDED_ON and node.args and isinstance(node.args[0], fx.Node):
         node = node.args[0]
-    return str(node.meta["op"])
+    return node
 
 
-def default_average(value: Any, op: str) -> str:
-    """How an output is averaged when the user does not say: by its shape and by the operator that makes it."""
-    if not isinstance(value, Tensor) or value.is_complex():
-        return "mean"
-    if not value.is_floating_point():
-        return "vote"
-    if op in _NO_LOGITS:
-        return "mean"
-    if value.dim() < 2 or value.dim() == 3 or value.shape[class_axis(value.dim())] < 2:
-        return "mean"
-    return "probs"
+def could_be_logits(value: Tensor, op: str) -> bool:
+    """Whether a floating output made by the operator `op` has the shape of logits and is not bounded or normalised."""
+    return op not in _NO_LOGITS and value.dim() >= 2 and value.shape[class_axis(value.dim())] >= 2

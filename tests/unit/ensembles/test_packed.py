@@ -147,7 +147,7 @@ class Cell(nn.Module):
 def test_leaves_are_kept_whole() -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(5, 8), Cell(), nn.ReLU(), nn.Linear(8, 3)), torch.randn(3, 5)
-    with pytest.raises(packify.TraceError, match="test_convert"):
+    with pytest.raises(packify.TraceError, match="test_packed"):
         packify.pack(model, x, alpha=2, num_estimators=2)
     packed = packify.pack(model, x, alpha=2, num_estimators=2, leaves=[Cell])
     assert packed.report.fallbacks
@@ -352,7 +352,7 @@ def test_control_flow_on_values_names_the_users_line() -> None:
     with pytest.raises(packify.TraceError) as caught:
         packify.pack(Branching(), torch.randn(2, 5), alpha=2, num_estimators=2)
     line = 1 + next(number for number, text in enumerate(Path(__file__).read_text().splitlines()) if text.strip() == "if x.sum() > 0:")
-    assert f"test_convert.py:{line}" in str(caught.value)
+    assert f"test_packed.py:{line}" in str(caught.value)
     assert "leaves" in str(caught.value)
     assert "pack_submodule" in str(caught.value)
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import packify
-from packify.nn.averaging import averaged, class_axis, default_average
+from packify.nn.averaging import averaged, class_axis, could_be_logits
 from tests.laws import checks
 from tests.models import images, interfaces, sequences
 from tests.models.catalogue import CASES
@@ -64,20 +64,26 @@ def test_other_averages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "op", "how"),
+    ("shape", "op", "could_be"),
     [
-        ((3, 10), "linear", "probs"),
-        ((3, 1), "linear", "mean"),
-        ((3,), "squeeze", "mean"),
-        ((3, 10), "softmax", "mean"),
-        ((3, 10), "relu", "mean"),
-        ((3, 10), "softplus", "mean"),
-        ((3, 4, 8, 8), "conv2d", "probs"),
-        ((3, 1, 8, 8), "conv2d", "mean"),
+        ((3, 10), "linear", True),
+        ((3, 1), "linear", False),
+        ((3,), "squeeze", False),
+        ((3, 10), "softmax", False),
+        ((3, 10), "relu", False),
+        ((3, 10), "softplus", False),
+        ((3, 4, 8, 8), "conv2d", True),
+        ((3, 1, 8, 8), "conv2d", False),
     ],
 )
-def test_the_average_that_is_chosen(shape: tuple[int, ...], op: str, how: str) -> None:
-    assert default_average(torch.empty(shape), op) == how
+def test_what_could_be_logits(shape: tuple[int, ...], op: str, could_be: bool) -> None:
+    assert could_be_logits(torch.empty(shape), op) == could_be
+
+
+def test_a_mean_of_sigmoids_is_finite_for_extreme_logits() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0], [1e4, -1e4, 2.0]])
+    assert bool(averaged(logits, "sigmoid").isfinite().all())
+    torch.testing.assert_close(averaged(logits, "sigmoid")[2].sigmoid(), logits[:, 2].sigmoid().mean())
 
 
 class Decided(nn.Module):
@@ -94,7 +100,7 @@ class Decided(nn.Module):
 def test_whole_numbers_are_voted_on_and_complex_ones_averaged(average: str | None) -> None:
     x = torch.randn(3, 5)
     packed = packify.pack(Decided(), x, alpha=2, num_estimators=3, average=average).eval()
-    assert packed.average == {"logits": average or "probs", "class": "vote", "sign": "vote", "wave": "mean"}
+    assert packed.average == {"logits": average or "mean", "class": "vote", "sign": "vote", "wave": "mean"}
     with torch.no_grad():
         out, members = packed(x), packed.members(x)
     assert out["class"].dtype == torch.int64
