@@ -1,6 +1,6 @@
 """What a writer keeps beside its target while it works, and what is left of it when it is killed.
 
-A writer with the token ``0f3a91c2`` fills ``.net.0f3a91c2.part``, moves the artefact that it replaces to ``.net.0f3a91c2.old``, and holds a
+A writer with the tag ``0f3a91c2`` fills ``.net.0f3a91c2.part``, moves the artefact that it replaces to ``.net.0f3a91c2.old``, and holds a
 lock on the file ``.net.0f3a91c2.lock``. The system lets go of a lock when its process ends, in whatever way it ends.
 """
 
@@ -26,7 +26,7 @@ class Workplace:
     """The three paths of one writer beside its target."""
 
     target: Path
-    token: str
+    tag: str
 
     @property
     def part(self) -> Path:
@@ -44,7 +44,7 @@ class Workplace:
         return self._beside("lock")
 
     def _beside(self, kind: str) -> Path:
-        return self.target.with_name(f".{self.target.name}.{self.token}.{kind}")
+        return self.target.with_name(f".{self.target.name}.{self.tag}.{kind}")
 
 
 @contextlib.contextmanager
@@ -70,8 +70,8 @@ def clear_leftovers(target: Path) -> None:
     """
     with contextlib.suppress(OSError):
         found = {match[1] for entry in os.scandir(target.parent) if (match := _names(target).fullmatch(entry.name))}
-        for token in sorted(found):
-            _clear(Workplace(target, token))
+        for tag in sorted(found):
+            _clear(Workplace(target, tag))
 
 
 def _clear(place: Workplace) -> None:

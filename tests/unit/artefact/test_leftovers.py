@@ -99,7 +99,14 @@ def test_a_writer_killed_after_the_new_one_was_in_place_left_only_rubbish(tmp_pa
 
 
 def test_names_that_only_look_alike_stay(tmp_path: Path) -> None:
-    names = (".net.0123abcd.part.bak", ".net.0123.part", ".network.0123abcd.part", "net.0123abcd.part", ".net.0123ABCD.old", ".nXt.0123abcd.old")
+    names = (
+        ".net.0123abcd.part.bak",
+        ".net.0123.part",
+        ".network.0123abcd.part",
+        "net.0123abcd.part",
+        ".net.0123ABCD.old",
+        ".nXt.0123abcd.old",
+    )
     for name in names:
         (tmp_path / name).mkdir()
     _write(tmp_path / "net", "new")
@@ -127,5 +134,5 @@ def test_a_lock_that_was_taken_for_a_leftover_is_not_used(tmp_path: Path, monkey
 
     monkeypatch.setattr(leftovers, "_locked", taken)
     with own_workplace(tmp_path / "net") as place:
-        assert place.token == "11111111"
+        assert place.tag == "11111111"
     assert _everything(tmp_path) == []
