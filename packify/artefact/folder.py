@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from packify.artefact.config import CONFIG_FILE, WEIGHTS_FILE
+from packify.artefact.leftovers import Workplace, clear_leftovers, own_workplace
 from packify.core.errors import ArtefactError
 
 
@@ -28,7 +28,7 @@ def path_of(folder: Any) -> Path:
 
 
 def check_target(target: str | Path, force: bool = False) -> Path:
-    """The target of a save, if it can be written: worth asking before hours of work.
+    """The target of a save, if it can be written: worth asking before hours of work. What killed writers left beside it goes.
 
     Raises:
         ArtefactError: something is there and `force` is not given, or `force` would delete what packify did not write.
@@ -36,6 +36,7 @@ def check_target(target: str | Path, force: bool = False) -> Path:
     path = Path(target).expanduser()
     if not path.name or path.name == "..":
         path = path.resolve()
+    clear_leftovers(path)
     if not os.path.lexists(path):
         return path
     if not force:
@@ -65,21 +66,23 @@ def written_at_once(target: Path, force: bool) -> Iterator[Path]:
     """
     target = check_target(target, force)
     made: list[Path] = []
-    fresh = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
-        try:
-            _make_parents(target.parent, made)
-            fresh.mkdir()
-            yield fresh
-            _sync(fresh)
-            _swap(fresh, target, force)
-        except OSError as error:
-            raise _not_written(target, error) from error
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _make_parents(target.parent, made)
+        with own_workplace(target) as place:
+            try:
+                place.part.mkdir()
+                yield place.part
+                _sync(place.part)
+                _swap(place, force)
+            except BaseException:
+                shutil.rmtree(place.part, ignore_errors=True)
+                raise
+    except BaseException as error:
         for parent in reversed(made):
             with contextlib.suppress(OSError):
                 parent.rmdir()
+        if isinstance(error, OSError):
+            raise _not_written(target, error) from error
         raise
 
 
@@ -90,21 +93,21 @@ def _make_parents(folder: Path, made: list[Path]) -> None:
         made.append(parent)
 
 
-def _swap(fresh: Path, target: Path, force: bool) -> None:
+def _swap(place: Workplace, force: bool) -> None:
+    target = place.target
     if not os.path.lexists(target):
-        _retrying_nothing(fresh.rename, target)
+        _retrying_nothing(place.part.rename, target)
         _sync_folder(target.parent)
         return
     check_target(target, force)  # it may have appeared, or changed, while the new one was written
-    old = target.parent / f".{target.name}.{secrets.token_hex(4)}.old"
-    target.rename(old)
+    target.rename(place.old)
     try:
-        fresh.rename(target)
+        place.part.rename(target)
     except BaseException:
-        old.rename(target)
+        place.old.rename(target)
         raise
     _sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(place.old, ignore_errors=True)
 
 
 def _retrying_nothing(rename: Callable[[Path], object], target: Path) -> None:

@@ -11,13 +11,15 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import packify.artefact.example as examples
+from packify.artefact.agreement import disagreements
 from packify.artefact.config import WEIGHTS_FILE, Config, read_config
 from packify.artefact.folder import path_of
-from packify.artefact.saving import file_sha256
+from packify.artefact.saving import file_sha256, installed_versions
 from packify.artefact.tensors import held_tensors, put, structure_sha256
 from packify.capture.meta import meta_copy
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import ArtefactError, PackifyError
+from packify.core.version import __version__
 from packify.ensembles.shortcuts import pack
 from packify.sources import rebuild
 
@@ -43,33 +45,49 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
     config = read_config(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise ArtefactError(str(weights), found="no such file", why="an artefact needs its weights", fix="get a fresh copy of the artefact")
+        raise ArtefactError(str(weights), found="no such file", why="an artefact needs its weights", fix=_FRESH)
     try:
         if file_sha256(weights) != config.weights_sha256:
             raise ArtefactError(
                 str(weights),
                 found="another SHA-256 than config.json says",
                 why="the file was truncated or changed after it was saved",
-                fix="get a fresh copy of the artefact",
+                fix=_FRESH,
             )
         with safe_open(weights, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors file is no mapping
+            metadata = file.metadata()
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(str(weights), found=str(error), why="it cannot be read", fix="get a fresh copy of the artefact") from error
+        raise ArtefactError(str(weights), found=str(error), why="it cannot be read", fix=_FRESH) from error
     if config.kind == "packed" and not _room_for_members(tensors, config.spec.num_estimators):
         raise ArtefactError(
             str(folder),
             found=f"M = {config.spec.num_estimators} and tensors with fewer rows",
             why="every packed tensor holds M members along its first axis",
-            fix="get a fresh copy of the artefact",
+            fix=_FRESH,
         )
-    network = _rebuilt(folder, config, model, leaves, rules)
-    _check_fit(folder, network, tensors)
+    differing = disagreements(config, metadata)
+    try:
+        network, structure = _rebuilt(folder, config, model, leaves, rules)
+    except ArtefactError as error:
+        if differing:
+            raise _disagree(folder, [*differing, error.found]) from error
+        raise
+    misfit = _misfit(network, tensors)
+    if differing:
+        raise _disagree(folder, [*differing, misfit])
+    if structure != config.structure_sha256:
+        raise _differs(folder, config, misfit or f"another structure ({structure[:12]}, saved was {config.structure_sha256[:12]})")
+    if misfit:
+        raise ArtefactError(str(weights), found=misfit, why="the file's tensors are not the network's", fix=_FRESH)
     put(network, tensors)
     return network.train(config.training)
 
 
-def _rebuilt(folder: Path, config: Config, model: nn.Module | None, leaves: tuple[type[nn.Module], ...], rules: Any) -> nn.Module:
+def _rebuilt(
+    folder: Path, config: Config, model: nn.Module | None, leaves: tuple[type[nn.Module], ...], rules: Any
+) -> tuple[nn.Module, str]:
+    """The network without its weights, and the digest of its structure."""
     reference = _reference(folder, config, model)
     example = examples.decode(config.example)
     dtype = examples.floating_dtype(example)
@@ -87,14 +105,11 @@ def _rebuilt(folder: Path, config: Config, model: nn.Module | None, leaves: tupl
             rules=rules,
         )
         network = packed if config.member is None else packed.extract(config.member)
-        digest = structure_sha256(network, packed.digest)
+        return network, structure_sha256(network, packed.digest)
     except PackifyError as error:
         raise _differs(folder, config, f"the rebuilt network cannot be packed: {error.where}: {error.found}", error) from error
     except Exception as error:
         raise _differs(folder, config, f"{type(error).__name__}: {error}"[:300], error) from error
-    if digest != config.structure_sha256:
-        raise _differs(folder, config, f"another structure ({digest[:12]}, saved was {config.structure_sha256[:12]})")
-    return network
 
 
 def _reference(folder: Path, config: Config, model: nn.Module | None) -> nn.Module:
@@ -127,35 +142,48 @@ def _room_for_members(tensors: Mapping[str, torch.Tensor], members: int) -> bool
     return not rows or max(rows) >= members
 
 
-def _check_fit(folder: Path, network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+def _misfit(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
+    """How the file's tensors differ from the network's; empty when they do not."""
     expected = {held.names[0]: held.tensor for held in held_tensors(network)}
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unknown:
-        raise _misfit(folder, f"missing: {_some(missing)}; unknown: {_some(unknown)}", "the file's names are not the network's")
-    for name, tensor in expected.items():
-        saved = tensors[name]
-        if saved.shape != tensor.shape or saved.is_floating_point() != tensor.is_floating_point():
-            raise _misfit(
-                folder,
-                f"{name}: on disk {tuple(saved.shape)} {saved.dtype}, in the network {tuple(tensor.shape)} {tensor.dtype}",
-                "the shapes or the kinds of number differ",
-            )
+        return f"tensors that are missing on disk: {_some(missing)}; unknown in the network: {_some(unknown)}"
+    differing = [
+        f"{name}: on disk {tuple(tensors[name].shape)} {tensors[name].dtype}, in the network {tuple(tensor.shape)} {tensor.dtype}"
+        for name, tensor in expected.items()
+        if tensors[name].shape != tensor.shape or tensors[name].is_floating_point() != tensor.is_floating_point()
+    ]
+    return differing[0] + (f" (and {len(differing) - 1} more tensors)" if len(differing) > 1 else "") if differing else ""
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
 
 
-def _misfit(folder: Path, found: str, why: str) -> ArtefactError:
-    return ArtefactError(str(folder / WEIGHTS_FILE), found=found, why=why, fix="get a fresh copy of the artefact")
+_FRESH = "get a fresh copy of the artefact"
+
+
+def _disagree(folder: Path, found: list[str]) -> ArtefactError:
+    return ArtefactError(
+        str(folder),
+        found="; ".join(filter(None, found)),
+        why="config and weights disagree: one of the two files was edited, or is of another artefact",
+        fix=_FRESH + ", or put back in config.json what model.safetensors was saved with",
+    )
 
 
 def _differs(folder: Path, config: Config, found: str, error: Exception | None = None) -> ArtefactError:
+    if config.source is None or not config.source.rebuildable:
+        fix = "pass the network that was packed as model="
+    elif config.made_with == installed_versions() and config.packify == __version__:
+        fix = f"{_FRESH}: the libraries are those that it was made with, so config.json is not what was saved"
+    else:
+        fix = _install(config)
     return ArtefactError(
         str(folder),
         found=found,
-        why="the network that today's code builds is not the one that was saved: the model, a library or packify has changed",
-        fix=_install(config) if config.source is not None and config.source.rebuildable else "pass the network that was packed as model=",
+        why="the network that today's code builds is not the one that was saved: the model, a library, packify or config.json has changed",
+        fix=fix,
     )
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import packify.artefact.example as examples
+from packify.artefact.agreement import metadata_of
 from packify.artefact.config import CONFIG_FILE, LIBRARIES, WEIGHTS_FILE, Config
 from packify.artefact.folder import path_of, written_at_once
 from packify.artefact.tensors import structure_sha256, to_save
@@ -70,7 +71,7 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
     with written_at_once(folder, force) as fresh:
         weights = fresh / WEIGHTS_FILE
         try:
-            save_file(to_save(network), weights, metadata={"format": "pt"})
+            save_file(to_save(network), weights, metadata=metadata_of(packed.spec, packed.inputs))
         except SafetensorError as error:
             raise _not_saved(folder, error) from error
         config = Config(
@@ -83,7 +84,7 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
             average=_as_json(packed.average),
             outputs=dict(packed.output_choices),
             training=network.training,
-            made_with=_versions(),
+            made_with=installed_versions(),
             structure_sha256=structure_sha256(network, packed.digest),
             weights_sha256=file_sha256(weights),
             packify=__version__,
@@ -110,7 +111,8 @@ def _not_saved(folder: Path, error: SafetensorError) -> ArtefactError:
     )
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """The versions of the libraries that decide what a reference is, by name."""
     found = {}
     for library in LIBRARIES:
         try:

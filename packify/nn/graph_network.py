@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-import keyword
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from unittest.mock import patch
+from typing import Any, Self
 
 import torch
 from torch import fx, nn
 
 from packify.core import nested
 from packify.core.errors import PackError
+from packify.nn.code import functions_of, give_own_class, shared_class, written
 
+# What a network and its module tree hold as one object each.
+_SHARED_WITH_BODY = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+# What a pickle leaves out: functions, the graphs' and those of `packed.compile()`.
+_NOT_KEPT = ("_functions", "_compiled_call_impl")
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -109,22 +113,29 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface) -> None:
         super().__init__()
-        state = self.__dict__
-        state["body"] = body
-        state["graphs"] = dict(graphs)
-        state["interface"] = interface
-        state["_parameters"], state["_buffers"], state["_modules"] = body._parameters, body._buffers, body._modules
-        state["_non_persistent_buffers_set"] = body._non_persistent_buffers_set
+        self.__dict__ |= {"graphs": dict(graphs), "interface": interface}
+        self._hold(body)
         self.training = body.training
         self.recompile()
 
+    def _hold(self, body: nn.Module) -> None:
+        self.__dict__["body"] = body
+        for shared in _SHARED_WITH_BODY:
+            self.__dict__[shared] = vars(body)[shared]
+
+    def over(self, body: nn.Module) -> Self:
+        """The same graphs over another module tree, run by the same code: what `torch.compile` made for one serves the other."""
+        twin = type(self).__new__(type(self))
+        nn.Module.__init__(twin)
+        twin.__dict__ |= {"graphs": self.graphs, "interface": self.interface, "_functions": self.__dict__["_functions"]}
+        twin._hold(body)
+        twin.training = body.training
+        return twin
+
     def recompile(self) -> None:
         """Make the graphs as they are now what runs."""
-        compiled: dict[int, Callable[..., Any]] = {}
-        for graph in self.graphs.values():
-            if id(graph) not in compiled:
-                compiled[id(graph)] = _function_of(graph)
-        self.__dict__["_functions"] = {mode: compiled[id(graph)] for mode, graph in self.graphs.items()}
+        self.__dict__["_functions"] = functions_of(self.graphs)
+        give_own_class(self)
 
     def get_submodule(self, target: str) -> nn.Module:
         """A part by its dotted name, also where a child is called like an attribute of this class."""
@@ -157,15 +168,22 @@ class GraphNetwork(nn.Module):
         """Flat outputs in the reference's structure."""
         return nested.unflatten(self.interface.outputs["train" if self.training else "eval"], leaves)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _blank, (shared_class(self),), self.__getstate__()
+
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_functions"}
+        return {key: value for key, value in self.__dict__.items() if key not in _NOT_KEPT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        body = self.__dict__["body"]
-        for key in ("_parameters", "_buffers", "_modules"):
-            self.__dict__[key] = body.__dict__[key]
+        self._hold(self.body)
         self.recompile()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy of everything but the code, which a copy of the same graphs can run as well."""
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        twin.__dict__ |= copy.deepcopy(self.__getstate__(), memo) | {"_functions": dict(self.__dict__["_functions"])}
+        return twin
 
 
 class MemberNetwork(GraphNetwork):
@@ -176,29 +194,14 @@ class MemberNetwork(GraphNetwork):
         return self.restructure(list(self.run(*args, **kwargs)))
 
 
+def _blank(kind: type[GraphNetwork]) -> GraphNetwork:
+    """A network without state: where a copy or a pickle begins."""
+    return kind.__new__(kind)
+
+
 def _tensor_paths(template: Mapping[str, Any]) -> list[str]:
     """The paths of the recorded tensors, in the graph's order."""
     leaves, places = nested.flatten(template)
     labels = nested.paths(places)
     numbered = [(leaf.index, label) for leaf, label in zip(leaves, labels, strict=True) if isinstance(leaf, nested.Leaf)]
     return [label for _, label in sorted(numbered)]
-
-
-def written(graph: fx.Graph) -> Any:
-    """A graph as Python code, also where a part of the network is called like a keyword, ``class`` or ``in``."""
-    with patch.object(fx.graph, "_format_target", _reached):
-        return graph.python_code("self")
-
-
-def _reached(base: str, target: str) -> str:
-    for name in target.split("."):
-        base = f"{base}.{name}" if name.isidentifier() and not keyword.iskeyword(name) else f"getattr({base}, {name!r})"
-    return base
-
-
-def _function_of(graph: fx.Graph) -> Callable[..., Any]:
-    code = written(graph)
-    namespace: dict[str, Any] = dict(code.globals)
-    exec(compile(code.src, "<packify graph>", "exec"), namespace)  # noqa: S102  torch.fx wrote it from the graph
-    function: Callable[..., Any] = namespace["forward"]
-    return function

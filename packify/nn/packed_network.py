@@ -14,7 +14,8 @@ from packify.core.errors import PackError
 from packify.core.report import Report
 from packify.core.spec import Spec
 from packify.nn.averaging import averaged
-from packify.nn.graph_network import GraphNetwork, Interface, MemberNetwork, written
+from packify.nn.code import written
+from packify.nn.graph_network import GraphNetwork, Interface, MemberNetwork
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
 from packify.nn.tree import build_tree, leaf_names, state_sizes
@@ -154,7 +155,7 @@ class PackedNetwork(GraphNetwork):
         for name, part in body.named_modules():
             for setting in _SETTINGS & vars(part).keys():
                 setattr(part, setting, getattr(packed_parts[name], setting))
-        return MemberNetwork(body, template.graphs, self.interface)
+        return template.over(body)
 
 
 def _folded(output: Any) -> Any:

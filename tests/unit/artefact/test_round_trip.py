@@ -173,10 +173,45 @@ def test_more_members_than_the_file_has(saved: Path, conv: sources.Reference) ->
         packify.load(saved, model=conv.model)
 
 
-def test_another_spec_is_refused(saved: Path, conv: sources.Reference) -> None:
-    _edit(saved, spec={"alpha": 1.0, "num_estimators": 2})
-    with pytest.raises(ArtefactError, match="not the one that was saved"):
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"alpha": 1.0, "num_estimators": 2}, r"alpha: 1.0 in config.json, 2.0 in model.safetensors; 0.weight: on disk \(64, 3, 3, 3\)"),
+        ({"alpha": 2, "num_estimators": 1}, "num_estimators: 1 in config.json, 2 in"),
+        ({"alpha": 2, "num_estimators": 2, "gamma": 2, "min_channels_per_group": 1}, "gamma: 2 in config.json, 1 in"),
+        ({"alpha": 2, "num_estimators": 2, "gamma": 63}, "gamma: 63 in config.json, 1 in"),
+        ({"alpha": 2, "num_estimators": 2, "round_to": 48}, "round_to: 48 in config.json, 1 in"),
+    ],
+)
+def test_config_and_weights_that_disagree(saved: Path, conv: sources.Reference, spec: dict[str, Any], said: str) -> None:
+    _edit(saved, spec=spec)
+    with pytest.raises(ArtefactError, match=said) as caught:
         packify.load(saved, model=conv.model)
+    assert "config and weights disagree" in caught.value.why
+    assert "pip install" not in caught.value.fix
+
+
+def test_weights_of_another_artefact(saved: Path, conv: sources.Reference, tmp_path: Path) -> None:
+    packify.save(_pack(conv, alpha=3, num_estimators=3, inputs="independent"), tmp_path / "other")
+    (tmp_path / "other/model.safetensors").replace(saved / "model.safetensors")
+    _edit(saved, weights_sha256=file_sha256(saved / "model.safetensors"))
+    with pytest.raises(ArtefactError, match=r"inputs: shared in config\.json, independent in") as caught:
+        packify.load(saved, model=conv.model)
+    assert "alpha: 2.0 in config.json, 3.0 in" in caught.value.found
+
+
+def test_weights_that_say_nothing_are_compared_by_their_shapes(tmp_path: Path) -> None:
+    """As other tools write them: no metadata. The registry's network is the one that was saved, so config.json is not."""
+    reference = sources.resolve("resnet18", num_classes=4, input_size=(3, 32, 32))
+    folder = packify.save(_pack(reference), tmp_path / "net", source=reference.source)
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    assert isinstance(
+        _edit(folder, weights_sha256=file_sha256(folder / "model.safetensors")) or packify.load(folder), packify.PackedNetwork
+    )
+    _edit(folder, spec={"alpha": 1, "num_estimators": 2})
+    with pytest.raises(ArtefactError, match=r"config\.json is not what was saved") as caught:
+        packify.load(folder)
+    assert "conv1.weight: on disk (128, 3, 7, 7)" in caught.value.found
 
 
 def test_a_name_that_the_registry_does_not_know(saved: Path) -> None:
