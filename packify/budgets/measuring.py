@@ -17,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from packify.budgets.counters import module_mult_adds, op_mult_adds
 from packify.capture.values import recurrent_result
+from packify.core import nested
 from packify.core.errors import TraceError
 from packify.nn.functional import grouped_linear, packed_linear
 
@@ -252,13 +253,7 @@ def _per_sample(graph: fx.Graph, steps: Sequence[Step], batch: int) -> list[Step
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+    return (leaf for leaf in nested.leaves(value) if isinstance(leaf, Tensor))
 
 
 def _storage_id(tensor: Tensor) -> int:

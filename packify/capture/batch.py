@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from packify.capture.recorder import Recorder
-from packify.capture.values import leaves, mapped
+from packify.capture.writer import GraphWriter
+from packify.core import nested
 from packify.core.errors import TraceError
 
 # A batch of this size is unlikely to equal a width, a head count or a token count, so axes are told apart by their sizes.
@@ -33,7 +33,7 @@ class _Unlike(Exception):
     """Recordings with other batch sizes have another structure here."""
 
 
-def free_of_batch(run: Recorder, size: int, record: Callable[[int], Recorder]) -> bool:
+def free_of_batch(run: GraphWriter, size: int, record: Callable[[int], GraphWriter]) -> bool:
     """Whether the network takes other batch sizes; if so, numbers of the recording that are multiples of it follow the batch.
 
     A constant more than a multiple is right too.
@@ -51,10 +51,7 @@ def free_of_batch(run: Recorder, size: int, record: Callable[[int], Recorder]) -
         other = record(other_size)
     except TraceError:
         return False
-    now = run
-    if not _alike(run, other):
-        again = record(size)
-        now = run if _alike(run, again) else again  # what the code caches, it has cached by now
+    now = _settled(run, other, lambda: record(size))
     if _alike(now, other):
         _require_same_constants(now, other)
         return True
@@ -62,30 +59,89 @@ def free_of_batch(run: Recorder, size: int, record: Callable[[int], Recorder]) -
     for batch in OTHER_BATCHES:
         if batch not in runs:
             runs[batch] = record(batch)
-    _let_numbers_follow(run.graph if now is run else None, {batch: found.graph for batch, found in runs.items()}, size)
+    numbers = _Comparison({batch: found.graph for batch, found in runs.items()}).numbers_of_batch()
+    if now is not run and numbers:
+        raise _holds_for_one_batch(*next(iter(numbers)))
+    _let_numbers_follow(run.graph, numbers, size)
     return True
 
 
-def _let_numbers_follow(graph: fx.Graph | None, graphs: Mapping[int, fx.Graph], size: int) -> None:
-    orders = {batch: {node: index for index, node in enumerate(found.nodes)} for batch, found in graphs.items()}
-    for nodes in list(zip(*(found.nodes for found in graphs.values()), strict=False)):
-        if len({(node.op, str(node.target)) for node in nodes}) > 1:
-            raise _holds_for_one_batch(*nodes)
-        try:
-            args, kwargs = _agreed({batch: (node.args, node.kwargs) for batch, node in zip(graphs, nodes, strict=True)}, orders)
-        except _Unlike:
-            raise _holds_for_one_batch(*nodes) from None
-        if any(isinstance(leaf, _OfBatch) for leaf in leaves((args, kwargs))):
-            if graph is None:
-                raise _holds_for_one_batch(*nodes)
-            with graph.inserting_before(next(node for node in graph.nodes if node.op != "placeholder")):
-                nodes[0].args, nodes[0].kwargs = mapped((args, kwargs), functools.partial(_written, graph=graph, size=size))
-    first, second, *_ = graphs.values()
-    if len(orders[size]) != len(second.nodes):
-        raise _holds_for_one_batch(next(reversed(first.nodes)), next(reversed(second.nodes)))
+def _settled(run: GraphWriter, other: GraphWriter, again: Callable[[], GraphWriter]) -> GraphWriter:
+    """The recording itself, or a second one of the same batch size where the code has cached something in between."""
+    if _alike(run, other):
+        return run
+    second = again()
+    return run if _alike(run, second) else second
 
 
-def _alike(first: Recorder, second: Recorder) -> bool:
+class _Comparison:
+    """Recordings of one network, by batch size, node by node."""
+
+    def __init__(self, graphs: Mapping[int, fx.Graph]) -> None:
+        self.batches = list(graphs)
+        self.graphs = list(graphs.values())
+        self.places = [{node: index for index, node in enumerate(graph.nodes)} for graph in self.graphs]
+
+    def numbers_of_batch(self) -> dict[tuple[fx.Node, ...], tuple[Any, Any]]:
+        """The rows of corresponding nodes, one per recording, whose arguments hold numbers of the batch: the arguments as `_OfBatch`.
+
+        Raises:
+            TraceError: two recordings call something else, or numbers differ in another way.
+        """
+        found = {}
+        for row in zip(*(graph.nodes for graph in self.graphs), strict=False):
+            if len({(node.op, str(node.target)) for node in row}) > 1:
+                raise _holds_for_one_batch(*row)
+            try:
+                arguments = self._common_arguments(row)
+            except _Unlike:
+                raise _holds_for_one_batch(*row) from None
+            if any(isinstance(leaf, _OfBatch) for leaf in nested.leaves(arguments)):
+                found[row] = arguments
+        if len({len(places) for places in self.places}) > 1:
+            raise _holds_for_one_batch(*(next(reversed(graph.nodes)) for graph in self.graphs))
+        return found
+
+    def _common_arguments(self, row: tuple[fx.Node, ...]) -> Any:
+        """One value for the arguments of corresponding nodes."""
+        leaves, structures = zip(*(nested.flatten((node.args, node.kwargs)) for node in row), strict=True)
+        if any(structure != structures[0] for structure in structures):
+            raise _Unlike
+        return nested.unflatten(structures[0], [self._common(values) for values in zip(*leaves, strict=True)])
+
+    def _common(self, values: tuple[Any, ...]) -> Any:
+        """One value for what the recordings hold in one place."""
+        first = values[0]
+        if len({type(value) for value in values}) > 1:
+            raise _Unlike
+        if isinstance(first, fx.Node):
+            if len({places[value] for places, value in zip(self.places, values, strict=True)}) > 1:
+                raise _Unlike
+            return first
+        if type(first) is int:
+            return self._common_number(values)
+        if len({str(value) for value in values}) > 1:
+            raise _Unlike
+        return first
+
+    def _common_number(self, values: tuple[int, ...]) -> Any:
+        (first_batch, first), (second_batch, second), *rest = zip(self.batches, values, strict=True)
+        times, left = divmod(second - first, second_batch - first_batch)
+        plus = first - times * first_batch
+        if left or any(value != times * batch + plus for batch, value in rest):
+            raise _Unlike
+        return _OfBatch(times, plus) if times else first
+
+
+def _let_numbers_follow(graph: fx.Graph, numbers: Mapping[tuple[fx.Node, ...], tuple[Any, Any]], size: int) -> None:
+    """Numbers of the batch are computed from the size of the first input."""
+    start = next(node for node in graph.nodes if node.op != "placeholder")
+    for (node, *_), arguments in numbers.items():
+        with graph.inserting_before(start):
+            node.args, node.kwargs = nested.map_leaves(arguments, functools.partial(_written, graph=graph, size=size))
+
+
+def _alike(first: GraphWriter, second: GraphWriter) -> bool:
     return signature_of(first.graph) == signature_of(second.graph)
 
 
@@ -93,38 +149,6 @@ def signature_of(graph: fx.Graph) -> list[Any]:
     """What two recordings are compared by."""
     order = {node: index for index, node in enumerate(graph.nodes)}
     return [(node.op, str(node.target), str(fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{order[n]}"))) for node in graph.nodes]
-
-
-def _agreed(values: Mapping[int, Any], orders: Mapping[int, Mapping[fx.Node, int]]) -> Any:
-    """One value for what several recordings hold in one place, by batch size."""
-    (first_batch, first), (second_batch, second), *rest = values.items()
-    if isinstance(first, fx.Node):
-        if len({orders[batch].get(value) for batch, value in values.items()}) > 1:
-            raise _Unlike
-        return first
-    if len({type(value) for value in values.values()}) > 1:
-        raise _Unlike
-    if isinstance(first, (tuple, list)):
-        if len({len(value) for value in values.values()}) > 1:
-            raise _Unlike
-        items = [_agreed({batch: value[index] for batch, value in values.items()}, orders) for index in range(len(first))]
-        return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
-    if isinstance(first, dict):
-        if len({tuple(value) for value in values.values()}) > 1:
-            raise _Unlike
-        return {key: _agreed({batch: value[key] for batch, value in values.items()}, orders) for key in first}
-    if isinstance(first, slice):
-        parts = {batch: (value.start, value.stop, value.step) for batch, value in values.items()}
-        return slice(*_agreed(parts, orders))
-    if type(first) is int:
-        times, left = divmod(second - first, second_batch - first_batch)
-        plus = first - times * first_batch
-        if left or any(value != times * batch + plus for batch, value in rest):
-            raise _Unlike
-        return first if not times else _OfBatch(times, plus)
-    if len({str(value) for value in values.values()}) > 1:
-        raise _Unlike
-    return first
 
 
 def _written(value: Any, graph: fx.Graph, size: int) -> Any:
@@ -139,11 +163,11 @@ def _written(value: Any, graph: fx.Graph, size: int) -> Any:
 
 
 def _number(node: fx.Node, value: int, name: str) -> fx.Node:
-    node.meta.update(val=value, op=name, path="", source="", inplace=False)
+    node.meta.update(val=value, op=name, path="", source="", stack=(), inplace=False)
     return node
 
 
-def _require_same_constants(run: Recorder, other: Recorder) -> None:
+def _require_same_constants(run: GraphWriter, other: GraphWriter) -> None:
     for name, tensor in run.constants.items():
         now = other.constants[name]
         if tensor.is_meta or (tensor.shape == now.shape and torch.equal(tensor, now)):

@@ -19,8 +19,7 @@ from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
 from packify.capture.unwrapping import unwrap
-from packify.capture.values import leaves as leaves_of
-from packify.capture.writer import WAYS_OUT
+from packify.capture.writer import WAYS_OUT, GraphWriter
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
 from packify.core.report import Note
@@ -95,31 +94,8 @@ def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[typ
     Raises:
         TraceError: the model refuses the input, or its Python code needs data that only a real input has.
     """
-    model = unwrap(model)
-    signature = inspect.signature(model.forward)
-    arguments = bind(signature, example_inputs)
-    flat, template = nested.flatten(arguments)
-    if not any(isinstance(leaf, torch.Tensor) for leaf in flat):
-        raise TraceError(
-            "example_inputs",
-            found=f"no tensor, but {', '.join(sorted({type(leaf).__name__ for leaf in flat})) or 'nothing'}",
-            why="shapes and dtypes are read from tensors",
-            fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...); torch.from_numpy(array) makes a tensor of an array",
-        )
-    root = meta_copy(model)
-    data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
-    held = (*model.parameters(), *model.buffers(), *filter(torch.is_tensor, flat))
-    device = next((tensor.device for tensor in held if tensor.device.type != "meta"), torch.device("cpu"))
-    session = _Session(root, data, flat, template, signature, tuple(leaves), device, hooks_left_behind(model))
-    batch = _common_batch(flat)
-    attempts = [TRACING_BATCH, batch] if batch is not None else [None]
-    for attempt, size in enumerate(attempts):
-        try:
-            runs = [session.record(size, mode) for mode in MODES]
-            break
-        except TraceError:
-            if attempt == len(attempts) - 1:
-                raise
+    session = _session(unwrap(model), example_inputs, tuple(leaves))
+    size, runs = session.record_modes()
     (eval_run, eval_output), (train_run, train_output) = runs
     same = signature_of(eval_run.graph) == signature_of(train_run.graph) and eval_output == train_output
     any_batch = (
@@ -129,20 +105,16 @@ def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[typ
             for mode, (run, _) in zip(MODES[: 1 if same else 2], runs, strict=False)
         )
     )
-    names = [node.name for node in eval_run.graph.find_nodes(op="placeholder")]
-    tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
     if not same:
-        train_run = _renamed(train_run, len(eval_run.constants))
-    numbers = iter(range(len(tensors)))
+        _rename_constants(train_run, len(eval_run.constants))
+    tensors = [leaf for leaf in session.flat if isinstance(leaf, torch.Tensor)]
     return RecordedGraphs(
-        root=root,
+        root=session.root,
         graphs={"eval": eval_run.graph, "train": eval_run.graph if same else train_run.graph},
         constants=eval_run.constants | ({} if same else train_run.constants),
-        inputs=names,
-        input_template=nested.map_leaves(
-            template, lambda leaf: nested.Leaf(next(numbers)) if isinstance(flat[leaf.index], torch.Tensor) else flat[leaf.index]
-        ),
-        signature=signature,
+        inputs=[node.name for node in eval_run.graph.find_nodes(op="placeholder")],
+        input_template=session.input_template(),
+        signature=session.signature,
         outputs={"eval": eval_output, "train": train_output},
         batch=size,
         any_batch=any_batch,
@@ -150,8 +122,25 @@ def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[typ
         input_shapes=[tuple(tensor.shape) for tensor in tensors],
         input_dtypes=[tensor.dtype for tensor in tensors],
         leaves=tuple(leaves),
-        tables=frozen_constants(root),
+        tables=frozen_constants(session.root),
     )
+
+
+def _session(model: nn.Module, example_inputs: Any, leaves: tuple[type[nn.Module], ...]) -> _Session:
+    """A copy of a network, and the inputs that it is recorded with."""
+    signature = inspect.signature(model.forward)
+    flat, template = nested.flatten(bind(signature, example_inputs))
+    if not any(isinstance(leaf, torch.Tensor) for leaf in flat):
+        raise TraceError(
+            "example_inputs",
+            found=f"no tensor, but {', '.join(sorted({type(leaf).__name__ for leaf in flat})) or 'nothing'}",
+            why="shapes and dtypes are read from tensors",
+            fix="pass packify.pack(model, torch.randn(2, 3, 224, 224), ...); torch.from_numpy(array) makes a tensor of an array",
+        )
+    data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
+    held = (*model.parameters(), *model.buffers(), *filter(torch.is_tensor, flat))
+    device = next((tensor.device for tensor in held if tensor.device.type != "meta"), torch.device("cpu"))
+    return _Session(meta_copy(model), data, flat, template, signature, leaves, device, hooks_left_behind(model))
 
 
 def _common_batch(flat: list[Any]) -> int | None:
@@ -171,55 +160,69 @@ class _Session:
     leaves: tuple[type[nn.Module], ...]
     device: torch.device
     hooks: list[str]
-    recorders: list[Recorder] = field(default_factory=list)
+    writers: list[GraphWriter] = field(default_factory=list)
 
-    def record(self, batch: int | None, mode: Mode) -> tuple[Recorder, Any]:
-        """Run the network once."""
+    def record_modes(self) -> tuple[int | None, list[tuple[GraphWriter, Any]]]:
+        """A recording per mode, with batches of an unlikely size or, where the network refuses that, of the example's."""
+        batch = _common_batch(self.flat)
+        if batch is None:
+            return None, [self.record(None, mode) for mode in MODES]
+        try:
+            return TRACING_BATCH, [self.record(TRACING_BATCH, mode) for mode in MODES]
+        except TraceError:
+            return batch, [self.record(batch, mode) for mode in MODES]
+
+    def record(self, batch: int | None, mode: Mode) -> tuple[GraphWriter, Any]:
+        """Run the network once: what was written, and the structure of the output."""
         root = self.root
         tensors = dict((*root.named_parameters(), *root.named_buffers()))
         known = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, self.flat))
         floating = (tensor.dtype for tensor in known if tensor.is_floating_point())
-        recorder = Recorder(tensors, self.data, next(floating, torch.float32), _held_tensors(root), self.device)
-        recorder.earlier = list(self.recorders)
-        self.recorders.append(recorder)
-        return _run(self, recorder, batch, mode)
+        writer = GraphWriter(tensors, self.data, next(floating, torch.float32), _held_tensors(root), self.device)
+        writer.earlier = list(self.writers)
+        self.writers.append(writer)
+        return writer, _run(self, Recorder(writer), batch, mode)
+
+    def input_template(self) -> Any:
+        """The structure of the arguments, whose leaves number the tensors; other arguments are as they were given."""
+        numbers = iter(range(len(self.flat)))
+
+        def place(leaf: nested.Leaf) -> Any:
+            given = self.flat[leaf.index]
+            return nested.Leaf(next(numbers)) if isinstance(given, torch.Tensor) else given
+
+        return nested.map_leaves(self.template, place, in_dataclasses=True)
 
 
-def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -> tuple[Recorder, Any]:
-    root, template, signature = session.root, session.template, session.signature
+def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -> Any:
+    """Record one run, and return the structure of its output."""
+    root, writer = session.root, recorder.writer
     inputs = [_stand_in(leaf, batch) for leaf in session.flat]
-    arguments = nested.unflatten(template, inputs)
-    labels = _labels(template)
-    for leaf, label in zip(inputs, labels, strict=True):
+    for leaf, label in zip(inputs, _labels(session.template), strict=True):
         if isinstance(leaf, torch.Tensor):
             recorder.placeholder(label, leaf)
     state = State(root)
     root.train(mode == "train")
     _wrap(root, recorder, session.leaves)
-    bound = signature.bind_partial()
-    bound.arguments.update(arguments)
+    bound = session.signature.bind_partial()
+    bound.arguments.update(nested.unflatten(session.template, inputs))
     try:
         with patched(recorder):
-            recorder.active = True
-            result = root(*bound.args, **bound.kwargs)
-            recorder.active = False
+            with writer.writing():
+                result = root(*bound.args, **bound.kwargs)
             output, output_template = nested.flatten(result)
-            output = _returned(recorder, output, nested.paths(output_template))
-            recorder.active = True
-            recorder.output(output)
-            recorder.active = False
+            recorder.output(_returned(recorder, output, nested.paths(output_template)))
             state.record(recorder)
     except PackifyError:
         raise
     except Exception as error:
         raise _refused(error, session, inputs) from error
     finally:
-        recorder.active = False
         state.restore()
-    drop_unused(recorder.graph)
-    for node in recorder.graph.find_nodes(op="output"):
+    drop_unused(writer.graph)
+    for node in writer.graph.find_nodes(op="output"):
         node.meta["paths"] = nested.paths(output_template)
-    return recorder, output_template
+    return output_template
 
 
 def _returned(recorder: Recorder, leaves: list[Any], paths: list[str]) -> list[Any]:
@@ -237,7 +240,7 @@ def _returned(recorder: Recorder, leaves: list[Any], paths: list[str]) -> list[A
             fix="return the object's tensors (for a distribution its logits, or mean and scale) and make the object from them afterwards",
         )
     for index in strange:
-        recorder.note(
+        recorder.writer.note(
             f"None is returned instead of a {type(leaves[index]).__name__}", "a graph makes tensors", f"output {paths[index]}".rstrip()
         )
     return [None if index in strange else leaf for index, leaf in enumerate(leaves)]
@@ -248,7 +251,9 @@ _RETURNED = (torch.Tensor, int, float, complex, str, bytes, type(None), torch.dt
 
 def _held_tensors(root: nn.Module) -> set[int]:
     """Tensors that modules hold as plain attributes, also in lists and dicts."""
-    held = (item for module in root.modules() for key, value in vars(module).items() if key not in _REGISTERED for item in leaves_of(value))
+    held = (
+        item for module in root.modules() for key, value in vars(module).items() if key not in _REGISTERED for item in nested.leaves(value)
+    )
     return {id(item) for item in held if isinstance(item, torch.Tensor)}
 
 
@@ -267,13 +272,16 @@ def _labels(template: Any) -> list[str]:
 
 
 def _wrap(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Module], ...]) -> None:
-    """Give every submodule of the copy a forward that keeps the scope, or that records the module as one node."""
+    """Let every submodule of the copy say when it is called and when its forward runs, or be recorded as one node."""
+    writer = recorder.writer
     for path, module in root.named_modules():
-        if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
+        if isinstance(module, torch.jit.ScriptModule):
             continue
-        vars(module)["forward"] = (
-            _recorded(module, path, recorder) if path and _is_leaf(module, leaves) else _scoped(module, path, recorder)
-        )
+        if path:
+            vars(module)["_compiled_call_impl"] = _called(module, path, writer)
+        if "forward" not in vars(module):
+            whole = path and _is_leaf(module, leaves)
+            vars(module)["forward"] = _recorded(module, path, recorder) if whole else _scoped(module, path, writer)
 
 
 def _is_leaf(module: nn.Module, leaves: tuple[type[nn.Module], ...]) -> bool:
@@ -293,17 +301,25 @@ def _recorded(module: nn.Module, path: str, recorder: Recorder) -> Callable[...,
     return lambda *args, **kwargs: recorder.leaf(module, path, forward, args, kwargs)
 
 
-def _scoped(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., Any]:
+def _scoped(module: nn.Module, path: str, writer: GraphWriter) -> Callable[..., Any]:
     forward = module.forward
 
     def scoped(*args: Any, **kwargs: Any) -> Any:
-        recorder.scope.append(path)
-        try:
+        with writer.within(path):
             return forward(*args, **kwargs)
-        finally:
-            recorder.scope.pop()
 
     return scoped
+
+
+def _called(module: nn.Module, path: str, writer: GraphWriter) -> Callable[..., Any]:
+    """A call of a module with its hooks; `torch.nn.Module` has a place for what `torch.compile` puts there."""
+    call: Callable[..., Any] = module._call_impl
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with writer.calling(path):
+            return call(*args, **kwargs)
+
+    return called
 
 
 def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceError:
@@ -335,10 +351,9 @@ def drop_unused(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _renamed(run: Recorder, start: int) -> Recorder:
+def _rename_constants(run: GraphWriter, start: int) -> None:
     """Constants of the second graph under names that the first has not used."""
     renamed = {name: f"_constant_{start + index}" for index, name in enumerate(run.constants)}
     for node in run.graph.find_nodes(op="get_attr"):
         node.target = renamed.get(node.target, node.target)
     run.constants = {renamed[name]: tensor for name, tensor in run.constants.items()}
-    return run

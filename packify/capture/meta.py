@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from packify.capture.values import leaves
+from packify.core import nested
 from packify.core.errors import TraceError
 
 
@@ -35,7 +35,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
         memo.setdefault(id(tensor), _empty_like(tensor))
     for module in model.modules():
         for key, value in vars(module).items():
-            for held in leaves(value):
+            for held in nested.leaves(value):
                 if isinstance(held, torch.Tensor) and not held.is_leaf:
                     memo.setdefault(id(held), held.detach())
             if key.endswith("_hooks") and isinstance(value, OrderedDict) and value:

@@ -71,7 +71,7 @@ def _chance_of_python(recorder: Recorder) -> Iterator[None]:
     try:
         yield
         if random.getstate() != state or (numpy and not _same_state(numpy.random.get_state(), array)):
-            recorder.note(
+            recorder.writer.note(
                 "forward draws numbers with Python or numpy: what they decided while it was recorded is decided for good",
                 "a graph draws with torch's operators only",
                 "forward",
@@ -158,7 +158,7 @@ def _detached(recorder: Recorder, make: Any) -> Any:
 def _autocast(recorder: Recorder, enter: Any) -> Any:
     def entered(region: Any) -> Any:
         if recorder.active and region._enabled:
-            recorder.note(
+            recorder.writer.note(
                 f"autocast to {region.fast_dtype} is not recorded",
                 "a graph computes in the dtypes of its tensors; call the packed network under torch.autocast as a whole",
             )

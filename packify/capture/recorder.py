@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
-from packify.capture.constants import constant_value, known_outcome
+from packify.capture.constants import known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
 from packify.capture.normalise import by_position
 from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.capture.symbolic import plain, symbolic_number
-from packify.capture.values import call_on_meta, filled, leaves, mapped, on_meta, random, recurrent_result, without_expressions
+from packify.capture.values import call_on_meta, filled, on_meta, random, recurrent_result, without_expressions
 from packify.capture.writer import GraphWriter
+from packify.core import nested
 
 _FACTORIES = frozenset(_device_constructors())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
@@ -41,44 +42,25 @@ class Functional:
         return self.name
 
 
-class Recorder(GraphWriter, TorchFunctionMode):
-    """Records one run: what torch is called with becomes nodes."""
+class Recorder(TorchFunctionMode):
+    """Records one run: what torch is called with becomes nodes of the writer's graph."""
 
-    # -- what the run calls ------------------------------------------------------------------------------------------
+    def __init__(self, writer: GraphWriter) -> None:
+        super().__init__()
+        self.writer = writer
+        self._grad = True
+        self._given: set[int] | None = None
 
-    def placeholder(self, name: str, tensor: torch.Tensor) -> None:
-        """Record an input."""
-        node = self._stamp(self.graph.placeholder(name), tensor, "placeholder")
-        self._know(tensor, node, ())
+    @property
+    def active(self) -> bool:
+        """What runs is recorded."""
+        return self.writer.active
 
-    def output(self, leaves: list[Any]) -> None:
-        """Record what the network returns, flat."""
-        self._stamp(self.graph.output(tuple(self._argument(leaf) for leaf in leaves)), tuple(map(plain, leaves)), "output")
-
-    def length(self, tensor: torch.Tensor) -> Any:
-        """``len(tensor)``, which Python itself would make an ordinary number."""
-        return self._sizes("size", tensor, 0) if self._is_recorded(tensor) and tensor.dim() else tensor.__len__()
-
-    def detached(self, made: torch.Tensor, data: torch.Tensor) -> None:
-        """Record that `made` is `data` without its history."""
-        if self._is_recorded(data):
-            self._know(made, self._stamp(self.graph.call_method("detach", (self._tensor_node(data),)), made, "detach"), ())
-
-    def opaque_call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Record a call as one node, whatever happens inside.
-
-        Raises:
-            TraceError: inside it reads tensors of the network that are not among its arguments.
-        """
-        given = self._given
-        self._given = {id(leaf) for leaf in leaves((args, kwargs))}
-        try:
-            if any(map(self._is_recorded, leaves((args, kwargs)))):
-                return self.__torch_function__(function, (), args, kwargs)
-            self.active = False
-            return function(*without_expressions(args), **without_expressions(kwargs))
-        finally:
-            self._given, self.active = given, True
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside is not recorded."""
+        with self.writer.paused():
+            yield
 
     @contextmanager
     def outside(self) -> Iterator[None]:
@@ -90,44 +72,84 @@ class Recorder(GraphWriter, TorchFunctionMode):
         finally:
             self._grad = grad
 
+    # -- what the run calls ------------------------------------------------------------------------------------------
+
+    def placeholder(self, name: str, tensor: torch.Tensor) -> None:
+        """Record an input."""
+        writer = self.writer
+        writer.know(tensor, writer.stamp(writer.graph.placeholder(name), tensor, "placeholder"))
+
+    def output(self, leaves: list[Any]) -> None:
+        """Record what the network returns, flat."""
+        writer = self.writer
+        with writer.writing():
+            writer.stamp(writer.graph.output(writer.held_values(tuple(leaves))), tuple(map(plain, leaves)), "output")
+
+    def length(self, tensor: torch.Tensor) -> Any:
+        """``len(tensor)``, which Python itself would make an ordinary number."""
+        return self._sizes("size", tensor, 0) if self.writer.is_recorded(tensor) and tensor.dim() else tensor.__len__()
+
+    def detached(self, made: torch.Tensor, data: torch.Tensor) -> None:
+        """Record that `made` is `data` without its history."""
+        if self.writer.is_recorded(data):
+            self.writer.know(made, self.writer.method("detach", made, self.writer.tensor_node(data)))
+
+    def opaque_call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record a call as one node, whatever happens inside.
+
+        Raises:
+            TraceError: inside it reads tensors of the network that are not among its arguments.
+        """
+        given = self._given
+        self._given = {id(leaf) for leaf in nested.leaves((args, kwargs))}
+        try:
+            if any(map(self.writer.is_recorded, nested.leaves((args, kwargs)))):
+                return self.__torch_function__(function, (), args, kwargs)
+            with self.paused():
+                return function(*without_expressions(args), **without_expressions(kwargs))
+        finally:
+            self._given = given
+
     def aliased(self, value: Any, given: Any) -> Any:
         """`value` with tensors of its own for those that were given: a custom function that returns one makes a view of it unseen."""
-        inputs = {id(leaf) for leaf in leaves(given)}
+        inputs = {id(leaf) for leaf in nested.leaves(given)}
 
         def alias(item: Any) -> Any:
             if not isinstance(item, torch.Tensor) or id(item) not in inputs:
                 return item
             made = self._evaluate(torch.Tensor.detach, (item,), {})
-            self._know(made, self._tensor_node(item), ())
+            self.writer.know(made, self.writer.tensor_node(item))
             return made
 
-        return mapped(value, alias)
+        return nested.map_leaves(value, alias)
 
     def keep(self, replaced: list[tuple[str, torch.Tensor, torch.Tensor]]) -> None:
         """Record that parameters and buffers, by name, are what the code has put in their place from now on.
 
         What was read of them during the call is their value before.
         """
-        with self.graph.inserting_before(next(iter(self.graph.find_nodes(op="output")))):
-            values = [self._call("detach", new, self._tensor_node(new)) for _, _, new in replaced]
+        writer = self.writer
+        with writer.graph.inserting_before(next(iter(writer.graph.find_nodes(op="output")))):
+            values = [writer.method("detach", new, writer.tensor_node(new)) for _, _, new in replaced]
             for (name, old, _), value in zip(replaced, values, strict=True):
-                held = self._attribute(self._names[id(old)])
+                held = writer.attribute(writer.names[id(old)])
                 if held.users:
-                    with self.graph.inserting_after(held):
-                        read = self._call("clone", held.meta["val"], held)
+                    with writer.graph.inserting_after(held):
+                        read = writer.method("clone", held.meta["val"], held)
+                    read.meta["stack"] = held.meta["stack"]
                     held.replace_all_uses_with(read, functools.partial(python_operator.is_not, read))
-                self.scope.append(name.rpartition(".")[0])
-                target = self._call("detach", held.meta["val"], held) if isinstance(old, nn.Parameter) else held
-                self._call("copy_", held.meta["val"], target, value).meta.update(op="copy", inplace=True)
-                self.scope.pop()
+                with writer.within(name.rpartition(".")[0]):
+                    target = writer.method("detach", held.meta["val"], held) if isinstance(old, nn.Parameter) else held
+                    writer.method("copy_", held.meta["val"], target, value).meta.update(op="copy", inplace=True)
 
     def leaf(self, module: nn.Module, path: str, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record a call of a module that is kept whole, and return what it returns."""
-        if not self.active:
+        writer = self.writer
+        if not writer.active:
             return forward(*args, **kwargs)
         value = self._leaf_value(module, forward, args, kwargs)
-        node = self.graph.call_module(path, *self._arguments(args, kwargs))
-        return self._result(self._stamp(node, value, type(module).__name__), value)
+        node = writer.graph.call_module(path, writer.held_values(args), writer.held_values(kwargs))
+        return writer.know_result(writer.stamp(node, value, type(module).__name__), value)
 
     def _leaf_value(self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if isinstance(module, nn.RNNBase):
@@ -137,11 +159,10 @@ class Recorder(GraphWriter, TorchFunctionMode):
         try:
             return self._evaluate(forward, args, kwargs)
         except RuntimeError:  # its code needs values: any will do for the shape of the result
-            self.active = False
-            try:
+            with self.paused():
                 return on_meta(forward.__func__(filled(module), *random(args), **random(kwargs)))  # type: ignore[attr-defined]
-            finally:
-                self.active = True
+
+    # -- what torch calls --------------------------------------------------------------------------------------------
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -156,25 +177,28 @@ class Recorder(GraphWriter, TorchFunctionMode):
             return self._answer(func, operator, args, kwargs)
         if operator.name in READS_DATA:
             return self._read(func, operator, args, kwargs)
-        if not any(map(self._is_recorded, leaves((args, kwargs)))) and operator.name not in RANDOM:
+        if not any(map(self.writer.is_recorded, nested.leaves((args, kwargs)))) and operator.name not in RANDOM:
             return func(*without_expressions(args), **without_expressions(kwargs))
         if operator.name in ("shape", "size", "numel", "nelement"):
             return self._sizes(operator.name, *args, **kwargs)
         if operator.name == "getitem" and _is_mask(args[1]):
-            return self._select(*args)
+            return self.writer.select(*args)
         other = self._in_other_words(func, operator, args, kwargs)
         if other is not None:
             with self:
                 result = other()
             if result is not NotImplemented:
                 return result
+        return self._record(func, operator, args, kwargs)
+
+    def _record(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One call as one node."""
         value = self._evaluate(func, args, kwargs, operator.name)
-        node = self._node(func, operator, args, kwargs)
-        self._stamp(node, value, operator.name)
+        node = self.writer.stamp(self._node(func, operator, args, kwargs), value, operator.name)
         node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True
         if value is None:
             return None
-        result = self._result(node, value)
+        result = self.writer.know_result(node, value)
         if not torch.is_grad_enabled() and not node.meta["inplace"] and operator.name != "detach":
             self._detach(result)
         return result
@@ -183,10 +207,10 @@ class Recorder(GraphWriter, TorchFunctionMode):
         """What a question about a tensor, or a switch, gives: nothing is recorded."""
         if operator.name == "_set_grad_enabled":
             self._grad = args[0]
-        elif operator.name == "__len__" and id(args[0]) in self._selections:
-            raise self._unselected(args[0])
+        elif operator.name == "__len__" and id(args[0]) in self.writer.selections:
+            raise self.writer.unselected(args[0])
         elif operator.name in DEVICE_GETTERS and isinstance(args[0], torch.Tensor) and args[0].is_meta:
-            return device_answer(operator.name, self._device)
+            return device_answer(operator.name, self.writer.device)
         return func(*args, **kwargs)
 
     def _in_other_words(
@@ -202,50 +226,43 @@ class Recorder(GraphWriter, TorchFunctionMode):
             return None
         if operator.getter:
             if args[0].shape != getattr(args[1], "shape", None):
-                raise self._refused(
+                raise self.writer.refused(
                     f".{operator.name} of a tensor of shape {tuple(args[0].shape)} is set to something of another shape",
                     "a graph can write to a tensor, and not make it another one",
                 )
             return functools.partial(set_part, args[0], operator.name, args[1])
-        if operator.name == "setitem" and id(args[2]) in self._selections:
-            source, mask, _ = self._selections[id(args[2])]
+        if operator.name == "setitem" and id(args[2]) in self.writer.selections:
+            source, mask, _ = self.writer.selections[id(args[2])]
             if mask is args[1] and source.shape == args[0].shape:
                 return functools.partial(set_where, args[0], mask, source)
-        if not self._grad and isinstance(args[0], nn.Parameter) and id(args[0]) in self._names:
+        if not self._grad and isinstance(args[0], nn.Parameter) and id(args[0]) in self.writer.names:
             return functools.partial(write_without_gradient, func, *args, **kwargs)
         return None
 
-    def _select(self, source: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """``x[mask]``: how long that is depends on data, so all it can do is to be written to the same place of another tensor."""
-        stand_in = source.new_empty((0, *source.shape[mask.dim() :]), device="meta")
-        self._selections[id(stand_in)] = (source, mask, self._where())
-        self._alive.append(stand_in)
-        return stand_in
-
     def _detach(self, value: Any) -> None:
         """What was computed under no_grad carries no gradient in the graph either."""
-        for tensor in leaves(value):
+        for tensor in nested.leaves(value):
             if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
-                node = self.graph.call_method("detach", (self._tensor_node(tensor),))
-                self._know(tensor, self._stamp(node, tensor, "detach"), ())
+                self.writer.know(tensor, self.writer.method("detach", tensor, self.writer.tensor_node(tensor)))
 
     def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-        new_args, new_kwargs = self._arguments(*by_position(func, args, kwargs))
+        graph = self.writer.graph
+        new_args, new_kwargs = self.writer.held_values(by_position(func, args, kwargs))
         if operator.getter:
-            return self.graph.call_function(getattr, (new_args[0], operator.name))
+            return graph.call_function(getattr, (new_args[0], operator.name))
         name = getattr(func, "__name__", "")
         if getattr(func, "__qualname__", "").split(".")[0] in _TENSOR_CLASSES:
             if operator.name in ("getitem", "setitem"):
-                return self.graph.call_function(getattr(python_operator, operator.name), new_args, new_kwargs)
-            return self.graph.call_method(name, new_args, new_kwargs)
+                return graph.call_function(getattr(python_operator, operator.name), new_args, new_kwargs)
+            return graph.call_method(name, new_args, new_kwargs)
         if "<locals>" in getattr(func, "__qualname__", "") and hasattr(F, name):
             func = Functional(name)
-        return self.graph.call_function(func, new_args, new_kwargs)
+        return graph.call_function(func, new_args, new_kwargs)
 
     def _refuse_strangers(self, args: Any, kwargs: Any) -> None:
-        for leaf in leaves((args, kwargs)):
-            if isinstance(leaf, torch.Tensor) and id(leaf) not in (self._given or ()) and self._is_recorded(leaf):
-                raise self._refused(
+        for leaf in nested.leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor) and id(leaf) not in (self._given or ()) and self.writer.is_recorded(leaf):
+                raise self.writer.refused(
                     f"a torch.autograd.Function reads a tensor of shape {tuple(leaf.shape)} that is not among its arguments",
                     "its call is recorded as one operator, and what it depends on has to be seen",
                 )
@@ -256,59 +273,43 @@ class Recorder(GraphWriter, TorchFunctionMode):
         """What a call gives on meta tensors."""
         if func in _FACTORIES and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        was_active, self.active = self.active, False
-        try:
-            with torch.no_grad():
-                return call_on_meta(name, func, args, kwargs)
-        finally:
-            self.active = was_active
-
-    def _result(self, node: fx.Node, value: Any) -> Any:
-        def learn(item: Any, index: tuple[int, ...]) -> Any:
-            if isinstance(item, torch.Tensor):
-                self._know(item, node, index)
-            elif isinstance(item, (tuple, list)):
-                for position, element in enumerate(item):
-                    learn(element, (*index, position))
-            return item
-
-        return learn(value, ())
+        with self.paused(), torch.no_grad():
+            return call_on_meta(name, func, args, kwargs)
 
     def _sizes(self, name: str, tensor: torch.Tensor, dim: int | None = None) -> Any:
-        if id(tensor) in self._selections:
-            raise self._unselected(tensor)
+        if id(tensor) in self.writer.selections:
+            raise self.writer.unselected(tensor)
         shape = self._evaluate(torch.Tensor.size, (tensor,), {})
 
         def size(axis: int) -> Any:
-            return symbolic_number(shape[axis], self, "size", (tensor, axis))
+            return symbolic_number(shape[axis], self.writer, "size", (tensor, axis))
 
         if name in ("numel", "nelement"):
-            return symbolic_number(shape.numel(), self, "numel", (tensor,))
+            return symbolic_number(shape.numel(), self.writer, "numel", (tensor,))
         return torch.Size([size(axis) for axis in range(len(shape))]) if dim is None else size(int(dim))
 
     def _read(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Python asks for a tensor's data: a buffer has some, what is computed from the input has none yet."""
-        name = self._names.get(id(args[0])) if args else None
-        if name is not None and name in self._data:
-            return func(self._data[name], *args[1:], **kwargs)
-        if not any(map(self._is_recorded, leaves((args, kwargs)))):
+        writer = self.writer
+        name = writer.names.get(id(args[0])) if args else None
+        if name is not None and name in writer.data:
+            return func(writer.data[name], *args[1:], **kwargs)
+        if not any(map(writer.is_recorded, nested.leaves((args, kwargs)))):
             return func(*args, **kwargs)
-        known = [
-            constant_value(self._tensor_node(item), self._data, self.constants) if isinstance(item, torch.Tensor) else item for item in args
-        ]
+        known = [writer.constant(item) if isinstance(item, torch.Tensor) else item for item in args]
         if not any(item is None for item in known):
             return func(*known, **kwargs)
-        read = self._tensor_node(args[0])
+        read = writer.tensor_node(args[0])
         answer = known_outcome(read) if operator.name in ("__bool__", "item", "is_nonzero") else None
         if answer is not None:
-            self.note(f"{operator.name} of a check is taken to be {answer}", "numbers are finite, and chances of 0 or 1 are certain")
+            writer.note(f"{operator.name} of a check is taken to be {answer}", "numbers are finite, and chances of 0 or 1 are certain")
             return answer
         if any(source.meta["op"] in RANDOM for source in (read, *read.all_input_nodes)):
-            raise self._refused(
+            raise writer.refused(
                 f"the code decides by a number drawn at random ({operator.name})",
                 "a graph calls the same layers every time: set the probability of leaving one out to 0, or multiply its output by 0 or 1",
             )
-        raise self._refused(
+        raise writer.refused(
             f"the code reads the value of a tensor ({operator.name}) of shape {tuple(args[0].shape)}",
             "a graph holds for every input, so Python may not branch on, loop over or convert what is computed from the input",
         )

@@ -39,15 +39,15 @@ class State:
                     name, new = f"{path}.{key}".lstrip("."), now.get(key)
                     if old is None or new is None or new is old:
                         continue
-                    if new.shape == old.shape and recorder.knows(new):
+                    if new.shape == old.shape and recorder.writer.knows(new):
                         replaced.append((name, old, new))
                     else:
                         how = "a tensor of another shape" if new.shape != old.shape else "what a module that is kept whole computes"
-                        recorder.note(f"is replaced by {how} in forward: not kept", "a graph writes to tensors that exist", name)
+                        recorder.writer.note(f"is replaced by {how} in forward: not kept", "a graph writes to tensors that exist", name)
             for key, value in attributes.items():
                 after = vars(module).get(key)
                 if type(value) in _PLAIN and type(after) in _PLAIN and value != after and key != "training":
-                    recorder.note(
+                    recorder.writer.note(
                         f"forward changes {key} from {value!r} to {after!r}: not kept",
                         "a graph computes the same in every call",
                         path or type(module).__name__,

@@ -1,15 +1,16 @@
-"""Nested call arguments while a network is recorded: finding, replacing and imitating the tensors in them."""
+"""What calls give without data: nested arguments on the meta device, or with random numbers where the code needs some."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from packify.capture.symbolic import plain
+from packify.core import nested
 
 
 def recurrent_result(module: nn.RNNBase, sequence: torch.Tensor) -> tuple[Any, Any]:
@@ -22,37 +23,9 @@ def recurrent_result(module: nn.RNNBase, sequence: torch.Tensor) -> tuple[Any, A
     return sequence.new_empty(*sequence.shape[:-1], directions * hidden), (state, cell) if isinstance(module, nn.LSTM) else state
 
 
-def leaves(value: Any) -> Iterable[Any]:
-    """Everything in nested arguments that is no container, in order."""
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from leaves(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from leaves(item)
-    elif isinstance(value, slice):
-        yield from (value.start, value.stop, value.step)
-    else:
-        yield value
-
-
-def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Nested arguments with every leaf replaced by ``change(leaf)``."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(item, change) for item in value))
-    if isinstance(value, (tuple, list)):
-        items = [mapped(item, change) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, dict):
-        return {key: mapped(item, change) for key, item in value.items()}
-    if isinstance(value, slice):
-        return slice(*(mapped(item, change) for item in (value.start, value.stop, value.step)))
-    return change(value)
-
-
 def without_expressions(value: Any) -> Any:
     """Nested arguments with traced numbers as ordinary ones."""
-    return mapped(value, plain)
+    return nested.map_leaves(value, plain)
 
 
 def random(value: Any) -> Any:
@@ -64,7 +37,7 @@ def random(value: Any) -> Any:
         real = torch.zeros(item.shape, dtype=item.dtype)
         return real.normal_() if item.is_floating_point() else real
 
-    return mapped(value, change)
+    return nested.map_leaves(value, change)
 
 
 def filled(module: nn.Module) -> nn.Module:
@@ -89,7 +62,7 @@ def on_meta(value: Any) -> Any:
             return torch.device("meta")
         return plain(item)
 
-    return mapped(value, change)
+    return nested.map_leaves(value, change)
 
 
 def call_on_meta(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import operator as python_operator
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +18,7 @@ from torch import fx
 from packify.capture.constants import constant_value
 from packify.capture.operators import operator_of
 from packify.capture.symbolic import SymbolicNumber, plain
-from packify.capture.values import mapped
+from packify.core import nested
 from packify.core.errors import TraceError
 from packify.core.report import Note
 
@@ -35,14 +37,22 @@ WAYS_OUT = (
 
 
 class GraphWriter:
-    """One graph. Tensors are known by identity; sizes are `Traced` numbers.
+    """One graph. Tensors are known by identity; sizes are `SymbolicNumber`s.
 
     Args:
-        tensors: the shadow's parameters and buffers by name; of several names of one tensor, the first is used.
+        tensors: the copy's parameters and buffers by name; of several names of one tensor, the first is used.
         data: real tensors by name, for control flow on a buffer's value; empty for a reference on the meta device.
-        held: ``id`` of the tensors that modules hold as plain attributes; they are constants.
         dtype: the network's own floating dtype, recorded as "the network's dtype" rather than as a constant.
+        held: ``id`` of the tensors that modules hold as plain attributes; they are constants.
         device: the network's own device, which is what code that asks is told, recorded as "the network's device" likewise.
+
+    Attributes:
+        active: what runs is written down.
+        scope: dotted names of the modules whose ``forward`` is running, the network itself (``""``) first.
+        calls: the module calls that are running, outermost first, each as ``(dotted name, number of this call of it)``.
+        constants: tensors that the graph reads and that are neither parameters nor buffers.
+        selections: ``x[mask]`` by the ``id`` of what stands for it: x, the mask, and where.
+        earlier: the writers of earlier recordings of the same network.
     """
 
     def __init__(
@@ -51,59 +61,167 @@ class GraphWriter:
         data: dict[str, torch.Tensor],
         dtype: torch.dtype,
         held: set[int],
-        device: torch.device = torch.device("cpu"),  # noqa: B008
+        device: torch.device,
     ) -> None:
-        super().__init__()
         self.graph = fx.Graph()
         self.active = False
         self.constants: dict[str, torch.Tensor] = {}
         self.scope: list[str] = [""]
-        self._tensors, self._data, self._dtype, self._device = tensors, data, dtype, device
-        self._names = {id(tensor): name for name, tensor in reversed(tensors.items())}
-        self._known: dict[int, tuple[fx.Node, tuple[int, ...]]] = {}
-        self._held = held
-        self.earlier: list[GraphWriter] = []
+        self.calls: list[tuple[str, int]] = []
         self.notes: list[Note] = []
-        self._grad = True
-        self._given: set[int] | None = None
-        self._selections: dict[int, tuple[torch.Tensor, torch.Tensor, str]] = {}
+        self.selections: dict[int, tuple[torch.Tensor, torch.Tensor, str]] = {}
+        self.earlier: list[GraphWriter] = []
+        self.tensors, self.data, self.dtype, self.device = tensors, data, dtype, device
+        self.names = {id(tensor): name for name, tensor in reversed(tensors.items())}
+        self._held = held
+        self._known: dict[int, tuple[fx.Node, tuple[int, ...]]] = {}
         self._attributes: dict[str, fx.Node] = {}
         self._alive: list[Any] = []
+        self._called: Counter[str] = Counter()
+
+    # -- what is going on --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside is not written down."""
+        was, self.active = self.active, False
+        try:
+            yield
+        finally:
+            self.active = was
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """What runs inside is written down."""
+        was, self.active = self.active, True
+        try:
+            yield
+        finally:
+            self.active = was
+
+    @contextmanager
+    def within(self, path: str) -> Iterator[None]:
+        """The ``forward`` of the module of that name is running."""
+        self.scope.append(path)
+        try:
+            yield
+        finally:
+            self.scope.pop()
+
+    @contextmanager
+    def calling(self, path: str) -> Iterator[None]:
+        """A call of the module of that name, with its hooks."""
+        self.calls.append((path, self._called[path]))
+        self._called[path] += 1
+        try:
+            yield
+        finally:
+            self.calls.pop()
 
     def note(self, what: str, why: str, node: str = "") -> None:
         """Something about the line that is running, or about `node`, that a user should know."""
         self.notes.append(Note(node or self.scope[-1] or "forward", "" if node else source_line(), what, why))
 
-    def knows(self, tensor: torch.Tensor) -> bool:
-        """Whether a graph can name the tensor: it was recorded, or has data of its own."""
-        return self._is_recorded(tensor) or not self._has_no_data(tensor)
+    def where(self) -> str:
+        """The user's line that is running, and the module it belongs to."""
+        return f"{source_line()}, in {self.scope[-1] or 'forward'}"
 
-    def _stamp(self, node: fx.Node, value: Any, name: str) -> fx.Node:
-        node.meta.update(val=value, op=name, path=self.scope[-1], source=source_line(), inplace=False)
+    # -- nodes -------------------------------------------------------------------------------------------------------
+
+    def stamp(self, node: fx.Node, value: Any, name: str) -> fx.Node:
+        """What every later pass knows of a node: its value on the meta device, its operator, where it comes from."""
+        node.meta.update(val=value, op=name, path=self.scope[-1], source=source_line(), stack=tuple(self.calls), inplace=False)
         return node
 
     def emit(self, target: Callable[..., Any] | str, args: tuple[Any, ...], value: Any) -> fx.Node:
         """A node for a number; `target` is a function, or the name of a tensor method."""
         create = self.graph.call_method if isinstance(target, str) else self.graph.call_function
-        node = create(target, *self._arguments(args, {}))  # type: ignore[arg-type]
+        node = create(target, self.held_values(args))  # type: ignore[arg-type]
         name = target if isinstance(target, str) else operator_of(target).name
-        return self._stamp(node, value, name)
+        return self.stamp(node, value, name)
 
-    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self._argument(args), self._argument(kwargs)
+    def method(self, name: str, value: Any, *args: fx.Node) -> fx.Node:
+        """A tensor's method called on nodes."""
+        return self.stamp(self.graph.call_method(name, args), value, name)
 
-    def _argument(self, value: Any) -> Any:
+    def attribute(self, name: str) -> fx.Node:
+        """The node that reads a parameter, a buffer or a constant."""
+        if name not in self._attributes:
+            node = self._attributes[name] = self.graph.get_attr(name)
+            self.stamp(node, self.tensors[name].detach().to("meta"), "get_attr")
+        return self._attributes[name]
+
+    def tensor_node(self, tensor: torch.Tensor) -> fx.Node:
+        """The node that computes or reads a tensor; one that the code has made of its own data is a constant.
+
+        Raises:
+            TraceError: nothing that was recorded made it.
+        """
+        if id(tensor) in self._known:
+            return self._element(tensor)
+        if id(tensor) in self.selections:
+            raise self.unselected(tensor)
+        name = self.names.get(id(tensor))
+        if name is None:
+            value = self._made_earlier(tensor) if self.has_no_data(tensor) and id(tensor) not in self._held else tensor
+            if value is None:
+                raise self._unseen(tensor)
+            name = f"_constant_{len(self.constants)}"
+            self.constants[name] = value
+            self.tensors[name] = tensor
+            self.know(tensor, self.attribute(name))
+        return self.attribute(name)
+
+    def _element(self, tensor: torch.Tensor) -> fx.Node:
+        """A known tensor, taken out of the tuple that it is in."""
+        node, index = self._known[id(tensor)]
+        value: Any = node.meta["val"] if index else None
+        for position in index:
+            value = value[position]
+            node = self.graph.call_function(python_operator.getitem, (node, position))
+            self.stamp(node, value, "getitem")
+        self._known[id(tensor)] = (node, ())
+        return node
+
+    def know(self, tensor: torch.Tensor, node: fx.Node, index: tuple[int, ...] = ()) -> None:
+        """`tensor` is what `node` computes, or the element of it at `index`."""
+        self._known[id(tensor)] = (node, index)
+        self._alive.append(tensor)
+
+    def know_result(self, node: fx.Node, value: Any) -> Any:
+        """Every tensor of a call's result is known, also in tuples of tuples."""
+
+        def learn(item: Any, index: tuple[int, ...]) -> None:
+            if isinstance(item, torch.Tensor):
+                self.know(item, node, index)
+            elif isinstance(item, (tuple, list)):
+                for position, element in enumerate(item):
+                    learn(element, (*index, position))
+
+        learn(value, ())
+        return value
+
+    def select(self, source: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """``x[mask]``: how long that is depends on data, so all it can do is to be written to the same place of another tensor."""
+        stand_in = source.new_empty((0, *source.shape[mask.dim() :]), device="meta")
+        self.selections[id(stand_in)] = (source, mask, self.where())
+        self._alive.append(stand_in)
+        return stand_in
+
+    # -- arguments ---------------------------------------------------------------------------------------------------
+
+    def held_values(self, value: Any) -> Any:
         """Nested arguments as a graph holds them."""
-        return mapped(value, self._held_value)
+        return nested.map_leaves(value, self._held_value)
 
     def _held_value(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return self._tensor_node(value)
+            return self.tensor_node(value)
         if isinstance(value, SymbolicNumber):
             return value.node() if value.recorder is self else plain(value)
         if isinstance(value, torch.device) and self._is_own(value):
             return self._network("device", value)
-        if isinstance(value, torch.dtype) and value == self._dtype:
+        if isinstance(value, torch.dtype) and value == self.dtype:
             return self._network("dtype", value)
         return value if type(value) in _LITERALS or isinstance(value, enum.Enum) else self._literal(value)
 
@@ -111,7 +229,7 @@ class GraphWriter:
         """A value as the code of a graph can write it: arrays are constants."""
         kind = type(value)
         if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and value.dtype.kind in "biufc":
-            return self._tensor_node(torch.from_numpy(value.copy()))
+            return self.tensor_node(torch.from_numpy(value.copy()))
         if kind.__module__ == "numpy" and hasattr(value, "item") and type(value.item()) in _LITERALS:
             return value.item()
         for literal in (int, float, str):
@@ -119,7 +237,7 @@ class GraphWriter:
                 return literal(value)
         if value in _DTYPES:
             return _DTYPES[value]
-        raise self._refused(
+        raise self.refused(
             f"an argument that is a {kind.__name__}: {value!r}",
             "the code of a graph holds numbers, text, dtypes, devices and tensors, and no other objects",
         )
@@ -128,68 +246,55 @@ class GraphWriter:
         """The device or dtype that the network has when it runs, read off one of its tensors."""
         known = self._attributes.get(attribute)
         if known is None:
-            owner = next(iter(self._tensors), None)
-            first = self._attribute(owner) if owner else next(iter(self.graph.find_nodes(op="placeholder")))
+            owner = next(iter(self.tensors), None)
+            first = self.attribute(owner) if owner else next(iter(self.graph.find_nodes(op="placeholder")))
             known = self._attributes[attribute] = self.graph.call_function(getattr, (first, attribute))
-            self._stamp(known, value, attribute)
+            self.stamp(known, value, attribute)
         return known
 
-    def _attribute(self, name: str) -> fx.Node:
-        if name not in self._attributes:
-            node = self._attributes[name] = self.graph.get_attr(name)
-            self._stamp(node, self._tensors[name].detach().to("meta"), "get_attr")
-        return self._attributes[name]
+    # -- what is known of a tensor -----------------------------------------------------------------------------------
 
-    def _tensor_node(self, tensor: torch.Tensor) -> fx.Node:
-        if id(tensor) in self._known:
-            node, index = self._known[id(tensor)]
-            if index:
-                value = node.meta["val"]
-                for position in index:
-                    value = value[position]
-                    node = self.graph.call_function(python_operator.getitem, (node, position))
-                    self._stamp(node, value, "getitem")
-                self._known[id(tensor)] = (node, ())
-            return node
-        if id(tensor) in self._selections:
-            raise self._unselected(tensor)
-        name = self._names.get(id(tensor))
-        if name is None:
-            value = self._made_earlier(tensor) if self._has_no_data(tensor) and id(tensor) not in self._held else tensor
-            if value is None:
-                raise self._unseen(tensor)
-            name = f"_constant_{len(self.constants)}"
-            self.constants[name] = value
-            self._tensors[name] = tensor
-            self._know(tensor, self._attribute(name), ())
-        return self._attribute(name)
+    def is_recorded(self, value: Any) -> bool:
+        """Whether a value stands for something in this graph."""
+        if isinstance(value, torch.Tensor):
+            return id(value) in self._known or id(value) in self.names or id(value) in self.selections
+        if isinstance(value, torch.device):
+            return self._is_own(value)
+        return isinstance(value, SymbolicNumber) and value.recorder is self
 
-    def _has_no_data(self, tensor: torch.Tensor) -> bool:
+    def knows(self, tensor: torch.Tensor) -> bool:
+        """Whether a graph can name the tensor: it was recorded, or has data of its own."""
+        return self.is_recorded(tensor) or not self.has_no_data(tensor)
+
+    def has_no_data(self, tensor: torch.Tensor) -> bool:
         """The truth about a tensor, which the code of the network is not told."""
-        was_active, self.active = self.active, False
-        try:
+        with self.paused():
             return tensor.is_meta
-        finally:
-            self.active = was_active
+
+    def constant(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The value of a recorded tensor if shapes alone decide it."""
+        return constant_value(self.tensor_node(tensor), self.data, self.constants)
 
     def _made_earlier(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The value of a tensor that the code has cached since an earlier recording, if shapes alone decide it."""
-        for recorder in self.earlier:
-            if id(tensor) in recorder._known:
-                return constant_value(recorder._tensor_node(tensor), self._data, recorder.constants)
+        for writer in self.earlier:
+            if id(tensor) in writer._known:
+                return writer.constant(tensor)
         return None
 
-    def _unseen(self, tensor: torch.Tensor) -> TraceError:
-        return TraceError(
-            self._where(),
-            found=f"a tensor of shape {tuple(tensor.shape)} that no recorded operator made",
-            why="scripted functions, torch.func transforms and compiled extensions run out of sight of the recording",
-            fix="call the Python function itself (for torch.jit.script: PYTORCH_JIT=0), or keep the module with that line whole: "
-            "leaves=[ItsType]",
-        )
+    def _is_own(self, device: torch.device) -> bool:
+        """The network's own device, whatever that is when it runs."""
+        return device.type == self.device.type and device.index in (None, self.device.index)
 
-    def _unselected(self, tensor: torch.Tensor) -> TraceError:
-        source, _, where = self._selections[id(tensor)]
+    # -- what cannot be written --------------------------------------------------------------------------------------
+
+    def refused(self, found: str, why: str) -> TraceError:
+        """An error about the line that is running."""
+        return TraceError(self.where(), found=found, why=why, fix=WAYS_OUT)
+
+    def unselected(self, tensor: torch.Tensor) -> TraceError:
+        """An error about the use of ``x[mask]``."""
+        source, _, where = self.selections[id(tensor)]
         return TraceError(
             where,
             found=f"elements of a tensor of shape {tuple(source.shape)} are chosen by a mask",
@@ -197,29 +302,14 @@ class GraphWriter:
             fix=f"use torch.where over the whole tensor (y[mask] = x[mask] is known); or {WAYS_OUT}",
         )
 
-    def _refused(self, found: str, why: str) -> TraceError:
-        return TraceError(self._where(), found=found, why=why, fix=WAYS_OUT)
-
-    def _where(self) -> str:
-        return f"{source_line()}, in {self.scope[-1] or 'forward'}"
-
-    def _know(self, tensor: torch.Tensor, node: fx.Node, index: tuple[int, ...]) -> None:
-        self._known[id(tensor)] = (node, index)
-        self._alive.append(tensor)
-
-    def _is_recorded(self, value: Any) -> bool:
-        if isinstance(value, torch.Tensor):
-            return id(value) in self._known or id(value) in self._names or id(value) in self._selections
-        if isinstance(value, torch.device):
-            return self._is_own(value)
-        return isinstance(value, SymbolicNumber) and value.recorder is self
-
-    def _is_own(self, device: torch.device) -> bool:
-        """The network's own device, whatever that is when it runs."""
-        return device.type == self._device.type and device.index in (None, self._device.index)
-
-    def _call(self, method: str, value: Any, *args: fx.Node) -> fx.Node:
-        return self._stamp(self.graph.call_method(method, args), value, method)
+    def _unseen(self, tensor: torch.Tensor) -> TraceError:
+        return TraceError(
+            self.where(),
+            found=f"a tensor of shape {tuple(tensor.shape)} that no recorded operator made",
+            why="scripted functions, torch.func transforms and compiled extensions run out of sight of the recording",
+            fix="call the Python function itself (for torch.jit.script: PYTORCH_JIT=0), or keep the module with that line whole: "
+            "leaves=[ItsType]",
+        )
 
 
 def source_line() -> str:

@@ -1,9 +1,14 @@
-"""Nested inputs and outputs as a flat list of leaves, and back: tuples, lists, dicts, named tuples, dataclasses."""
+"""Nested values: the arguments of a call, the inputs and outputs of a network. One way through all of them.
+
+Containers are tuples, named tuples, `torch.return_types`, lists, mappings and slices; `flatten`, `unflatten` and `paths`, which are
+about what a user passes and gets, look into dataclasses too. Everything else is a leaf.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,59 +20,76 @@ class Leaf:
     index: int
 
 
+def leaves(value: Any, *, in_dataclasses: bool = False) -> Iterator[Any]:
+    """Everything in a nested value that is no container, in order: ``[1, (2, slice(3, None))]`` has 1, 2, 3, None, None."""
+    children = _children(value, in_dataclasses)
+    if children is None:
+        yield value
+        return
+    for _, item in children:
+        yield from leaves(item, in_dataclasses=in_dataclasses)
+
+
+def map_leaves(value: Any, visit: Callable[[Any], Any], *, in_dataclasses: bool = False) -> Any:
+    """A copy of a nested value with every leaf replaced by ``visit(leaf)``; containers keep their type."""
+    children = _children(value, in_dataclasses)
+    if children is None:
+        return visit(value)
+    return _rebuilt(value, [(name, map_leaves(item, visit, in_dataclasses=in_dataclasses)) for name, item in children])
+
+
 def flatten(value: Any) -> tuple[list[Any], Any]:
     """The leaves of a nested value, and a template of the same shape whose leaves are `Leaf`."""
-    leaves: list[Any] = []
+    found: list[Any] = []
 
     def visit(item: Any) -> Any:
-        leaves.append(item)
-        return Leaf(len(leaves) - 1)
+        found.append(item)
+        return Leaf(len(found) - 1)
 
-    return leaves, map_leaves(value, visit)
+    return found, map_leaves(value, visit, in_dataclasses=True)
 
 
 def unflatten(template: Any, leaves: list[Any]) -> Any:
     """The inverse of `flatten`."""
-    return map_leaves(template, lambda leaf: leaves[leaf.index])
-
-
-def map_leaves(value: Any, visit: Callable[[Any], Any]) -> Any:
-    """A copy of a nested value with every leaf replaced by ``visit(leaf)``; containers keep their type."""
-    if isinstance(value, Leaf):
-        return visit(value)
-    if isinstance(value, tuple):
-        items = [map_leaves(item, visit) for item in value]
-        if hasattr(value, "_fields"):
-            return type(value)(*items)
-        return tuple(items) if type(value).__module__ != "torch.return_types" else type(value)(items)
-    if isinstance(value, list):
-        return [map_leaves(item, visit) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {field.name: map_leaves(getattr(value, field.name), visit) for field in dataclasses.fields(value) if field.init}
-        return dataclasses.replace(value, **changed)
-    if isinstance(value, Mapping):
-        items_of = {key: map_leaves(item, visit) for key, item in value.items()}
-        return items_of if type(value) is dict else type(value)(items_of)  # type: ignore[call-arg]
-    return visit(value)
+    return map_leaves(template, lambda leaf: leaves[leaf.index], in_dataclasses=True)
 
 
 def paths(template: Any) -> list[str]:
     """A readable path for every leaf, in order: ``""`` for a bare leaf, ``"out"``, ``"0"``, ``"boxes.1"`` inside containers."""
-    found: list[str] = []
+    children = _children(template, True)
+    if children is None:
+        return [""] if isinstance(template, Leaf) else []
+    return [f"{name}.{path}" if path else str(name) for name, item in children for path in paths(item)]
 
-    def visit(value: Any, prefix: str) -> None:
-        if isinstance(value, Leaf):
-            found.append(prefix)
-        elif isinstance(value, (tuple, list)):
-            names = getattr(value, "_fields", None) or [str(index) for index in range(len(value))]
-            for name, item in zip(names, value, strict=True):
-                visit(item, f"{prefix}.{name}".lstrip("."))
-        elif dataclasses.is_dataclass(value):
-            for field in dataclasses.fields(value):
-                visit(getattr(value, field.name), f"{prefix}.{field.name}".lstrip("."))
-        elif isinstance(value, Mapping):
-            for key, item in value.items():
-                visit(item, f"{prefix}.{key}".lstrip("."))
 
-    visit(template, "")
-    return found
+def _children(value: Any, in_dataclasses: bool) -> list[tuple[Any, Any]] | None:
+    """What a container holds, each with its name or number; None for a leaf."""
+    if isinstance(value, (tuple, list)):
+        names = getattr(value, "_fields", None)
+        return list(enumerate(value)) if names is None else list(zip(names, value, strict=True))
+    if in_dataclasses and dataclasses.is_dataclass(value) and not isinstance(value, (type, Leaf)):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value) if field.init]
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, slice):
+        return [("start", value.start), ("stop", value.stop), ("step", value.step)]
+    return None
+
+
+def _rebuilt(value: Any, children: list[tuple[Any, Any]]) -> Any:
+    """A container like `value` with other children."""
+    items = [item for _, item in children]
+    kind: Any = type(value)
+    if isinstance(value, tuple):
+        if hasattr(value, "_fields"):
+            return kind(*items)
+        return kind(items) if kind.__module__ == "torch.return_types" else tuple(items)
+    if isinstance(value, list):
+        return items
+    if isinstance(value, slice):
+        return slice(*items)
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, **dict(children))  # type: ignore[type-var]
+    if isinstance(value, defaultdict):
+        return defaultdict(value.default_factory, children)
+    return dict(children) if kind is dict else kind(dict(children))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -24,43 +24,17 @@ def assemble(
     member: Member, example_inputs: Any, model: nn.Module, *, inputs: str, average: Any, rules: Mapping[Any, Any]
 ) -> PackedNetwork:
     """The packed network of a member, its tensors allocated where the reference's are and not yet filled."""
-    if inputs not in ("shared", "independent"):
-        raise SpecError(
-            "inputs",
-            found=repr(inputs),
-            why="members see one shared batch or independent ones",
-            fix='pass inputs="shared" or inputs="independent"',
-        )
+    _require_known(inputs)
     recorded, members = member.recorded, member.spec.num_estimators
-    devices = {
-        name: tensor.device
-        for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
-    }
-
     written = {name for graph in member.graphs.values() for name in changed_in_place(graph)}
-
-    def allocate(name: str, tensor: Tensor) -> Tensor:
-        counted = isinstance(tensor, nn.Parameter) or tensor.dim() or name in written
-        shape = (members * tensor.shape[0], *tensor.shape[1:]) if tensor.dim() else (members,) if counted else ()
-        return torch.empty(shape, dtype=tensor.dtype, device=devices.get(name, "cpu"))
-
-    root = build_tree(member.root, allocate, recorded.leaves)
-    widths = {name: module.in_features for name, module in member.root.named_modules() if isinstance(module, nn.Linear)}
-    gammas = {layer.name: layer.gamma for layer in member.layers}
+    root = _allocated(member, model, written)
     graphs = {
         id(graph): pack_graph(graph, root, members, rules, independent=inputs == "independent", written=written)
         for graph in member.graphs.values()
     }
-    ungrouped = set.intersection(*(graph.ungrouped for graph in graphs.values()))
-    whole = leaf_names(root, recorded.leaves)
-    for name, module in root.named_modules():
-        if name not in whole:
-            pack_layer(module, members, width=widths.get(name, 0) * gammas.get(name, 1), shared_input=f"{name}.weight" in ungrouped)
-    where = next(iter(devices.values()), torch.device("cpu"))
+    _pack_layers(root, member, set.intersection(*(graph.ungrouped for graph in graphs.values())))
     for tree in (root, member.root):
-        for name, constant in member.constants.items():
-            tree.register_buffer(name, constant.detach().to("meta" if tree is member.root else where), persistent=False)
-    for tree in (root, member.root):
+        _add_constants(tree, member, torch.device("meta") if tree is member.root else _first_device(model))
         _match_modes(tree, model)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
     averages = averages_of(member, model, average)
@@ -80,8 +54,56 @@ def assemble(
         leaves=recorded.leaves,
         output_choices=recorded.output_choices,
     )
-    report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
+    packed.report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
     return packed
+
+
+def _require_known(inputs: str) -> None:
+    if inputs not in ("shared", "independent"):
+        raise SpecError(
+            "inputs",
+            found=repr(inputs),
+            why="members see one shared batch or independent ones",
+            fix='pass inputs="shared" or inputs="independent"',
+        )
+
+
+def _allocated(member: Member, model: nn.Module, written: Collection[str]) -> nn.Module:
+    """The packed module tree: M times the member's tensors, each where the reference's is.
+
+    Args:
+        written: buffers that forward writes to; a single number among them is one per member.
+    """
+    members = member.spec.num_estimators
+    tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    devices = {name: tensor.device for name, tensor in tensors}
+
+    def allocate(name: str, tensor: Tensor) -> Tensor:
+        counted = isinstance(tensor, nn.Parameter) or tensor.dim() or name in written
+        shape = (members * tensor.shape[0], *tensor.shape[1:]) if tensor.dim() else (members,) if counted else ()
+        return torch.empty(shape, dtype=tensor.dtype, device=devices.get(name, "cpu"))
+
+    return build_tree(member.root, allocate, member.recorded.leaves)
+
+
+def _pack_layers(root: nn.Module, member: Member, ungrouped: Collection[str]) -> None:
+    """Let every layer that is not kept whole tell its packed sizes; `ungrouped` weights read the shared input."""
+    widths = {name: module.in_features for name, module in member.root.named_modules() if isinstance(module, nn.Linear)}
+    gammas = {layer.name: layer.gamma for layer in member.layers}
+    whole = leaf_names(root, member.recorded.leaves)
+    for name, module in root.named_modules():
+        if name not in whole:
+            width = widths.get(name, 0) * gammas.get(name, 1)
+            pack_layer(module, member.spec.num_estimators, width=width, shared_input=f"{name}.weight" in ungrouped)
+
+
+def _add_constants(tree: nn.Module, member: Member, device: torch.device) -> None:
+    for name, constant in member.constants.items():
+        tree.register_buffer(name, constant.detach().to(device), persistent=False)
+
+
+def _first_device(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def _match_modes(tree: nn.Module, model: nn.Module) -> None:
@@ -91,4 +113,7 @@ def _match_modes(tree: nn.Module, model: nn.Module) -> None:
 
 
 def _shapes_only(example_inputs: Any) -> Any:
-    return nested.map_leaves(example_inputs, lambda leaf: torch.empty_like(leaf, device="meta") if isinstance(leaf, Tensor) else leaf)
+    def shape(leaf: Any) -> Any:
+        return torch.empty_like(leaf, device="meta") if isinstance(leaf, Tensor) else leaf
+
+    return nested.map_leaves(example_inputs, shape, in_dataclasses=True)

@@ -30,7 +30,11 @@ def share(network: PackedNetwork, inputs: Any, member: int) -> Any:
     """One member's inputs."""
     if network.inputs == "shared":
         return inputs
-    return nested.map_leaves(inputs, lambda leaf: leaf.chunk(network.num_estimators)[member] if isinstance(leaf, Tensor) else leaf)
+
+    def own(leaf: Any) -> Any:
+        return leaf.chunk(network.num_estimators)[member] if isinstance(leaf, Tensor) else leaf
+
+    return nested.map_leaves(inputs, own, in_dataclasses=True)
 
 
 def floating(value: Any) -> list[Tensor]:

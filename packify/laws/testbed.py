@@ -167,4 +167,4 @@ def random_inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype
             return _cast(draw(shape, dtype=dtype, device=device).to(leaf.dtype), dtype)
         return torch.zeros(shape, dtype=leaf.dtype, device=device).random_(0, 2)
 
-    return nested.map_leaves(network.example_inputs if x is None else x, make)
+    return nested.map_leaves(network.example_inputs if x is None else x, make, in_dataclasses=True)

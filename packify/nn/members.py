@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from packify.core import nested
 
 FRONT = -1
 """The layout with an axis of its own for the members: ``"m ..."``."""
@@ -97,17 +99,17 @@ def member_tensors(module: nn.Module, member: int, members: int) -> dict[str, Te
     return {name: tensor.unflatten(0, (members, -1))[member] if tensor.dim() else tensor for name, tensor in own}
 
 
-def _member_of(value: Any, member: int, marks: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value[member] if next(marks) else value
-    if isinstance(value, (tuple, list)):
-        return type(value)([_member_of(item, member, marks) for item in value])
-    if isinstance(value, dict):
-        return {key: _member_of(item, member, marks) for key, item in value.items()}
-    return value
+def _member_of(value: Any, member: int, marks: Iterator[bool]) -> Any:
+    """One member's arguments: its view of every tensor that is ``"m ..."``, and shared ones as they are."""
+
+    def own(leaf: Any) -> Any:
+        return leaf[member] if isinstance(leaf, Tensor) and next(marks) else leaf
+
+    return nested.map_leaves(value, own)
 
 
 def _stacked(results: list[Any]) -> Any:
+    """The members' results as one, every tensor ``"m ..."``; what is no tensor is the first member's."""
     if isinstance(results[0], Tensor):
         return torch.stack(results)
     if isinstance(results[0], (tuple, list)):

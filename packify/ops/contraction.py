@@ -233,7 +233,7 @@ def _mask_per_batch(builder: PackBuilder, mask: PackedValue, query: PackedValue)
     if mask.ndim == query.ndim and mask.shape[0] == query.shape[0]:
         return builder.to(mask, 0)
     wide = builder.front(mask, query.ndim)
-    batch = builder.graph.call_method("size", (query.node, 0))
+    batch = builder.method("size", query, 0)
     batch = builder.emit(operator.floordiv, batch, builder.members)
     expanded = builder.emit(torch.Tensor.expand, wide, builder.members, batch, *[-1] * (query.ndim - 1))
     padded = mask.val.reshape(*[1] * (query.ndim - mask.ndim), *mask.shape)

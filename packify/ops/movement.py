@@ -145,7 +145,7 @@ def sizes_of(builder: PackBuilder, tensor: PackedValue) -> list[Any]:
 def member_size(builder: PackBuilder, tensor: PackedValue, axis: int) -> Any:
     """One member's size along an axis: what `size` returned in the member."""
     axis %= max(tensor.ndim, 1)
-    node = builder.graph.call_method("size", (tensor.node, axis + (tensor.axis == FRONT)))
+    node = builder.method("size", tensor, axis + (tensor.axis == FRONT))
     return builder.emit(operator.floordiv, node, builder.members) if tensor.axis == axis else node
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from packify.core import nested
 from packify.widths.dims import Dim, fixed, product
 from packify.widths.propagation import Axes, WidthPropagation, tensors
 
@@ -123,18 +124,14 @@ def _call(node: Any, args: Any, kwargs: Any) -> Any:
 
 def _resized(value: Any, sizes: Mapping[Dim, int]) -> Any:
     """Meta tensors for the arguments, some of their axes longer."""
-    if isinstance(value, Axes):
-        return value.val.new_empty([sizes.get(dim.root(), size) for dim, size in zip(value.dims, value.shape, strict=True)])
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_resized(item, sizes) for item in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(_resized(item, sizes) for item in value)
-    if isinstance(value, dict):
-        return {key: _resized(item, sizes) for key, item in value.items()}
-    return value
+
+    def resized(leaf: Any) -> Any:
+        if not isinstance(leaf, Axes):
+            return leaf
+        return leaf.val.new_empty([sizes.get(dim.root(), size) for dim, size in zip(leaf.dims, leaf.shape, strict=True)])
+
+    return nested.map_leaves(value, resized)
 
 
 def _shapes(value: Any) -> list[tuple[int, ...]]:
-    if isinstance(value, torch.Tensor):
-        return [tuple(value.shape)]
-    return [shape for item in value for shape in _shapes(item)] if isinstance(value, (tuple, list)) else []
+    return [tuple(leaf.shape) for leaf in nested.leaves(value) if isinstance(leaf, torch.Tensor)]

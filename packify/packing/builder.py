@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,8 +11,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from packify.core import nested
 from packify.core.report import Note
 from packify.nn.members import FRONT, Method, PerMember, cat_members, merge_members, relayout, repeat_members, split_members
+
+# What a packed node knows of the call of the reference that it belongs to.
+_PROVENANCE = ("op", "path", "source", "stack", "inplace")
 
 
 @dataclass(frozen=True)
@@ -69,31 +74,32 @@ class PackBuilder:
 
     def emit(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """A function call in the packed graph."""
-        return self._stamp(self.graph.call_function(target, self.nodes(args), self.nodes(kwargs)))
+        return self.stamp(self.graph.call_function(target, self.nodes(args), self.nodes(kwargs)))
+
+    def method(self, name: str, *args: Any) -> fx.Node:
+        """A call of a tensor's method in the packed graph."""
+        return self.stamp(self.graph.call_method(name, self.nodes(args)))
 
     def again(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
         """The member's own call on other arguments."""
-        return self._stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
+        return self.stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
 
-    def _stamp(self, node: fx.Node) -> fx.Node:
+    def stamp(self, node: fx.Node) -> fx.Node:
+        """What a packed node knows of the member's node that it was emitted for."""
         if self.current is not None:
-            node.meta.update({key: self.current.meta.get(key) for key in ("op", "path", "source", "inplace")})
+            node.meta.update({key: self.current.meta[key] for key in _PROVENANCE})
             node.meta["member_node"] = self.current
         return node
 
+    def stamp_since(self, last: fx.Node | None) -> None:
+        """Stamp what has come after `last` and has no stamp: what a user's rule has put into the graph itself."""
+        for node in itertools.takewhile(lambda node: node is not last, reversed(self.graph.nodes)):
+            if "stack" not in node.meta:
+                self.stamp(node)
+
     def nodes(self, value: Any) -> Any:
         """Arguments with every `PackedValue` replaced by its node."""
-        if isinstance(value, PackedValue):
-            return value.node
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*map(self.nodes, value))
-        if isinstance(value, (tuple, list)):
-            return type(value)(map(self.nodes, value))
-        if isinstance(value, dict):
-            return {key: self.nodes(item) for key, item in value.items()}
-        if isinstance(value, slice):
-            return slice(*map(self.nodes, (value.start, value.stop, value.step)))
-        return value
+        return map_packed_values(value, lambda tensor: tensor.node)
 
     def result(self, node: fx.Node, value: Any, axis: int | None) -> Any:
         """`node` as a `PackedValue`, or as a tuple of them, all with the same layout."""
@@ -102,7 +108,7 @@ class PackBuilder:
             return PackedValue(node, axis, value)
         if isinstance(value, (tuple, list)):
             return tuple(
-                self.result(self._stamp(self.graph.call_function(operator.getitem, (node, index))), item, axis)
+                self.result(self.stamp(self.graph.call_function(operator.getitem, (node, index))), item, axis)
                 for index, item in enumerate(value)
             )
         return node
@@ -165,24 +171,15 @@ class PackBuilder:
     def fallback(self, node: fx.Node, args: Any, kwargs: Any, why: str = "it has no rule for this layout") -> Any:
         """Run an operator or a module once per member, on views. Always right."""
         marks = tuple(tensor.packed for tensor in packed_values_in((args, kwargs)))
-        fronts = self._fronts(args), self._fronts(kwargs)
+        front_args, front_kwargs = map_packed_values((args, kwargs), self.front)
         self._note(self.fallbacks, f"{node.meta['op']} runs once per member", why)
         if node.op == "call_module":
             module = self.graph.get_attr(str(node.target))
-            made = self.emit(PerMember(None, self.members, marks), module, *fronts[0], **fronts[1])
+            made = self.emit(PerMember(None, self.members, marks), module, *front_args, **front_kwargs)
         else:
             function: Any = Method(str(node.target)) if node.op == "call_method" else node.target
-            made = self.emit(PerMember(function, self.members, marks), *fronts[0], **fronts[1])
+            made = self.emit(PerMember(function, self.members, marks), *front_args, **front_kwargs)
         return self.back(made, node.meta["val"])
-
-    def _fronts(self, value: Any) -> Any:
-        if isinstance(value, PackedValue):
-            return self.front(value)
-        if isinstance(value, (tuple, list)):
-            return type(value)(self._fronts(item) for item in value)
-        if isinstance(value, dict):
-            return {key: self._fronts(item) for key, item in value.items()}
-        return value
 
     def _note(self, notes: list[Note], what: str, why: str) -> None:
         node = self.current
@@ -192,23 +189,9 @@ class PackBuilder:
 
 def packed_values_in(value: Any) -> list[PackedValue]:
     """Every `PackedValue` in nested arguments, in order."""
-    if isinstance(value, PackedValue):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [tensor for item in value for tensor in packed_values_in(item)]
-    if isinstance(value, dict):
-        return [tensor for item in value.values() for tensor in packed_values_in(item)]
-    if isinstance(value, slice):
-        return packed_values_in((value.start, value.stop, value.step))
-    return []
+    return [leaf for leaf in nested.leaves(value) if isinstance(leaf, PackedValue)]
 
 
 def map_packed_values(value: Any, change: Callable[[PackedValue], Any]) -> Any:
     """Nested arguments with every `PackedValue` replaced."""
-    if isinstance(value, PackedValue):
-        return change(value)
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_packed_values(item, change) for item in value)
-    if isinstance(value, dict):
-        return {key: map_packed_values(item, change) for key, item in value.items()}
-    return value
+    return nested.map_leaves(value, lambda leaf: change(leaf) if isinstance(leaf, PackedValue) else leaf)

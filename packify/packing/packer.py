@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from packify.capture.operators import rule_of
+from packify.core import nested
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
 from packify.nn.members import FRONT
@@ -56,10 +57,11 @@ def pack_graph(
         PackError: no treatment of a node keeps the members apart.
     """
     packer = _Packer(PackBuilder(members, root), rules, independent, written)
-    for node in graph.nodes:
-        packer.builder.current = node
-        packer.builder.env[node] = packer.visit(node)
     builder = packer.builder
+    for node in graph.nodes:
+        builder.current, last = node, next(iter(reversed(builder.graph.nodes)), None)
+        builder.env[node] = packer.visit(node)
+        builder.stamp_since(last)
     for node in reversed(list(builder.graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
             builder.graph.erase_node(node)
@@ -74,11 +76,11 @@ class _Packer:
         builder, value = self.builder, node.meta["val"]
         if node.op == "placeholder":
             return builder.result(
-                builder._stamp(builder.graph.placeholder(str(node.target))), value, 0 if self.independent and builder.members > 1 else None
+                builder.stamp(builder.graph.placeholder(str(node.target))), value, 0 if self.independent and builder.members > 1 else None
             )
         if node.op == "get_attr":
             return self._tensor(node)
-        args, kwargs = self._arguments(node.args), self._arguments(node.kwargs)
+        args, kwargs = nested.map_leaves((node.args, node.kwargs), lambda leaf: builder.env[leaf] if isinstance(leaf, fx.Node) else leaf)
         if node.op == "output":
             return builder.graph.output(tuple(self._leaf(leaf) for leaf in args[0]))
         op = node.meta["op"]
@@ -114,7 +116,7 @@ class _Packer:
         Index buffers are the same for all members: one share is read.
         """
         builder, value, name = self.builder, node.meta["val"], str(node.target)
-        made = builder._stamp(builder.graph.get_attr(name))
+        made = builder.stamp(builder.graph.get_attr(name))
         if builder.members == 1:  # one member is the network itself: there is nothing to keep apart
             return PackedValue(made if value.dim() else builder.emit(torch.reshape, made, ()), None, value)
         path, _, attribute = name.rpartition(".")
@@ -133,10 +135,10 @@ class _Packer:
     def _size(self, op: str, node: fx.Node, tensor: PackedValue, axis: Any = None) -> fx.Node:
         builder = self.builder
         if op == "numel":
-            count = builder.graph.call_method("numel", (tensor.node,))
+            count = builder.method("numel", tensor)
             return builder.emit(_floordiv, count, builder.members) if tensor.packed else count
         axis %= tensor.ndim
-        size = builder._stamp(builder.graph.call_method("size", (tensor.node, axis + (tensor.axis == FRONT))))
+        size = builder.method("size", tensor, axis + (tensor.axis == FRONT))
         return builder.emit(_floordiv, size, builder.members) if tensor.axis == axis else size
 
     def _leaf(self, leaf: Any) -> Any:
@@ -146,19 +148,6 @@ class _Packer:
         if leaf.packed:
             return self.builder.front(leaf)
         return self.builder.emit(_repeat, leaf, self.builder.members)
-
-    def _arguments(self, value: Any) -> Any:
-        if isinstance(value, fx.Node):
-            return self.builder.env[value]
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*map(self._arguments, value))
-        if isinstance(value, (tuple, list)):
-            return type(value)(map(self._arguments, value))
-        if isinstance(value, dict):
-            return {key: self._arguments(item) for key, item in value.items()}
-        if isinstance(value, slice):
-            return slice(*map(self._arguments, (value.start, value.stop, value.step)))
-        return value
 
 
 def _floordiv(value: int, members: int) -> int:

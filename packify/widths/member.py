@@ -59,6 +59,7 @@ class Builder:
         self.gammas, self.grouped, self.leaves = gammas, grouped, leaves
         self.result = MemberGraph(fx.Graph())
         self._unpredicted: set[fx.Node] = set()
+        self._stamped: set[fx.Node] = set()
 
     def build(self) -> MemberGraph:
         """The member's graph, run once on meta tensors while it is copied."""
@@ -67,6 +68,7 @@ class Builder:
                 new, value = self._copy(node)
                 new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": self.gammas.get(node, 1)}
                 self.result.nodes[node] = new
+                self._stamped.add(new)
         return self.result
 
     def _copy(self, node: fx.Node) -> tuple[fx.Node, Any]:
@@ -88,8 +90,17 @@ class Builder:
             args, kwargs = rule.refit(args, kwargs, call)
         if node in self.gammas:
             target, args, kwargs = with_gamma(node, target, args, kwargs, self.gammas[node])
+        self._stamp_sizes(node)
         new = graph.create_node(node.op, target, tuple(args), dict(kwargs), name=node.name)
         return new, self._run(node, target, args, kwargs, wanted)
+
+    def _stamp_sizes(self, node: fx.Node) -> None:
+        """Numbers that a refit has computed for this node come from where it comes from."""
+        for made in reversed(self.result.graph.nodes):
+            if made in self._stamped:
+                break
+            made.meta.update({key: node.meta[key] for key in ("path", "source", "stack")})
+            self._stamped.add(made)
 
     def _tensor(self, name: str) -> torch.Tensor:
         if name in self.constants:

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from packify.capture.operators import rule_of
+from packify.core import nested
 from packify.core.errors import PackError, PackifyError
 from packify.widths.dims import GIVEN, Dim, Reason, fixed, free, pin
 from packify.widths.gamma import LAYERS
@@ -252,15 +253,13 @@ class WidthPropagation:
 
     def arguments(self, value: Any) -> Any:
         """A node's arguments, tensors as `Axes` and numbers as the reference's values."""
-        if isinstance(value, fx.Node):
-            return self._axes(value.meta["val"], self.dims[value], value in self._weights, value in self._learned)
-        if isinstance(value, (tuple, list)):
-            return type(value)(*map(self.arguments, value)) if hasattr(value, "_fields") else type(value)(map(self.arguments, value))
-        if isinstance(value, dict):
-            return {key: self.arguments(item) for key, item in value.items()}
-        if isinstance(value, slice):
-            return slice(*map(self.arguments, (value.start, value.stop, value.step)))
-        return value
+
+        def axes(leaf: Any) -> Any:
+            if not isinstance(leaf, fx.Node):
+                return leaf
+            return self._axes(leaf.meta["val"], self.dims[leaf], leaf in self._weights, leaf in self._learned)
+
+        return nested.map_leaves(value, axes)
 
     def _axes(self, value: Any, dims: Any, weight: bool, learned: bool) -> Any:
         if isinstance(value, torch.Tensor):
@@ -296,12 +295,4 @@ def makers_of_weights(graph: fx.Graph) -> set[fx.Node]:
 
 def tensors(value: Any) -> list[Axes]:
     """Every tensor in nested arguments."""
-    if isinstance(value, Axes):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [axes for item in value for axes in tensors(item)]
-    if isinstance(value, dict):
-        return [axes for item in value.values() for axes in tensors(item)]
-    if isinstance(value, slice):
-        return tensors((value.start, value.stop, value.step))
-    return []
+    return [leaf for leaf in nested.leaves(value) if isinstance(leaf, Axes)]
