@@ -15,7 +15,7 @@ from packify.ensembles.report_notes import report_of
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
-from packify.nn.tree import build_tree, leaf_names
+from packify.nn.tree import build_tree, leaf_names, sized_tree
 from packify.packing.packer import changed_in_place, pack_graph
 from packify.widths.slimming import Member
 
@@ -57,10 +57,10 @@ def assemble(
         if name not in whole:
             pack_layer(module, members, width=widths.get(name, 0) * gammas.get(name, 1), shared_input=f"{name}.weight" in ungrouped)
     where = next(iter(devices.values()), torch.device("cpu"))
-    for tree in (root, member.root):
+    alone = sized_tree(member.root, lambda _, tensor: tensor, recorded.leaves)  # other configurations share the member
+    for tree in (root, alone):
         for name, constant in member.constants.items():
-            tree.register_buffer(name, constant.detach().to("meta" if tree is member.root else where), persistent=False)
-    for tree in (root, member.root):
+            tree.register_buffer(name, constant.detach().to("meta" if tree is alone else where), persistent=False)
         _match_modes(tree, model)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
     averages = averages_of(member, average)
@@ -68,7 +68,7 @@ def assemble(
     packed = PackedNetwork(
         root,
         {mode: graphs[id(graph)].graph for mode, graph in member.graphs.items()},
-        MemberNetwork(member.root, member.graphs, interface),
+        MemberNetwork(alone, member.graphs, interface),
         interface,
         spec=member.spec,
         report=report,
