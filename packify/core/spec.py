@@ -62,6 +62,11 @@ class Spec:
         """Member width over reference width, alpha / M."""
         return Fraction(str(self.alpha)) / self.num_estimators
 
+    def of_one_member(self) -> tuple[object, ...]:
+        """What decides a member: alpha and M matter only by their ratio, the policy of gamma only with a gamma."""
+        gamma = (self.gamma, self.gamma_policy, self.min_channels_per_group) if self.gamma > 1 else ()
+        return self.ratio, self.round_to, gamma
+
     @property
     def label(self) -> str:
         """A short name such as ``a2-M4-g2``."""

@@ -15,7 +15,7 @@ from packify.ensembles.report_notes import report_of
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
-from packify.nn.tree import build_tree, leaf_names
+from packify.nn.tree import build_tree, leaf_names, sized_tree
 from packify.packing.packer import changed_in_place, pack_graph
 from packify.widths.slimming import Member
 
@@ -33,8 +33,9 @@ def assemble(
         for graph in member.graphs.values()
     }
     _pack_layers(root, member, set.intersection(*(graph.ungrouped for graph in graphs.values())))
-    for tree in (root, member.root):
-        _add_constants(tree, member, torch.device("meta") if tree is member.root else _first_device(model))
+    alone = sized_tree(member.root, lambda _, tensor: tensor, recorded.leaves)  # other configurations share the member
+    for tree in (root, alone):
+        _add_constants(tree, member, torch.device("meta") if tree is alone else _first_device(model))
         _match_modes(tree, model)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
     averages = averages_of(member, model, average)
@@ -43,7 +44,7 @@ def assemble(
     packed = PackedNetwork(
         root,
         {mode: graphs[id(graph)].graph for mode, graph in member.graphs.items()},
-        MemberNetwork(member.root, member.graphs, interface),
+        MemberNetwork(alone, member.graphs, interface),
         interface,
         spec=member.spec,
         report=report,

@@ -93,6 +93,16 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
     return visit(reference, "", False)
 
 
+def sized_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Module], ...] = ()) -> nn.Module:
+    """`build_tree`, whose layers' integer attributes tell the sizes of the tensors they hold."""
+    root = build_tree(reference, make, leaves)
+    whole = leaf_names(root, leaves)
+    for name, module in root.named_modules():
+        if name not in whole:
+            state_sizes(module)
+    return root
+
+
 def leaf_names(root: nn.Module, leaves: tuple[type[nn.Module], ...]) -> set[str]:
     """The names of all modules that are kept whole, their parts included."""
     whole = [name for name, module in root.named_modules() if isinstance(module, leaves)]

@@ -7,7 +7,7 @@ from typing import Any
 from packify.ops.contraction import member_major
 from packify.ops.sizes import resized, resolution
 from packify.packing.builder import PackBuilder
-from packify.widths.dims import Dim, fixed, free, product, quotient
+from packify.widths.dims import Dim, Product, fixed, free, product, quotient
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
 
@@ -73,7 +73,7 @@ def conv_transpose(
 def one_group(channels: Dim, groups: int, widths: WidthPropagation) -> Dim:
     """The size of one of several equal groups: of ``(groups c)`` it is ``c``."""
     root = channels.root()
-    if root.kind == "*" and root.parts[0].root().size == groups and root.parts[0].is_pinned():
+    if isinstance(root, Product) and root.parts[0].root().size == groups and root.parts[0].is_pinned():
         return product(root.parts[1:])
     return quotient(channels, groups, widths.reason("groups of channels"))
 

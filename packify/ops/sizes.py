@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from packify.widths.dims import Dim, fixed, product
+from packify.widths.dims import Atom, Dim, fixed, product
 from packify.widths.matching import suggest
 from packify.widths.propagation import WidthPropagation
 
@@ -18,7 +18,7 @@ def meet_sizes(widths: WidthPropagation, dims: Sequence[Dim]) -> None:
     """Equate the output's axes with those that its sizes were read from, where the input's axes alone do not decide them."""
     for dim, size in zip(dims, sizes_given(widths.node), strict=False):
         known = size_as_read(widths, size)
-        if known is not None and not dim.root().kind:
+        if known is not None and isinstance(dim.root(), Atom):
             suggest(dim, known)
 
 

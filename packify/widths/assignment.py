@@ -1,4 +1,4 @@
-"""The sizes of a member: which atoms scale, and to what."""
+"""The sizes of one member: which atoms scale, and to what. Nothing here changes the sizes of the recording, which configurations share."""
 
 from __future__ import annotations
 
@@ -7,63 +7,28 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from packify.widths.dims import Dim, Reason, pin
+from packify.widths.dims import Atom, Dim, Product, Quotient, Reason, Sum, parts_first
 
 
-def choose_scaled(roots: Sequence[Dim]) -> None:
-    """Decide which atoms scale, so that every demanded width scales by the ratio once.
+class Pins:
+    """What keeps the reference's size in one configuration: what the recording pins, and what was learned since."""
 
-    In a product the innermost factor that may change scales, and the others are structure (a head count); but one that is a layer's
-    width itself, and that no layer reads as a factor again, goes its own way (a matrix that a layer makes for each sample).
-    """
-    merged = {atom for dim in roots if dim.kind == "*" and dim.read for factor in dim.factors() for atom in factor.atoms()}
-    demanded = sorted((dim for dim in roots if dim.demands), key=lambda dim: dim.kind != "*")
-    for dim in demanded:
-        _Spreading(dim.demands[0], merged).scale(dim)
+    def __init__(self) -> None:
+        self._learned: dict[Atom, Reason] = {}
 
+    def reason(self, atom: Atom) -> Reason | None:
+        """Why an atom keeps its size; None if it does not."""
+        return atom.pin or self._learned.get(atom)
 
-class _Spreading:
-    """What follows when one width scales.
+    def hold(self, dim: Dim) -> bool:
+        """No part of a size can change."""
+        return all(atom.size == 1 or self.reason(atom) is not None for atom in dim.atoms())
 
-    Args:
-        of: the layer whose width it is.
-        merged: the factors of products that layers read.
-    """
-
-    def __init__(self, of: str, merged: Collection[Dim]) -> None:
-        self.of, self.merged, self.done = of, merged, dict[Dim, bool]()
-
-    def scale(self, dim: Dim) -> bool:
-        """Whether any part of it scales."""
-        root = dim.root()
-        if root not in self.done:
-            self.done[root] = self._scaled(root)
-        return self.done[root]
-
-    def _scaled(self, root: Dim) -> bool:
-        if not root.kind:
-            root.scaled = root.pin is None and root.size > 1
-            return root.scaled
-        if root.kind == "+":
-            scaled = [self.scale(part) for part in root.parts]  # every part, also after one that scales
-            return any(scaled)
-        if root.kind == "/":
-            return self.scale(root.parts[0])
-        factors = root.factors()
-        chosen = next((part for part in factors if any(atom.scaled for atom in part.atoms())), None)
-        chosen = chosen or next((part for part in reversed(factors) if not part.is_pinned()), None)
-        if chosen is None:
-            return False
-        scaling = set(chosen.atoms())
-        for part in factors:
-            if part.kind or not part.demands or part in self.merged:
-                self._keep((atom for atom in part.atoms() if atom not in scaling), root.size)
-        return self.scale(chosen)
-
-    def _keep(self, atoms: Iterable[Dim], size: int) -> None:
-        for atom in atoms:
-            pin(atom, Reason(self.of, "", f"a factor of a width of {size} that scales by another factor"))
-            atom.scaled = False
+    def add(self, atoms: Iterable[Atom], reason: Reason) -> bool:
+        """Keep these sizes. True if that changes anything."""
+        new = [atom for atom in atoms if self.reason(atom) is None]
+        self._learned.update(dict.fromkeys(new, reason))
+        return bool(new)
 
 
 @dataclass(frozen=True)
@@ -73,26 +38,112 @@ class Step:
     count: int = 1
     because: Reason | None = None
 
+    def and_of(self, count: int, because: Reason | None) -> Step:
+        """A multiple of `count` as well."""
+        return Step(math.lcm(self.count, count), because or self.because) if self.count % count else self
 
-def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int) -> dict[Dim, Step]:
+
+class Sizes:
+    """The sizes of one member.
+
+    Attributes:
+        steps: what atoms have to be multiples of.
+    """
+
+    def __init__(self, atoms: Mapping[Dim, int], steps: Mapping[Atom, Step]) -> None:
+        self._known, self.steps = dict(atoms), steps
+
+    def of(self, dim: Dim) -> int:
+        """A dim's size in the member; what nothing decides keeps the reference's."""
+        root = dim.root()
+        if root not in self._known:
+            for inner in parts_first(root, skip=self._known.__contains__):
+                self._known[inner] = self._size(inner)
+        return self._known[root]
+
+    def step(self, dim: Dim) -> Step:
+        """The strictest step of any atom of a size."""
+        return max((self.steps[atom] for atom in dim.atoms() if atom in self.steps), key=lambda step: step.count, default=Step())
+
+    def _size(self, root: Dim) -> int:
+        if isinstance(root, Atom):
+            return root.size
+        parts = [self._known[part.root()] for part in root.parts]
+        if isinstance(root, Quotient):
+            return parts[0] // root.divisor
+        return sum(parts) if isinstance(root, Sum) else math.prod(parts)
+
+
+def choose_scaled(roots: Sequence[Dim], pins: Pins) -> set[Atom]:
+    """The atoms that scale, so that every demanded width scales by the ratio once.
+
+    In a product the innermost factor that may change scales, and the others are structure (a head count), which is added to `pins`; but
+    one that is a layer's width itself, and that no layer reads as a factor again, goes its own way (a matrix made for each sample).
+    """
+    merged = {atom for dim in roots if isinstance(dim, Product) and dim.read for factor in dim.factors() for atom in factor.atoms()}
+    choice = _Choice(pins, merged)
+    for dim in sorted((dim for dim in roots if dim.demands), key=lambda dim: not isinstance(dim, Product)):
+        choice.scale(dim, dim.demands[0])
+    return choice.scaled
+
+
+class _Choice:
+    """What follows when one width scales.
+
+    Args:
+        merged: the atoms of products that layers read.
+    """
+
+    def __init__(self, pins: Pins, merged: Collection[Dim]) -> None:
+        self.pins, self.merged = pins, merged
+        self.scaled: set[Atom] = set()
+
+    def scale(self, width: Dim, of: str) -> None:
+        """Scale a width of a layer."""
+        waiting, seen = [width.root()], set[Dim]()
+        while waiting:
+            root = waiting.pop()
+            if root in seen:
+                continue
+            seen.add(root)
+            if isinstance(root, Atom):
+                if self.pins.reason(root) is None and root.size > 1:
+                    self.scaled.add(root)
+            elif isinstance(root, Product):
+                waiting += self._chosen_factor(root, of)
+            else:
+                waiting += [part.root() for part in reversed(root.parts)]
+
+    def _chosen_factor(self, root: Product, of: str) -> list[Dim]:
+        factors = root.factors()
+        chosen = next((part for part in factors if any(atom in self.scaled for atom in part.atoms())), None)
+        chosen = chosen or next((part for part in reversed(factors) if not self.pins.hold(part)), None)
+        if chosen is None:
+            return []
+        scaling = set(chosen.atoms())
+        for part in factors:
+            if not isinstance(part, Atom) or not part.demands or part in self.merged:
+                kept = [atom for atom in part.atoms() if atom not in scaling]
+                self.pins.add(kept, Reason(of, "", f"a factor of a width of {root.size} that scales by another factor"))
+                self.scaled.difference_update(kept)
+        return [chosen]
+
+
+def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int, pins: Pins, asked: Mapping[Dim, Step]) -> Sizes:
     """Give every atom its size in a member: the nearest to ``ratio`` times the reference's that meets every divisibility, never 0.
 
-    Returns:
-        The steps of the atoms that have one.
+    Args:
+        roots: every size, atoms and compounds.
+        asked: sizes that must be multiples of something in this configuration, besides what the recording asks for.
     """
-    multiples: dict[Dim, Step] = {}
-    passed: set[tuple[Dim, int]] = set()
-    for dim in roots:
-        if dim.multiple > 1:
-            _divide(dim, Step(dim.multiple, dim.because), multiples, passed)
-    for dim in roots:
-        for atom in dim.atoms():
-            scales = atom.scaled and atom.pin is None
-            atom.member = _nearest(atom.size, ratio, multiples.get(atom, Step()).count, round_to) if scales else atom.size
-    for dim in roots:
-        if dim.kind == "+" and dim.demands:
-            _leave_the_rest(dim, _nearest(dim.size, ratio, dim.multiple, round_to), multiples)
-    return multiples
+    steps = {root: asked.get(root, Step(root.multiple, root.because)) for root in roots}
+    scaled = [atom for atom in choose_scaled(roots, pins) if pins.reason(atom) is None]
+    passed_on = _passed_on({root: step for root, step in steps.items() if step.count > 1}, pins)
+    atoms: dict[Dim, int] = {atom: _nearest(atom.size, ratio, passed_on.get(atom, Step()).count, round_to) for atom in scaled}
+    for root in roots:
+        if isinstance(root, Sum) and root.demands:
+            atoms |= _the_rest(root, _nearest(root.size, ratio, steps[root].count, round_to), atoms, passed_on)
+    return Sizes(atoms, passed_on)
 
 
 def _nearest(size: int, ratio: Fraction, step: int, round_to: int) -> int:
@@ -100,50 +151,48 @@ def _nearest(size: int, ratio: Fraction, step: int, round_to: int) -> int:
     return max(step, step * round_half_up(size * ratio / step))
 
 
-def _leave_the_rest(total: Dim, wanted: int, multiples: Mapping[Dim, Step]) -> None:
+def _the_rest(width: Sum, wanted: int, atoms: Mapping[Dim, int], steps: Mapping[Atom, Step]) -> dict[Dim, int]:
     """Where no layer asks for one part of a width, it is what the other parts leave."""
-    terms = total.terms()
-    unasked = [term for term in terms if not term.kind and term.scaled and term.pin is None and not term.demands and term not in multiples]
-    if unasked and terms.count(unasked[-1]) == 1:
-        left = wanted - sum(member_size(term) for term in terms if term is not unasked[-1])
-        unasked[-1].member = left if left > 0 else unasked[-1].member
+    terms = width.terms()
+    unasked = [term for term in terms if term in atoms and not term.demands and term not in steps]
+    if not unasked or terms.count(unasked[-1]) > 1:
+        return {}
+    sizes = Sizes(atoms, steps)
+    left = wanted - sum(sizes.of(term) for term in terms if term is not unasked[-1])
+    return {unasked[-1]: left} if left > 0 else {}
 
 
-def _divide(dim: Dim, step: Step, multiples: dict[Dim, Step], passed: set[tuple[Dim, int]]) -> None:
-    """Pass the divisibility of a compound on to the atoms that can meet it."""
-    root, count = dim.root(), step.count
-    if (root, count) in passed or count == 1:
-        return
-    passed.add((root, count))
-    if not root.kind:
-        known = multiples.get(root, Step())
-        multiples[root] = Step(math.lcm(known.count, count), step.because or known.because)
-    elif root.kind == "+":
-        for part in root.parts:
-            if part.root().size % count == 0:
-                _divide(part, step, multiples, passed)
-    elif root.kind == "/":
-        _divide(root.parts[0], replace(step, count=count * root.divisor), multiples, passed)
-    else:
-        parts = root.factors()
-        still = math.prod(part.size for part in parts if part.is_pinned())
-        moving = [part for part in parts if not part.is_pinned()]
-        if moving:
-            _divide(moving[-1], replace(step, count=count // math.gcd(count, still)), multiples, passed)
+def _passed_on(asked: Mapping[Dim, Step], pins: Pins) -> dict[Atom, Step]:
+    """The divisibility of compounds, said of the atoms that can meet it."""
+    steps: dict[Atom, Step] = {}
+    passed: set[tuple[Dim, int]] = set()
+    for dim, step in asked.items():
+        waiting = [(dim, step)]
+        while waiting:
+            root, step = waiting.pop()
+            if (root, step.count) in passed or step.count == 1:
+                continue
+            passed.add((root, step.count))
+            if isinstance(root, Atom):
+                known = steps.get(root, Step())
+                steps[root] = Step(math.lcm(known.count, step.count), step.because or known.because)
+            else:
+                waiting += reversed(list(_below(root, step, pins)))
+    return steps
+
+
+def _below(root: Dim, step: Step, pins: Pins) -> Iterable[tuple[Dim, Step]]:
+    """What a compound's divisibility asks of its parts."""
+    if isinstance(root, Sum):
+        return [(part.root(), step) for part in root.parts if part.root().size % step.count == 0]
+    if isinstance(root, Quotient):
+        return [(root.base, replace(step, count=step.count * root.divisor))]
+    factors = root.factors()
+    moving = [part for part in factors if not pins.hold(part)]
+    still = math.prod(part.size for part in factors if part not in moving)
+    return [(part, replace(step, count=step.count // math.gcd(step.count, still))) for part in moving[-1:]]
 
 
 def round_half_up(value: Fraction) -> int:
     """The nearest whole number; of two equally near, the larger."""
     return math.floor(value + Fraction(1, 2))
-
-
-def member_size(dim: Dim, known: dict[Dim, int] | None = None) -> int:
-    """A dim's size in a member, once `assign` has run."""
-    root = dim.root()
-    if not root.kind:
-        return root.member
-    known = {} if known is None else known
-    if root not in known:
-        sizes = [member_size(part, known) for part in root.parts]
-        known[root] = math.prod(sizes) if root.kind == "*" else sum(sizes) if root.kind == "+" else sizes[0] // root.divisor
-    return known[root]

@@ -1,14 +1,15 @@
-"""The sizes of a network as unknowns: what a reshape splits is a product, what a concatenation joins is a sum, what meets is equal.
+"""The sizes of a network as expressions: an atom, a product, a sum, or a quotient of other sizes.
 
-Every axis of every tensor of the reference is a `Dim`. Walking the graph once equates the dims that must stay equal;
-afterwards `Dims.assign` gives each its size in a member. An axis never needs to know which layers touch it: equality is
-kept by union-find, and the structure below an axis (heads x head size, branch + branch) by its parts.
+Every axis of every tensor of the reference is a `Dim`. Propagating widths through the graph equates the dims that must stay equal
+(`packify.widths.matching`); afterwards each configuration gives every atom its size in a member (`packify.widths.assignment`). An
+axis never needs to know which layers touch it: equality is kept by union-find, and the structure below an axis (heads x head size,
+branch + branch) by its parts. Nothing here recurses: shares of shares nest as deep as a network has blocks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -23,22 +24,27 @@ class Reason:
 
 
 class Dim:
-    """One size. An atom, or a compound of parts: ``"*"`` (outermost factor first), ``"+"`` (in order), ``"/"`` (base over a count)."""
+    """One size: an `Atom`, `Product`, `Sum` or `Quotient`, or, once it is found equal to another one, a name for that one.
 
-    __slots__ = ("because", "demands", "divisor", "kind", "member", "multiple", "parent", "parts", "pin", "read", "scaled", "size")
+    Attributes:
+        size: the reference's.
+        parts: what a compound is made of.
+        multiple: the size stays a multiple of this.
+        because: who asked for that last.
+        demands: the layers whose width it is.
+        read: a layer with weights sums over it.
+        parent: the dim that this one was found equal to.
+    """
 
-    def __init__(self, size: int, kind: str = "", parts: Sequence[Dim] = (), pin: Reason | None = None, divisor: int = 1) -> None:
+    __slots__ = ("because", "demands", "multiple", "parent", "parts", "read", "size")
+
+    def __init__(self, size: int, parts: Sequence[Dim] = ()) -> None:
         self.size = size
-        self.kind = kind
-        self.parts = list(parts)
-        self.pin = pin
-        self.divisor = divisor
+        self.parts = tuple(parts)
         self.multiple = 1
         self.because: Reason | None = None
         self.demands: list[str] = []
         self.read = False
-        self.scaled = False
-        self.member = size
         self.parent: Dim | None = None
 
     def root(self) -> Dim:
@@ -50,12 +56,12 @@ class Dim:
             dim = dim.parent
         return dim
 
-    def atoms(self) -> Iterator[Dim]:
+    def atoms(self) -> Iterator[Atom]:
         """The atoms this size is made of, each once; parts may be shared, so each is looked into once."""
         waiting, seen = [self.root()], {self.root()}
         while waiting:
             dim = waiting.pop()
-            if not dim.kind:
+            if isinstance(dim, Atom):
                 yield dim
             for part in dim.parts:
                 root = part.root()
@@ -65,36 +71,144 @@ class Dim:
 
     def factors(self) -> list[Dim]:
         """What this size is the product of, outermost first, products within products taken apart."""
-        root = self.root()
-        return [factor for part in root.parts for factor in part.factors()] if root.kind == "*" else [root]
+        return self._apart(Product)
 
     def terms(self) -> list[Dim]:
         """What this size is the sum of, in order, sums within sums taken apart."""
-        root = self.root()
-        return [term for part in root.parts for term in part.terms()] if root.kind == "+" else [root]
+        return self._apart(Sum)
+
+    def _apart(self, kind: type[Dim]) -> list[Dim]:
+        found, waiting = [], [self]
+        while waiting:
+            root = waiting.pop().root()
+            if isinstance(root, kind):
+                waiting.extend(reversed(root.parts))
+            else:
+                found.append(root)
+        return found
 
     def is_pinned(self) -> bool:
         """No part of it can change."""
         return all(atom.pin is not None or atom.size == 1 for atom in self.atoms())
 
     def __repr__(self) -> str:
-        dim = self.root()
-        if dim.kind:
-            return "(" + f" {dim.kind} ".join(map(repr, dim.parts)) + (f"{dim.divisor}" if dim.kind == "/" else "") + ")"
-        return f"{dim.size}{'!' if dim.pin else ''}{'~' if dim.scaled else ''}"
+        root = self.root()
+        return repr(root) if root is not self else f"{type(self).__name__}({self.size})"
+
+
+class Atom(Dim):
+    """A size without structure; `pin` says why it keeps the reference's, if it does."""
+
+    __slots__ = ("pin",)
+
+    def __init__(self, size: int, pin: Reason | None = None) -> None:
+        super().__init__(size)
+        self.pin = pin
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.parent is not None else f"{self.size}!" if self.pin else f"{self.size}"
+
+
+class Product(Dim):
+    """The size of axes merged into one, outermost factor first."""
+
+    __slots__ = ()
+
+    def __init__(self, parts: Sequence[Dim]) -> None:
+        super().__init__(math.prod(part.root().size for part in parts), parts)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.parent is not None else "(" + " * ".join(_short(part) for part in self.parts) + ")"
+
+
+class Sum(Dim):
+    """The size of axes joined end to end, in order."""
+
+    __slots__ = ()
+
+    def __init__(self, parts: Sequence[Dim]) -> None:
+        super().__init__(sum(part.root().size for part in parts), parts)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.parent is not None else "(" + " + ".join(_short(part) for part in self.parts) + ")"
+
+
+class Quotient(Dim):
+    """A size over a count that divides it."""
+
+    __slots__ = ("divisor",)
+
+    def __init__(self, base: Dim, divisor: int) -> None:
+        super().__init__(base.root().size // divisor, (base,))
+        self.divisor = divisor
+
+    @property
+    def base(self) -> Dim:
+        """What is divided."""
+        return self.parts[0].root()
+
+    def say_of(self, base: Dim, divisor: int) -> None:
+        """Write the same size as a quotient of something simpler."""
+        self.parts, self.divisor = (base,), divisor
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.parent is not None else f"({_short(self.base)} / {self.divisor})"
+
+
+def _short(dim: Dim) -> str:
+    """An atom as it is, a compound by its size: expressions may be as deep as the network."""
+    root = dim.root()
+    return repr(root) if isinstance(root, Atom) else f"{type(root).__name__}({root.size})"
 
 
 GIVEN = Reason("", "", "it is set by the input, the batch or the graph's structure")
 
 
+def parts_first(dim: Dim, skip: Callable[[Dim], bool]) -> Iterator[Dim]:
+    """This size's root and all that it is made of, each once, what a compound is made of before the compound.
+
+    Args:
+        skip: what is known already, and not looked into.
+    """
+    waiting: list[tuple[Dim, bool]] = [(dim.root(), False)]
+    seen: set[Dim] = set()
+    while waiting:
+        root, opened = waiting.pop()
+        if opened:
+            yield root
+        elif root not in seen and not skip(root):
+            seen.add(root)
+            waiting.append((root, True))
+            waiting.extend((part.root(), False) for part in reversed(root.parts))
+
+
+def wholes_first(dims: Iterable[Dim]) -> Iterator[Dim]:
+    """The roots of these sizes and all that they are made of, each once, a compound before what it is made of, in order."""
+    seen: set[Dim] = set()
+    for dim in dims:
+        waiting = [dim.root()]
+        while waiting:
+            root = waiting.pop()
+            if root not in seen:
+                seen.add(root)
+                yield root
+                waiting.extend(part.root() for part in reversed(root.parts))
+
+
+def made_of(whole: Dim, part: Dim) -> bool:
+    """`part` is somewhere below `whole`."""
+    root = part.root()
+    return whole.root() is not root and any(inner is root for inner in wholes_first([whole]))
+
+
 def fixed(size: int, reason: Reason = GIVEN) -> Dim:
     """A size that is structure: a batch, a resolution, a count."""
-    return Dim(size, pin=reason)
+    return Atom(size, reason)
 
 
 def free(size: int) -> Dim:
     """A size that takes its partner's."""
-    return Dim(size)
+    return Atom(size)
 
 
 def product(dims: Iterable[Dim]) -> Dim:
@@ -102,9 +216,7 @@ def product(dims: Iterable[Dim]) -> Dim:
     factors = [factor for dim in dims for factor in dim.factors() if factor.size != 1]
     if len(factors) == 1:
         return factors[0]
-    if not factors:
-        return fixed(1)
-    return Dim(math.prod(part.size for part in factors), "*", factors)
+    return Product(factors) if factors else fixed(1)
 
 
 def total(dims: Sequence[Dim]) -> Dim:
@@ -113,7 +225,7 @@ def total(dims: Sequence[Dim]) -> Dim:
         return dims[0].root()
     if all(dim.is_pinned() for dim in dims):
         return fixed(sum(dim.root().size for dim in dims))
-    return Dim(sum(dim.root().size for dim in dims), "+", [dim.root() for dim in dims])
+    return Sum([dim.root() for dim in dims])
 
 
 def quotient(dim: Dim, divisor: int, reason: Reason | None = None) -> Dim:
@@ -141,10 +253,11 @@ def require_multiple(dim: Dim, count: int, reason: Reason | None = None) -> None
 
 def multiple(base: Dim, ratio: Fraction) -> Dim:
     """`ratio` times a size, said of the factors that are left once the others cancel."""
-    factors = []
+    factors: list[Dim] = []
     for factor in base.factors():
-        common = math.gcd(factor.size, ratio.denominator) if not factor.kind and factor.pin is not None else 1
+        pinned = factor.pin if isinstance(factor, Atom) else None
+        common = math.gcd(factor.size, ratio.denominator) if pinned is not None else 1
         ratio *= common
-        factors.append(fixed(factor.size // common, factor.pin or GIVEN) if common > 1 else factor)
+        factors.append(fixed(factor.size // common, pinned or GIVEN) if common > 1 else factor)
     whole = product([fixed(ratio.numerator), *factors])
-    return whole if ratio.denominator == 1 else Dim(whole.size // ratio.denominator, "/", [whole], divisor=ratio.denominator)
+    return whole if ratio.denominator == 1 else Quotient(whole, ratio.denominator)

@@ -1,12 +1,136 @@
-"""Sizes that must agree: how two structures are matched, and how an axis is taken apart."""
+"""Sizes that must agree: how two expressions are matched, and how an axis is taken apart.
+
+`equate` looks for the first line of `MATCHERS` that applies to the two expressions. A matcher says what follows: a size stands for
+another from now on, or smaller equations are left, which are solved one after the other before it goes on. What no matcher can
+match keeps the reference's size, with a reason.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
-from packify.widths.dims import GIVEN, Dim, Reason, fixed, free, multiple, pin, product, require_multiple, total
+from packify.widths.dims import (
+    GIVEN,
+    Atom,
+    Dim,
+    Product,
+    Quotient,
+    Reason,
+    Sum,
+    fixed,
+    free,
+    made_of,
+    multiple,
+    pin,
+    product,
+    require_multiple,
+    total,
+)
+from packify.widths.linear import ONE, Linear, linear
+
+Equations = Iterator[tuple[Dim, Dim]]
+
+
+class Share(NamedTuple):
+    """What an equation says of one atom: it is `ratio` times `base`."""
+
+    atom: Atom
+    base: Dim
+    ratio: Fraction
+
+
+class Equation:
+    """Two roots of equal meaning, and what a matcher asks about them, worked out once."""
+
+    def __init__(self, left: Dim, right: Dim, reason: Reason = GIVEN) -> None:
+        self.left, self.right, self.reason = left.root(), right.root(), reason
+
+    def are(self, left: type[Dim], right: type[Dim]) -> bool:
+        """The left side is of the one kind and the right side of the other."""
+        return isinstance(self.left, left) and isinstance(self.right, right)
+
+    @functools.cached_property
+    def forms(self) -> tuple[Linear | None, Linear | None]:
+        """Both sides as sums of multiples of atoms, where they are."""
+        return linear(self.left), linear(self.right)
+
+    @functools.cached_property
+    def identical(self) -> bool:
+        """Both sides are the same sum of multiples."""
+        left, right = self.forms
+        return left is not None and left == right
+
+    @functools.cached_property
+    def share(self) -> Share | None:
+        """One side is a multiple of a single atom, which the other side is not made of: ``2 x == y`` makes x half of y."""
+        left, right = self.forms
+        for form, opposite, other in ((left, right, self.right), (right, left, self.left)):
+            atom, count = (form and form.single) or (ONE, Fraction(1))
+            if atom is ONE or any(part is atom for part in other.atoms()):
+                continue
+            base, times = (opposite and opposite.single) or (ONE, Fraction(1))
+            return Share(atom, other, 1 / count) if base is ONE else Share(atom, base, times / count)  # of an atom, where it is one
+        return None
+
+    @property
+    def single(self) -> bool:
+        """Both sides are multiples of one atom each."""
+        left, right = self.forms
+        return left is not None and right is not None and left.single is not None and right.single is not None
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """One way to match two expressions.
+
+    Attributes:
+        name: what it matches.
+        applies: whether it can; no later matcher is asked then.
+        solve: binds sizes, and gives the smaller equations that are left, one by one.
+    """
+
+    name: str
+    applies: Callable[[Equation], bool]
+    solve: Callable[[Equation], Equations]
+
+
+def equate(left: Dim, right: Dim, reason: Reason = GIVEN) -> None:
+    """Two sizes that must stay equal. Where their structures cannot be matched, both keep the reference's size."""
+    waiting: list[Equations] = [iter([(left, right)])]
+    while waiting:
+        sides = next(waiting[-1], None)
+        if sides is None:
+            waiting.pop()
+            continue
+        equation = Equation(*sides, reason)
+        if equation.left is not equation.right:
+            waiting.append(matcher_for(equation).solve(equation))
+
+
+def matcher_for(equation: Equation) -> Matcher:
+    """The first line of the table that applies; the last one always does."""
+    return next(matcher for matcher in MATCHERS if matcher.applies(equation))
+
+
+def suggest(left: Dim, right: Dim) -> None:
+    """Two sizes that the code writes as one number: they are equated where nothing in their structure speaks against it."""
+    equation = Equation(left, right)
+    a, b = equation.left, equation.right
+    if a is b or a.size != b.size:
+        return
+    if isinstance(a, Atom) or isinstance(b, Atom):
+        atom, other = (a, b) if isinstance(a, Atom) else (b, a)
+        if isinstance(atom, Atom) and not made_of(other, atom):
+            _bind(atom, other)
+    elif not equation.identical and equation.share is not None:
+        list(_bind_share(equation))
+
+
+# -- how an axis is taken apart ----------------------------------------------------------------------------------------
 
 
 def split_product(dim: Dim, sizes: Sequence[int], reason: Reason = GIVEN) -> list[Dim]:
@@ -43,120 +167,102 @@ def split_total(dim: Dim, sizes: Sequence[int], reason: Reason = GIVEN) -> list[
         return [fixed(size) for size in sizes]
     parts = [free(size) for size in sizes]
     kept = [part for part in parts if part.size]
-    equate(dim, kept[0] if len(kept) == 1 else Dim(sum(sizes), "+", kept), reason)
+    equate(dim, kept[0] if len(kept) == 1 else Sum(kept), reason)
     return parts
 
 
-def equate(left: Dim, right: Dim, reason: Reason = GIVEN) -> None:
-    """Two sizes that must stay equal. Where their structures cannot be matched, both keep the reference's size."""
-    a, b = left.root(), right.root()
-    if a is b:
-        return
-    if a.size != b.size:
-        _give_up(a, b, reason)
-    elif not a.kind:
-        _bind(a, b)
-    elif not b.kind:
-        _bind(b, a)
-    elif _match_single_multiples(a, b):
-        return
-    elif a.kind == "*" and b.kind == "*" and _lines_up(a, b):
-        _match_products(a, b, reason)
-    elif _match_multiples(a, b):
-        return
-    elif a.kind == "*" and b.kind == "*":
-        _match_products(a, b, reason)
-    elif a.kind == "+" and b.kind == "+":
-        _match_totals(a, b, reason)
-    elif {a.kind, b.kind} == {"*", "+"}:
-        _match_product_with_total(*((a, b) if a.kind == "*" else (b, a)), reason)
-    elif a.kind == "/" and b.kind == "/" and a.divisor == b.divisor:
-        equate(a.parts[0], b.parts[0], reason)
-        _merge(a, b)
-    else:
-        _give_up(a, b, reason)
+# -- what the matchers do ----------------------------------------------------------------------------------------------
 
 
-def suggest(left: Dim, right: Dim) -> None:
-    """Two sizes that the code writes as one number: they are equated where nothing in their structure speaks against it."""
-    a, b = left.root(), right.root()
-    if a is b or a.size != b.size:
-        return
-    if not a.kind or not b.kind:
-        _bind(*((a, b) if not a.kind else (b, a)))
-    else:
-        _match_multiples(a, b)
+def _give_up(equation: Equation) -> Equations:
+    a, b, reason = equation.left, equation.right, equation.reason
+    why = Reason(reason.node, reason.source, f"{reason.why}; the ways in which {a.size} is cut up do not match")
+    pin(a, why)
+    pin(b, why)
+    yield from ()
 
 
-Terms = dict[Dim, Fraction]
+def _bind_left(equation: Equation) -> Equations:
+    if isinstance(equation.left, Atom):
+        _bind(equation.left, equation.right)
+    yield from ()
 
 
-def linear(dim: Dim, known: dict[Dim, Terms | None] | None = None) -> Terms | None:
-    """A size as a sum of rational multiples of atoms that may change; None if two factors of a product may."""
-    known = {} if known is None else known
-    root = dim.root()
-    if root not in known:
-        terms = known[root] = _linear(root, known)
-        if root.kind == "/" and terms is not None and len(terms) == 1:
-            ((atom, ratio),) = terms.items()  # say it of the atom itself, so that chains of shares stay short
-            if atom is _ONE:
-                atom, ratio = fixed(root.size, next((part.pin for part in root.atoms() if part.pin), GIVEN)), Fraction(1)
-            root.parts, root.divisor = [product([fixed(ratio.numerator), atom])], ratio.denominator
-    return known[root]
+def _bind_right(equation: Equation) -> Equations:
+    return _bind_left(Equation(equation.right, equation.left, equation.reason))
 
 
-def _linear(root: Dim, known: dict[Dim, Terms | None]) -> Terms | None:
-    if not root.kind:
-        return {root: Fraction(1)} if not root.is_pinned() else {_ONE: Fraction(root.size)}
-    if root.kind == "*":
-        moving = [part for part in root.parts if not part.is_pinned()]
-        if len(moving) > 1:
-            return None
-        still = math.prod(part.root().size for part in root.parts if part.is_pinned())
-        inner = linear(moving[0], known) if moving else {_ONE: Fraction(1)}
-        return None if inner is None else {atom: count * still for atom, count in inner.items()}
-    terms: Terms = {}
-    for part in root.parts:
-        inner = linear(part, known)
-        if inner is None:
-            return None
-        for atom, count in inner.items():
-            terms[atom] = terms.get(atom, Fraction(0)) + count / root.divisor
-    return terms
-
-
-_ONE = Dim(1)
-
-
-def _match_multiples(a: Dim, b: Dim) -> bool:
-    """Sizes are what must agree, not factors: equal sums of multiples are equal, and ``2 x == y`` makes x half of y."""
-    left, right = linear(a), linear(b)
-    if left is not None and left == right:
-        return True
-    for terms, other in ((left, b), (right, a)):
-        if terms is None or len(terms) != 1:
-            continue
-        (atom, count), *_ = terms.items()
-        if atom is _ONE or any(part is atom for part in other.atoms()):
-            continue
-        ratio, base = 1 / count, other
-        opposite = right if terms is left else left
-        if opposite is not None and len(opposite) == 1 and _ONE not in opposite:  # a multiple of one atom: say it of that atom
-            ((base, times),) = opposite.items()
-            ratio *= times
+def _bind_share(equation: Equation) -> Equations:
+    if equation.share is not None and not equation.identical:
+        atom, base, ratio = equation.share
         require_multiple(base, ratio.denominator)
         _bind(atom, multiple(base, ratio))
-        return True
-    return False
+    yield from ()
 
 
-def _match_single_multiples(a: Dim, b: Dim) -> bool:
-    """Both are multiples of one atom each, or the same sum."""
-    left, right = linear(a), linear(b)
-    return left is not None and right is not None and (left == right or len(left) == len(right) == 1) and _match_multiples(a, b)
+def _match_factors(equation: Equation) -> Equations:
+    """Outermost first; where two factors differ, the larger one is the smaller one times a rest."""
+    left, right = list(equation.left.parts), list(equation.right.parts)
+    while left and right:
+        x, y = left.pop(0).root(), right.pop(0).root()
+        if isinstance(x, Product):
+            left[:0], right[:0] = x.parts, [y]
+        elif isinstance(y, Product):
+            left[:0], right[:0] = [x], y.parts
+        elif x.size == y.size:
+            yield x, y
+        elif y.size % x.size == 0:
+            rest = free(y.size // x.size)
+            yield y, product([x, rest])
+            right.insert(0, rest)
+        else:
+            rest = free(x.size // y.size)
+            yield x, product([y, rest])
+            left.insert(0, rest)
+    _merge(equation.left, equation.right)
 
 
-def _lines_up(a: Dim, b: Dim) -> bool:
+def _match_terms(equation: Equation) -> Equations:
+    """In order; where two terms differ, the larger one is the smaller one plus a rest."""
+    left, right = list(equation.left.parts), list(equation.right.parts)
+    while left and right:
+        x, y = left.pop(0).root(), right.pop(0).root()
+        if isinstance(x, Sum):
+            left[:0], right[:0] = x.parts, [y]
+        elif isinstance(y, Sum):
+            left[:0], right[:0] = [x], y.parts
+        elif x.size == y.size:
+            yield x, y
+        elif x.size < y.size:
+            rest = free(y.size - x.size)
+            yield y, Sum([x, rest])
+            right.insert(0, rest)
+        else:
+            rest = free(x.size - y.size)
+            yield x, Sum([y, rest])
+            left.insert(0, rest)
+    _merge(equation.left, equation.right)
+
+
+def _match_equal_parts(equation: Equation) -> Equations:
+    """``3 * d`` against ``d + d + d``, or ``4 * d`` against ``d + 3 d``: the outermost factor counts parts."""
+    many, joined = (equation.left, equation.right) if isinstance(equation.left, Product) else (equation.right, equation.left)
+    outer, inner = many.parts[0].root(), product(many.parts[1:])
+    if any(part.root().size % inner.size for part in joined.parts):
+        yield from _give_up(equation)
+        return
+    pin(outer, Reason(equation.reason.node, equation.reason.source, "a count of equal parts"))
+    for part in joined.parts:
+        yield part, product([fixed(part.root().size // inner.size), inner])
+    _merge(joined, many)
+
+
+def _match_bases(equation: Equation) -> Equations:
+    yield equation.left.parts[0], equation.right.parts[0]
+    _merge(equation.left, equation.right)
+
+
+def _line_up(a: Dim, b: Dim) -> bool:
     """The factors of two products can be matched one by one, outermost first, by cutting some of them."""
     left, right = ([factor.size for factor in dim.factors()] for dim in (a, b))
     while left and right:
@@ -170,14 +276,10 @@ def _lines_up(a: Dim, b: Dim) -> bool:
     return not left and not right
 
 
-def _bind(atom: Dim, other: Dim) -> None:
+def _bind(atom: Atom, other: Dim) -> None:
     """Replace an atom by what it is equal to, which inherits everything required of it."""
-    if any(part is atom for part in other.atoms()):
-        return
     atom.parent = other
-    require_multiple(other, atom.multiple, atom.because)
-    other.demands += atom.demands
-    other.read = other.read or atom.read
+    _inherit(other, atom)
     if atom.pin is not None:
         pin(other, atom.pin)
 
@@ -185,89 +287,38 @@ def _bind(atom: Dim, other: Dim) -> None:
 def _merge(compound: Dim, other: Dim) -> None:
     """Let one compound stand for another that was found equal, unless one is made of the other."""
     a, b = compound.root(), other.root()
-    if a is b or _made_of(a, b) or _made_of(b, a):
+    if a is b or made_of(a, b) or made_of(b, a):
         return
     a.parent = b
-    require_multiple(b, a.multiple, a.because)
-    b.demands += a.demands
-    b.read = b.read or a.read
+    _inherit(b, a)
 
 
-def _made_of(whole: Dim, part: Dim) -> bool:
-    waiting, seen = [whole], {whole}
-    while waiting:
-        for inner in waiting.pop().parts:
-            root = inner.root()
-            if root is part:
-                return True
-            if root not in seen:
-                seen.add(root)
-                waiting.append(root)
-    return False
+def _inherit(heir: Dim, dim: Dim) -> None:
+    require_multiple(heir, dim.multiple, dim.because)
+    heir.demands += dim.demands
+    heir.read = heir.read or dim.read
 
 
-def _give_up(a: Dim, b: Dim, reason: Reason) -> None:
-    why = Reason(reason.node, reason.source, f"{reason.why}; the ways in which {a.size} is cut up do not match")
-    pin(a, why)
-    pin(b, why)
+def _same_divisor(equation: Equation) -> bool:
+    a, b = equation.left, equation.right
+    return isinstance(a, Quotient) and isinstance(b, Quotient) and a.divisor == b.divisor
 
 
-def _match_products(a: Dim, b: Dim, reason: Reason) -> None:
-    left, right = [part.root() for part in a.parts], [part.root() for part in b.parts]
-    while left and right:
-        x, y = left.pop(0).root(), right.pop(0).root()
-        if x.kind == "*":
-            left[:0], right[:0] = x.parts, [y]
-        elif y.kind == "*":
-            left[:0], right[:0] = [x], y.parts
-        elif x.size == y.size:
-            equate(x, y, reason)
-        elif y.size % x.size == 0:
-            right = [*_cut(y, x, reason), *right]
-        elif x.size % y.size == 0:
-            left = [*_cut(x, y, reason), *left]
-        else:
-            _give_up(a, b, reason)
-            return
-    _merge(a, b)
-
-
-def _cut(big: Dim, outer: Dim, reason: Reason) -> list[Dim]:
-    """Split `big` into ``outer * rest`` and return what is left to match."""
-    rest = free(big.size // outer.size)
-    equate(big, product([outer, rest]), reason)
-    return [rest]
-
-
-def _match_totals(a: Dim, b: Dim, reason: Reason) -> None:
-    left, right = [part.root() for part in a.parts], [part.root() for part in b.parts]
-    while left and right:
-        x, y = left.pop(0).root(), right.pop(0).root()
-        if x.kind == "+":
-            left[:0], right[:0] = x.parts, [y]
-        elif y.kind == "+":
-            left[:0], right[:0] = [x], y.parts
-        elif x.size == y.size:
-            equate(x, y, reason)
-        elif x.size < y.size:
-            rest = free(y.size - x.size)
-            equate(y, Dim(y.size, "+", [x, rest]), reason)
-            right.insert(0, rest)
-        else:
-            rest = free(x.size - y.size)
-            equate(x, Dim(x.size, "+", [y, rest]), reason)
-            left.insert(0, rest)
-    _merge(a, b)
-
-
-def _match_product_with_total(a: Dim, b: Dim, reason: Reason) -> None:
-    """``3 * d`` against ``d + d + d``, or ``4 * d`` against ``d + 3 d``."""
-    outer, inner = a.parts[0].root(), product(a.parts[1:])
-    if any(part.root().size % inner.size for part in b.parts):
-        _give_up(a, b, reason)
-        return
-    pin(outer, Reason(reason.node, reason.source, "a count of equal parts"))
-    for part in b.parts:
-        count = part.root().size // inner.size
-        equate(part, product([fixed(count), inner]), reason)
-    _merge(b, a)
+MATCHERS: tuple[Matcher, ...] = (
+    Matcher("sizes that differ", lambda e: e.left.size != e.right.size, _give_up),
+    # What has no structure takes the other's.
+    Matcher("an atom on the left", lambda e: isinstance(e.left, Atom) and not made_of(e.right, e.left), _bind_left),
+    Matcher("an atom on the right", lambda e: isinstance(e.right, Atom) and not made_of(e.left, e.right), _bind_right),
+    # Sizes are what must agree, not factors: these cut nothing.
+    Matcher("the same sum of multiples", lambda e: e.identical, _bind_share),
+    Matcher("a multiple of one atom each", lambda e: e.single and e.share is not None, _bind_share),
+    # Factors that line up are kept apart, so that each may scale on its own; else one atom is written as a share of the rest.
+    Matcher("products that line up", lambda e: e.are(Product, Product) and _line_up(e.left, e.right), _match_factors),
+    Matcher("a multiple of one atom", lambda e: e.share is not None, _bind_share),
+    # What is left is matched part by part.
+    Matcher("sums", lambda e: e.are(Sum, Sum), _match_terms),
+    Matcher("a product and a sum", lambda e: e.are(Product, Sum) or e.are(Sum, Product), _match_equal_parts),
+    Matcher("quotients by one count", _same_divisor, _match_bases),
+    Matcher("what nothing matches", bool, _give_up),
+)
+"""The order in which two expressions are compared; the first matcher that applies decides."""

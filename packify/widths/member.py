@@ -13,7 +13,7 @@ from torch import fx, nn
 from packify.capture.operators import rule_of
 from packify.capture.values import call_on_meta, recurrent_result
 from packify.nn.functional import grouped_linear
-from packify.widths.assignment import member_size
+from packify.widths.assignment import Sizes
 from packify.widths.propagation import Call, HasWidths, WidthPropagation
 
 
@@ -38,11 +38,12 @@ class Builder:
     """Copies one reference graph to the member's sizes.
 
     Args:
-        walk: the widths of the reference graph.
+        propagation: the widths of the reference graph.
         root: the member's module tree, on the meta device.
         gammas: the gamma of every layer node that has one above 1.
-        kept: module types kept whole; they are not run, their sizes do not change.
         grouped: parameters whose second axis gamma has divided; what is computed from them alone has no predicted shape.
+        leaves: module types kept whole; they are not run, their sizes do not change.
+        sizes: the member's.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class Builder:
         gammas: Mapping[fx.Node, int],
         grouped: set[str],
         leaves: tuple[type[nn.Module], ...],
+        sizes: Sizes,
     ) -> None:
         self.propagation, self.root, self.constants, self.rules = propagation, root, constants, rules
-        self.gammas, self.grouped, self.leaves = gammas, grouped, leaves
+        self.gammas, self.grouped, self.leaves, self.sizes = gammas, grouped, leaves, sizes
         self.result = MemberGraph(fx.Graph())
         self._unpredicted: set[fx.Node] = set()
         self._stamped: set[fx.Node] = set()
@@ -83,9 +85,9 @@ class Builder:
             return graph.create_node("output", "output", args, {}, name=node.name), self._values(args[0])
         rule = rule_of(self.rules, node)
         target: Any = node.target
-        wanted = predicted(dims, node.meta["val"])
+        wanted = predicted(dims, node.meta["val"], self.sizes)
         if rule is not None and rule.refit is not None and (wanted is not None or node in self.propagation.cuts):
-            cuts = {axis: tuple(map(member_size, parts)) for axis, parts in self.propagation.cuts.get(node, {}).items()}
+            cuts = {axis: tuple(map(self.sizes.of, parts)) for axis, parts in self.propagation.cuts.get(node, {}).items()}
             call = Call(self._values(args), self._values(kwargs), wanted, cuts)  # type: ignore[arg-type]
             args, kwargs = rule.refit(args, kwargs, call)
         if node in self.gammas:
@@ -156,12 +158,12 @@ def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, gamma: int) -
     return (target, (*args[:6], groups, *args[7:]), kwargs) if len(args) > 6 else (target, args, {**kwargs, "groups": groups})
 
 
-def predicted(dims: Any, value: Any) -> Any:
+def predicted(dims: Any, value: Any, sizes: Sizes) -> Any:
     """The member's shape of a value by its dims; nested for tuples, None for what is no tensor."""
     if isinstance(value, torch.Tensor) and isinstance(dims, list):
-        return tuple(map(member_size, dims))
+        return tuple(map(sizes.of, dims))
     if isinstance(value, (tuple, list)) and isinstance(dims, tuple):
-        return tuple(predicted(part, item) for part, item in zip(dims, value, strict=True))
+        return tuple(predicted(part, item, sizes) for part, item in zip(dims, value, strict=True))
     return None
 
 

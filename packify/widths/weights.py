@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -46,12 +45,17 @@ def weight_name(node: fx.Node) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def weight_sources(node: fx.Node) -> frozenset[str]:
+    """The parameters and buffers that a layer's weight is computed from."""
+    return frozenset(str(source.target) for source in weight_nodes(node) if source.op == "get_attr")
+
+
 def weight_is_computed(node: fx.Node) -> bool:
     """A layer's weight is not a parameter itself, but made of some."""
     return bool(argument(node, 1, "weight").op != "get_attr")
 
 
-def used_more_than_once(nodes: Mapping[fx.Node, Any]) -> set[str]:
+def used_more_than_once(nodes: Iterable[fx.Node]) -> set[str]:
     """Weights that several layers of one graph share."""
     seen: dict[tuple[int, str], int] = {}
     for node in nodes:
@@ -65,14 +69,3 @@ def is_read_elsewhere(node: fx.Node) -> bool:
     own = {node, *weight_nodes(node)}
     readers = {user for source in own - {node} for user in source.users} - own
     return any(isinstance(user.meta["val"], (torch.Tensor, tuple, list)) for user in readers)
-
-
-def agreed(gammas: dict[fx.Node, int], nodes: Mapping[fx.Node, Any]) -> dict[fx.Node, int]:
-    """One gamma per weight over the graphs of all modes: the smallest common divisor that every graph can use."""
-    by_weight: dict[str, list[int]] = {}
-    for node in nodes:
-        name = weight_name(node)
-        for read in (name,) if name is not None else (str(source.target) for source in weight_nodes(node) if source.op == "get_attr"):
-            by_weight.setdefault(read, []).append(gammas.get(node, 1) if name is not None else 1)
-    common = {name: math.gcd(*values) if len(set(values)) > 1 else values[0] for name, values in by_weight.items()}
-    return {node: common[name] for node in gammas if (name := weight_name(node)) is not None and common[name] > 1}

@@ -1,4 +1,4 @@
-"""Sizes as unknowns: products, totals, pins and rounding."""
+"""Sizes as expressions: how they are made, taken apart, pinned and walked."""
 
 from __future__ import annotations
 
@@ -6,99 +6,27 @@ from fractions import Fraction
 
 import pytest
 
-from packify.widths.assignment import assign, choose_scaled, member_size
-from packify.widths.dims import Dim, Reason, fixed, free, pin, product, quotient, require_multiple, total
-from packify.widths.matching import equate, split_product, split_total
-
-_WHY = Reason("layer", "file.py:1", "a test")
-
-
-def _demanded(size: int) -> Dim:
-    dim = free(size)
-    dim.demands.append("a layer")
-    return dim
-
-
-def _solve(ratio: Fraction, *dims: Dim, round_to: int = 1) -> list[int]:
-    roots = []
-    for dim in dims:
-        roots += [dim.root(), *(atom.root() for atom in dim.atoms())]
-    unique = list(dict.fromkeys(roots))
-    choose_scaled(unique)
-    assign(unique, ratio, round_to)
-    return [member_size(dim) for dim in dims]
-
-
-@pytest.mark.parametrize(
-    ("size", "ratio", "round_to", "member"),
-    [(64, "2/3", 1, 43), (64, "1/2", 1, 32), (3, "1/8", 1, 1), (10, "3/4", 8, 8), (10, "3/2", 1, 15), (5, "1/2", 1, 3), (1, "1/2", 1, 1)],
+from packify.widths.dims import (
+    Atom,
+    Dim,
+    Product,
+    Quotient,
+    Reason,
+    Sum,
+    fixed,
+    free,
+    made_of,
+    multiple,
+    parts_first,
+    pin,
+    product,
+    quotient,
+    require_multiple,
+    total,
+    wholes_first,
 )
-def test_a_width_is_the_nearest_that_fits(size: int, ratio: str, round_to: int, member: int) -> None:
-    assert _solve(Fraction(ratio), _demanded(size), round_to=round_to) == [member]
 
-
-def test_equal_sizes_stay_equal_and_pins_spread() -> None:
-    a, b, c = _demanded(8), free(8), free(8)
-    equate(a, b)
-    equate(b, c)
-    assert _solve(Fraction(1, 2), a, b, c) == [4, 4, 4]
-    pin(c, _WHY)
-    assert a.is_pinned()
-    assert not pin(a, _WHY)
-    assert _solve(Fraction(1, 2), a, b, c) == [8, 8, 8]
-
-
-def test_heads_are_structure_and_head_size_scales() -> None:
-    width = _demanded(12)
-    heads, size = split_product(width, [3, 4])
-    assert _solve(Fraction(1, 2), width, heads, size) == [6, 3, 2]
-
-
-def test_a_pinned_factor_leaves_the_other_to_scale() -> None:
-    width = _demanded(12)
-    heads, size = split_product(width, [4, 3])
-    pin(size, _WHY)
-    assert _solve(Fraction(1, 2), width, heads, size) == [6, 2, 3]
-
-
-def test_joined_widths_scale_one_by_one() -> None:
-    a, b = _demanded(6), _demanded(10)
-    joined = total([a, b])
-    assert _solve(Fraction(1, 2), a, b, joined) == [3, 5, 8]
-    assert joined.size == 16
-
-
-def test_cutting_what_was_joined_gives_the_parts_back() -> None:
-    a, b = _demanded(6), _demanded(10)
-    first, second = split_total(total([a, b]), [6, 10])
-    assert _solve(Fraction(1, 2), a, b, first, second) == [3, 5, 3, 5]
-    first, second, _ = split_total(total([a, b]), [2, 4, 10])
-    assert sum(_solve(Fraction(1, 2), a, b, first, second)[2:]) == 3
-
-
-def test_three_times_a_width() -> None:
-    d = _demanded(8)
-    fused = product([fixed(3), d])
-    parts = split_total(fused, [8, 8, 8])
-    assert _solve(Fraction(1, 2), d, *parts) == [4, 4, 4, 4]
-
-
-def test_groups_divide() -> None:
-    width = _demanded(12)
-    per_group = quotient(width, 4)
-    assert _solve(Fraction(2, 5), width, per_group) == [4, 1]
-    other = _demanded(10)
-    require_multiple(other, 5)
-    assert _solve(Fraction(1, 3), other) == [5]
-
-
-def test_sizes_that_cannot_be_matched_are_pinned_with_a_reason() -> None:
-    a = product([_demanded(4), _demanded(6)])
-    b = product([_demanded(3), _demanded(8)])
-    equate(a, b, _WHY)
-    assert a.is_pinned()
-    assert b.is_pinned()
-    assert all(atom.pin.source == "file.py:1" for atom in a.atoms())
+WHY = Reason("layer", "file.py:1", "a test")
 
 
 def test_products_and_totals_simplify() -> None:
@@ -109,3 +37,80 @@ def test_products_and_totals_simplify() -> None:
     assert total([fixed(2), fixed(3)]).is_pinned()
     assert product([]).size == 1
     assert quotient(a, 1).root() is a
+
+
+def test_products_within_products_and_sums_within_sums_are_taken_apart_in_order() -> None:
+    a, b, c = free(2), free(3), free(4)
+    assert Product([Product([a, b]), c]).factors() == [a, b, c]
+    assert Sum([a, Sum([b, Product([a, c])])]).terms()[:2] == [a, b]
+    assert a.factors() == a.terms() == [a]
+
+
+def test_a_dim_that_was_found_equal_is_a_name_for_the_other() -> None:
+    a, b, c = free(6), free(6), free(6)
+    a.parent, b.parent = b, c
+    assert a.root() is c
+    assert a.parent is c
+    assert product([a]) is c
+    assert list(a.atoms()) == [c]
+
+
+def test_pins_reach_every_atom_once() -> None:
+    a, b = free(2), free(3)
+    whole = Sum([Product([a, b]), Quotient(a, 2)])
+    assert pin(whole, WHY)
+    assert not pin(whole, WHY)
+    assert whole.is_pinned()
+    assert [atom.pin for atom in whole.atoms()] == [WHY, WHY]
+    assert free(1).is_pinned()
+
+
+def test_divisibility_is_kept_with_who_asked_last() -> None:
+    a = free(12)
+    require_multiple(a, 2, WHY)
+    require_multiple(a, 3)
+    assert (a.multiple, a.because) == (6, WHY)
+    require_multiple(a, 6, Reason("other", "", ""))
+    assert a.because is WHY
+
+
+@pytest.mark.parametrize(
+    ("base", "ratio", "size", "kind"),
+    [
+        (lambda: free(8), Fraction(1, 2), 4, Quotient),
+        (lambda: free(8), Fraction(3), 24, Product),
+        (lambda: Product([fixed(4), free(6)]), Fraction(1, 4), 6, Atom),
+        (lambda: Product([fixed(4), free(6)]), Fraction(3, 8), 9, Quotient),
+        (lambda: Product([fixed(4), free(6)]), Fraction(1, 2), 12, Product),
+    ],
+)
+def test_a_multiple_cancels_what_is_fixed(base: object, ratio: Fraction, size: int, kind: type[Dim]) -> None:
+    found = multiple(base(), ratio)  # type: ignore[operator]
+    assert found.size == size
+    assert isinstance(found, kind)
+
+
+def test_walks_look_into_shared_parts_once_and_in_order() -> None:
+    a, b = free(2), free(3)
+    shared = Product([a, b])
+    whole = Sum([shared, Quotient(shared, 2), b])
+    assert list(parts_first(whole, skip=lambda root: False)) == [a, b, shared, whole.parts[1], whole]
+    assert list(wholes_first([b, whole])) == [b, whole, shared, a, whole.parts[1]]
+    assert list(parts_first(whole, skip=lambda root: root is shared)) == [whole.parts[1], b, whole]
+
+
+def test_made_of() -> None:
+    a, b = free(2), free(3)
+    whole = Sum([Product([a, b]), b])
+    assert made_of(whole, a)
+    assert not made_of(a, whole)
+    assert not made_of(a, a)
+
+
+def test_a_size_is_written_with_what_is_right_below_it() -> None:
+    a = Product([fixed(3), Sum([free(4), free(5)])])
+    assert repr(a) == "(3! * Sum(9))"
+    assert repr(Quotient(a, 3)) == "(Product(27) / 3)"
+    b = free(27)
+    b.parent = a
+    assert repr(b) == repr(a)

@@ -1,0 +1,101 @@
+"""What is known about a recording's widths before any configuration is chosen: worked out once, and never changed by a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from packify.capture.graphs import RecordedGraphs
+from packify.widths.dims import Dim, wholes_first
+from packify.widths.gamma import Place, places
+from packify.widths.propagation import HasWidths, Parameters, WidthPropagation
+from packify.widths.weights import argument, groups_of, is_read_elsewhere, used_more_than_once, weight_name, weight_sources
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A conv or linear of a graph.
+
+    Attributes:
+        name: qualified name of the module, or of the node.
+        place: where it stands in the graph.
+        width_in, width_out: its channels or features.
+        groups: the reference's own.
+        weight: the parameter that is its weight, or alone computes it.
+        sources: the parameters and buffers that its weight is computed from.
+        whole: why gamma cannot cut it in any configuration; empty if it can.
+    """
+
+    node: fx.Node
+    name: str
+    place: Place
+    width_in: Dim
+    width_out: Dim
+    groups: int
+    weight: str | None
+    sources: frozenset[str]
+    whole: str
+
+    @property
+    def is_inner(self) -> bool:
+        """Neither a first nor a last layer."""
+        return not (self.place.first or self.place.last)
+
+
+class WidthAnalysis:
+    """The widths of a recording.
+
+    Attributes:
+        parameters: the dims of parameters, buffers and constants.
+        propagations: the propagation of every graph, by the graph's id.
+        roots: every size there is, compounds before what they are made of.
+        layers: every conv and linear, by its node.
+    """
+
+    def __init__(self, recorded: RecordedGraphs, rules: Mapping[Any, HasWidths]) -> None:
+        self.recorded, self.rules = recorded, rules
+        self.parameters = Parameters(recorded.root, recorded.constants, recorded.tables)
+        self.propagations = {
+            id(graph): WidthPropagation(recorded.root, graph, self.parameters, rules) for graph in recorded.graphs.values()
+        }
+        for propagation in self.propagations.values():
+            propagation.run()
+        held = [self.parameters.dims.values(), *(propagation.dims.values() for propagation in self.propagations.values())]
+        self.roots = list(wholes_first(dim for values in held for dim in flat(values)))
+        self.layers = {layer.node: layer for layer in self._layers()}
+
+    def _layers(self) -> Iterator[Layer]:
+        found = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph).items()}
+        shared = used_more_than_once(found)
+        for node, place in found.items():
+            weight = weight_name(node)
+            whole = ""
+            if weight is None or weight in shared or is_read_elsewhere(node):
+                whole = COMPUTED
+            elif any(node in propagation.cuts for propagation in self.propagations.values()):  # its rule has marked its groups as a width
+                whole = "it is depthwise"
+            name = node.meta["path"] or node.name
+            sources = frozenset((weight,)) if weight is not None else weight_sources(node)
+            yield Layer(node, name, place, *self._widths(node), groups_of(node), weight, sources, whole)
+
+    def _widths(self, node: fx.Node) -> tuple[Dim, Dim]:
+        """A layer's input and output width."""
+        dims = next(propagation.dims for propagation in self.propagations.values() if node in propagation.dims)
+        data, weight = argument(node, 0, "input"), argument(node, 1, "weight")
+        axis = -1 if node.meta["op"] == "linear" else len(dims[data]) - weight.meta["val"].dim() + 1
+        return dims[data][axis], dims[node][axis]
+
+
+COMPUTED = "its weight is computed or used by several layers"
+
+
+def flat(value: Any) -> Iterator[Dim]:
+    """Every dim in nested lists and tuples."""
+    if isinstance(value, Dim):
+        yield value
+    elif isinstance(value, Iterable):
+        for item in value:
+            yield from flat(item)

@@ -1,0 +1,242 @@
+"""One configuration: sizes for every axis, gamma for every layer, and the member that proves them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx, nn
+
+from packify.core.errors import PackError, SpecError
+from packify.core.report import LayerWidth, Note
+from packify.core.spec import Spec
+from packify.nn.tree import resized, sized_tree
+from packify.widths.analysis import COMPUTED, Layer, WidthAnalysis, flat
+from packify.widths.assignment import Pins, Sizes, Step, assign
+from packify.widths.dims import Dim, Reason
+from packify.widths.gamma import gamma_for
+from packify.widths.member import Builder, Conflict, MemberGraph
+from packify.widths.weights import weight_is_computed, weight_nodes
+
+_MAX_ROUNDS = 50
+
+
+@dataclass
+class Solved:
+    """What one configuration comes to.
+
+    Attributes:
+        root: the member's module tree on the meta device.
+        graphs: its graphs by mode.
+        constants: tensors of the reference's code, as long as the member's axes are.
+        layers, pins, rounded, lowered: for the report.
+    """
+
+    root: nn.Module
+    graphs: dict[str, fx.Graph]
+    constants: dict[str, torch.Tensor]
+    layers: list[LayerWidth]
+    pins: list[Note]
+    rounded: list[Note]
+    lowered: list[Note]
+
+
+@dataclass
+class Gammas:
+    """The gamma of every layer that has one above 1, and why others have less than asked."""
+
+    by_node: dict[fx.Node, int] = field(default_factory=dict)
+    notes: dict[fx.Node, str] = field(default_factory=dict)
+
+
+class Solution:
+    """Sizes are assigned and the member is run; what does not fit is kept as the reference has it, until all fits.
+
+    Everything that a configuration learns is its own: the analysis is shared by all of them.
+    """
+
+    def __init__(self, analysis: WidthAnalysis, spec: Spec) -> None:
+        self.analysis, self.spec, self.recorded = analysis, spec, analysis.recorded
+        self.pins = Pins()
+        self.refused: set[fx.Node] = set()
+        self.asked = self._divisible_by_gamma() if spec.gamma > 1 and spec.gamma_policy == "uniform" else {}
+
+    def solve(self) -> Solved:
+        """The member.
+
+        Raises:
+            PackError: the sizes of a node cannot be reconciled.
+            SpecError: gamma divides no layer.
+        """
+        for _ in range(_MAX_ROUNDS):
+            sizes = assign(self.analysis.roots, self.spec.ratio, self.spec.round_to, self.pins, self.asked)
+            gammas = self._gammas(sizes)
+            root, constants, built = self._build(sizes, gammas)
+            if not self._learn(built, gammas):
+                graphs = {mode: built[id(graph)].graph for mode, graph in self.recorded.graphs.items()}
+                layers, lowered = self._tell_layers(sizes, gammas)
+                pins, rounded = self._tell_widths(sizes)
+                return Solved(root, graphs, constants, layers, pins, rounded, lowered)
+        raise PackError(
+            type(self.recorded.root).__name__,
+            found=f"widths that still do not agree after {_MAX_ROUNDS} rounds",
+            fix="please report this network",
+        )
+
+    # -- the member --------------------------------------------------------------------------------------------------
+
+    def _build(self, sizes: Sizes, gammas: Gammas) -> tuple[nn.Module, dict[str, torch.Tensor], dict[int, MemberGraph]]:
+        dims = self.analysis.parameters.dims
+        layers = self.analysis.layers
+        grouped = {name: gamma for node, gamma in gammas.by_node.items() if (name := layers[node].weight) is not None}
+        leaves = self.recorded.leaves
+
+        def empty(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            shape = [sizes.of(dim) for dim in dims[name]]
+            if name in grouped:
+                shape[1] //= grouped[name]
+            return torch.empty(shape, dtype=tensor.dtype, device="meta")
+
+        root = sized_tree(self.recorded.root, empty, leaves)
+        constants = {name: resized(tensor, tuple(map(sizes.of, dims[name]))) for name, tensor in self.recorded.constants.items()}
+        build = functools.partial(
+            Builder, root=root, constants=constants, rules=self.analysis.rules, gammas=gammas.by_node, grouped=set(grouped), leaves=leaves
+        )
+        return root, constants, {key: build(walk, sizes=sizes).build() for key, walk in self.analysis.propagations.items()}
+
+    def _learn(self, built: Mapping[int, MemberGraph], gammas: Gammas) -> bool:
+        """Turn every conflict of a run into pins. True if there was any."""
+        conflicts = [(key, conflict) for key, result in built.items() for conflict in result.conflicts]
+        learned = [self._learn_from(key, conflict, gammas) for key, conflict in conflicts]
+        if conflicts and not any(learned):
+            node = conflicts[0][1].node
+            raise PackError(
+                f"{node.meta['path'] or node.name} ({node.meta['source']})",
+                found=f"{node.format_node()}: {conflicts[0][1].found}",
+                why="the member does not run although every axis of this operator keeps the reference's size",
+                fix="please report this call; meanwhile keep the module whole with leaves=[ItsType]",
+            )
+        return bool(conflicts)
+
+    def _learn_from(self, key: int, conflict: Conflict, gammas: Gammas) -> bool:
+        node, dims = conflict.node, self.analysis.propagations[key].dims
+        blamed = {
+            layer
+            for layer in gammas.by_node
+            if layer not in self.refused and weight_is_computed(layer) and (layer is node or node in weight_nodes(layer))
+        }
+        if blamed:
+            self.refused |= blamed
+            return True
+        why = f"{node.meta['op']} does not fit a narrower network: {conflict.found}"
+        reason = Reason(node.meta["path"] or node.name, node.meta["source"], why)
+        kept = [dim for parent in (node, *node.all_input_nodes) for dim in flat(dims[parent])]
+        return self.pins.add((atom for dim in kept for atom in dim.atoms()), reason)
+
+    # -- gamma -------------------------------------------------------------------------------------------------------
+
+    def _divisible_by_gamma(self) -> dict[Dim, Step]:
+        asked: dict[Dim, Step] = {}
+        for layer in self.analysis.layers.values():
+            for width in (layer.width_in.root(), layer.width_out.root()):
+                if layer.is_inner and layer.groups == 1 and width.size * self.spec.ratio >= self.spec.gamma:
+                    known = asked.get(width, Step(width.multiple, width.because))
+                    asked[width] = known.and_of(self.spec.gamma, Reason(layer.name, "", "gamma subgroups"))
+        return asked
+
+    def _gammas(self, sizes: Sizes) -> Gammas:
+        spec, found = self.spec, Gammas()
+        if spec.gamma == 1:
+            return found
+        for node, layer in self.analysis.layers.items():
+            if layer.whole or node in self.refused:
+                gamma, note = 1, COMPUTED if node in self.refused else layer.whole
+            else:
+                gamma, note = gamma_for(spec, layer.place, sizes.of(layer.width_in), sizes.of(layer.width_out), layer.groups)
+            if gamma > 1:
+                found.by_node[node] = gamma
+            if note:
+                found.notes[node] = note
+        self._check_gamma()
+        common = agreed(found.by_node, self.analysis.layers)
+        other_use = "its weight is used otherwise in another mode"
+        lost = {node: other_use for node, gamma in found.by_node.items() if common.get(node, 1) < gamma}
+        return Gammas(common, {**lost, **found.notes})
+
+    def _check_gamma(self) -> None:
+        spec = self.spec
+        inner = [layer.width_in.root().size for layer in self.analysis.layers.values() if layer.is_inner]
+        widest = max(1.0, *(float(size * spec.ratio) for size in inner)) if inner else math.inf
+        if spec.gamma > widest:
+            raise SpecError(
+                f"gamma={spec.gamma}",
+                found=f"the widest hidden layer of a member has {widest:g} input channels",
+                why="gamma groups need at least one channel each, so this gamma can never divide a layer",
+                fix=f"pass gamma={2 if widest >= 2 else 1}, a larger alpha or a smaller num_estimators",
+            )
+
+    # -- what is told ------------------------------------------------------------------------------------------------
+
+    def _tell_layers(self, sizes: Sizes, gammas: Gammas) -> tuple[list[LayerWidth], list[Note]]:
+        layers: dict[str, LayerWidth] = {}
+        lowered: list[Note] = []
+        for node, layer in self.analysis.layers.items():
+            if layer.name in layers:
+                continue
+            gamma, note = gammas.by_node.get(node, 1), gammas.notes.get(node, "")
+            width_in, width_out = layer.width_in.root(), layer.width_out.root()
+            layers[layer.name] = LayerWidth(
+                layer.name,
+                node.meta["op"],
+                width_in.size,
+                width_out.size,
+                sizes.of(width_in),
+                sizes.of(width_out),
+                layer.groups,
+                gamma,
+                self.spec.gamma,
+                note,
+            )
+            if note:
+                lowered.append(Note(layer.name, node.meta["source"], f"gamma {self.spec.gamma} -> {gamma}", note))
+        return list(layers.values()), lowered
+
+    def _tell_widths(self, sizes: Sizes) -> tuple[list[Note], list[Note]]:
+        """Pinned and rounded widths, once per width and for the layers that decide it."""
+        pinned: list[Note] = []
+        rounded: list[Note] = []
+        for dim in self.analysis.roots:
+            wanted, size = dim.size * self.spec.ratio, sizes.of(dim)
+            if not dim.demands or dim.size == 1 or size == wanted:
+                continue
+            layers = list(dict.fromkeys(dim.demands))
+            names = ", ".join(layers) if len(layers) <= 3 else f"{layers[0]} and {len(layers) - 1} more"
+            reasons = (self.pins.reason(atom) for atom in dim.atoms() if atom.size > 1)
+            reason = next((reason for reason in reasons if reason is not None), None)
+            if size == dim.size and reason is not None:
+                why = f"{reason.why} at {reason.node}" if reason.node else reason.why
+                pinned.append(Note(names, reason.source, f"width {dim.size} kept", why))
+            else:
+                rounded.append(_rounded(dim, size, sizes.step(dim), names, f"alpha / M times {dim.size} is {float(wanted):g}"))
+        return pinned, rounded
+
+
+def agreed(gammas: Mapping[fx.Node, int], layers: Mapping[fx.Node, Layer]) -> dict[fx.Node, int]:
+    """One gamma per weight over the graphs of all modes: the smallest common divisor that every graph can use."""
+    by_weight: dict[str, list[int]] = {}
+    for node, layer in layers.items():
+        for read in layer.sources:
+            by_weight.setdefault(read, []).append(gammas.get(node, 1) if layer.weight is not None else 1)
+    common = {name: math.gcd(*values) if len(set(values)) > 1 else values[0] for name, values in by_weight.items()}
+    return {node: common[name] for node in gammas if (name := layers[node].weight) is not None and common[name] > 1}
+
+
+def _rounded(dim: Dim, size: int, step: Step, names: str, why: str) -> Note:
+    """A width that is not `alpha / M` times the reference's, with the divisibility that moved it farthest."""
+    because = step.because
+    if step.count > 1:
+        why += f", and it must be made of multiples of {step.count}" + (f": {because.why} at {because.node}" if because else "")
+    return Note(names, because.source if because else "", f"width {dim.size} -> {size}", why)
