@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from packify.capture.graphs import RecordedGraphs
 from packify.core.errors import PackError, SpecError
+from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
 from packify.nn.tree import build_tree, leaf_names, resized, state_sizes
@@ -80,7 +81,11 @@ class Slimmer:
             SpecError: gamma divides no layer.
         """
         with _deep_structures():
-            return _Solution(self.recorded, self.rules, spec).solve()
+            member = _Solution(self.recorded, self.rules, spec).solve()
+        if graph_checks.get():
+            for graph in member.graphs.values():
+                check_graph(graph, "slimming")
+        return member
 
 
 def slim(recorded: RecordedGraphs, spec: Spec, rules: Mapping[Any, HasWidths]) -> Member:
