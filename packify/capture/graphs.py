@@ -22,6 +22,7 @@ from packify.capture.unwrapping import unwrap
 from packify.capture.writer import WAYS_OUT, GraphWriter
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
+from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import Note
 
 Mode = Literal["eval", "train"]
@@ -107,6 +108,9 @@ def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[typ
     )
     if not same:
         _rename_constants(train_run, len(eval_run.constants))
+    if graph_checks.get():
+        for run, _ in runs:
+            check_graph(run.graph, "recording")
     tensors = [leaf for leaf in session.flat if isinstance(leaf, torch.Tensor)]
     return RecordedGraphs(
         root=session.root,

@@ -16,6 +16,7 @@ from packify.cli.fit_command import fit
 from packify.cli.ops_command import ops
 from packify.cli.sweep_command import sweep
 from packify.cli.verify_command import verify
+from packify.core.graph_check import graph_checks
 from packify.core.version import __version__
 
 _COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, ops)
@@ -27,6 +28,7 @@ class PackifyGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = args[: args.index("--")] if "--" in args else args
         debugging.set("--debug" in options)
+        graph_checks.set("--debug" in options)
         return super().parse_args(ctx, [arg for position, arg in enumerate(args) if arg != "--debug" or position >= len(options)])
 
 
@@ -50,7 +52,9 @@ app = typer.Typer(
 @app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_show_version)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. May follow the command, too.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and check graphs. May follow the command, too.")
+    ] = False,
 ) -> None:
     """Options that come before any command."""
 

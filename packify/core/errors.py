@@ -41,6 +41,10 @@ class PackError(PackifyError):
     """A traced network cannot be slimmed or packed without breaking a law."""
 
 
+class GraphBroken(PackifyError):
+    """A pass of packify's own has left a graph that the next one may not take: a defect of packify's, or of a rule."""
+
+
 class LawBroken(PackifyError):
     """A packed network breaks one of the laws; `where` names the node."""
 

@@ -92,4 +92,5 @@ def _rebuilt(value: Any, children: list[tuple[Any, Any]]) -> Any:
         return dataclasses.replace(value, **dict(children))  # type: ignore[type-var]
     if isinstance(value, defaultdict):
         return defaultdict(value.default_factory, children)
-    return dict(children) if kind is dict else kind(dict(children))
+    plain = kind is dict or kind.__module__ == "torch.fx.immutable_collections"  # a node's own arguments
+    return dict(children) if plain else kind(dict(children))

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from packify.core import nested
 from packify.core.errors import SpecError
+from packify.core.graph_check import graph_checks
 from packify.ensembles.averages import averages_of
 from packify.ensembles.report_notes import report_of
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import build_tree, leaf_names, sized_tree
+from packify.packing.layout_check import check_layouts
 from packify.packing.packer import changed_in_place, pack_graph
 from packify.widths.slimming import Member
 
@@ -37,6 +39,9 @@ def assemble(
     for tree in (root, alone):
         _add_constants(tree, member, torch.device("meta") if tree is alone else _first_device(model))
         _match_modes(tree, model)
+    if graph_checks.get():
+        for packed_graph in graphs.values():
+            check_layouts(packed_graph.graph, root, members)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
     averages = averages_of(member, model, average)
     report = report_of(member, model, graphs, averages.by_mode, recorded)

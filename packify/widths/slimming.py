@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from packify.capture.graphs import RecordedGraphs
+from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
 from packify.widths.analysis import WidthAnalysis
@@ -73,6 +74,9 @@ class Slimmer:
         self._solved[key] = solved
         while len(self._solved) > _KEPT_MEMBERS:
             self._solved.popitem(last=False)
+        if graph_checks.get():
+            for graph in solved.graphs.values():
+                check_graph(graph, "slimming")
         return Member(spec, self.recorded, **vars(solved))
 
 
