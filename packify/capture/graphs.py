@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.patches import patched
+from packify.capture.operators import RANDOM
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
 from packify.capture.unwrapping import unwrap
@@ -83,13 +84,16 @@ class RecordedGraphs:
     tables: frozenset[str] = frozenset()
 
 
-def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = ()) -> RecordedGraphs:
+def record_graphs(
+    model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = (), random: Collection[Any] = RANDOM
+) -> RecordedGraphs:
     """Record `model` by running it once per mode on meta tensors shaped like `example_inputs`.
 
     Args:
         model: any module; it is copied, never run and never changed.
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments for ``forward``.
         leaves: module types to keep whole.
+        random: the operators, by function or name, whose results are drawn anew in every call.
 
     Raises:
         TraceError: the model refuses the input, or its Python code needs data that only a real input has.
@@ -109,7 +113,7 @@ def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[typ
     data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
     held = (*model.parameters(), *model.buffers(), *filter(torch.is_tensor, flat))
     device = next((tensor.device for tensor in held if tensor.device.type != "meta"), torch.device("cpu"))
-    session = _Session(root, data, flat, template, signature, tuple(leaves), device, hooks_left_behind(model))
+    session = _Session(root, data, flat, template, signature, tuple(leaves), device, hooks_left_behind(model), random)
     batch = _common_batch(flat)
     attempts = [TRACING_BATCH, batch] if batch is not None else [None]
     for attempt, size in enumerate(attempts):
@@ -170,6 +174,7 @@ class _Session:
     leaves: tuple[type[nn.Module], ...]
     device: torch.device
     hooks: list[str]
+    random: Collection[Any]
     recorders: list[Recorder] = field(default_factory=list)
 
     def record(self, batch: int | None, mode: Mode) -> tuple[Recorder, Any]:
@@ -179,7 +184,7 @@ class _Session:
         known = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, self.flat))
         floating = (tensor.dtype for tensor in known if tensor.is_floating_point())
         recorder = Recorder(tensors, self.data, next(floating, torch.float32), _held_tensors(root), self.device)
-        recorder.earlier = list(self.recorders)
+        recorder.earlier, recorder.random = list(self.recorders), self.random
         self.recorders.append(recorder)
         return _run(self, recorder, batch, mode)
 

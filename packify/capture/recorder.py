@@ -17,8 +17,8 @@ from torch.utils._device import _device_constructors
 
 from packify.capture.constants import constant_value, known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
-from packify.capture.normalise import by_position
-from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
+from packify.capture.binding import bind
+from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, READS_DATA, Operator, key_of, operator_of
 from packify.capture.symbolic import plain, symbolic_number
 from packify.capture.values import call_on_meta, filled, leaves, mapped, on_meta, random, recurrent_result, without_expressions
 from packify.capture.writer import GraphWriter
@@ -126,7 +126,9 @@ class Recorder(GraphWriter, TorchFunctionMode):
         if not self.active:
             return forward(*args, **kwargs)
         value = self._leaf_value(module, forward, args, kwargs)
+        args, kwargs, signature = bind(forward, args, kwargs)
         node = self.graph.call_module(path, *self._arguments(args, kwargs))
+        node.meta["signature"] = signature
         return self._result(self._stamp(node, value, type(module).__name__), value)
 
     def _leaf_value(self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -156,7 +158,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
             return self._answer(func, operator, args, kwargs)
         if operator.name in READS_DATA:
             return self._read(func, operator, args, kwargs)
-        if not any(map(self._is_recorded, leaves((args, kwargs)))) and operator.name not in RANDOM:
+        if not any(map(self._is_recorded, leaves((args, kwargs)))) and key_of(self.random, func, operator.name) is None:
             return func(*without_expressions(args), **without_expressions(kwargs))
         if operator.name in ("shape", "size", "numel", "nelement"):
             return self._sizes(operator.name, *args, **kwargs)
@@ -230,7 +232,12 @@ class Recorder(GraphWriter, TorchFunctionMode):
                 self._know(tensor, self._stamp(node, tensor, "detach"), ())
 
     def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-        new_args, new_kwargs = self._arguments(*by_position(func, args, kwargs))
+        args, kwargs, signature = bind(func, args, kwargs)
+        node = self._call_of(func, operator, *self._arguments(args, kwargs))
+        node.meta["signature"] = signature
+        return node
+
+    def _call_of(self, func: Callable[..., Any], operator: Operator, new_args: tuple[Any, ...], new_kwargs: dict[str, Any]) -> fx.Node:
         if operator.getter:
             return self.graph.call_function(getattr, (new_args[0], operator.name))
         name = getattr(func, "__name__", "")
@@ -303,7 +310,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
         if answer is not None:
             self.note(f"{operator.name} of a check is taken to be {answer}", "numbers are finite, and chances of 0 or 1 are certain")
             return answer
-        if any(source.meta["op"] in RANDOM for source in (read, *read.all_input_nodes)):
+        if any(source.meta.get("random") for source in (read, *read.all_input_nodes)):
             raise self._refused(
                 f"the code decides by a number drawn at random ({operator.name})",
                 "a graph calls the same layers every time: set the probability of leaving one out to 0, or multiply its output by 0 or 1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import operator as python_operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from packify.capture.constants import constant_value
-from packify.capture.operators import operator_of
+from packify.capture.operators import RANDOM, key_of, operator_of
 from packify.capture.symbolic import SymbolicNumber, plain
 from packify.capture.values import mapped
 from packify.core.errors import TraceError
@@ -56,6 +56,7 @@ class GraphWriter:
         super().__init__()
         self.graph = fx.Graph()
         self.active = False
+        self.random: Collection[Any] = RANDOM
         self.constants: dict[str, torch.Tensor] = {}
         self.scope: list[str] = [""]
         self._tensors, self._data, self._dtype, self._device = tensors, data, dtype, device
@@ -80,6 +81,8 @@ class GraphWriter:
 
     def _stamp(self, node: fx.Node, value: Any, name: str) -> fx.Node:
         node.meta.update(val=value, op=name, path=self.scope[-1], source=source_line(), inplace=False)
+        if key_of(self.random, node.target if node.op == "call_function" else None, name) is not None:
+            node.meta["random"] = True
         return node
 
     def emit(self, target: Callable[..., Any] | str, args: tuple[Any, ...], value: Any) -> fx.Node:

@@ -63,7 +63,7 @@ def assemble(
     for tree in (root, member.root):
         _match_modes(tree, model)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
-    averages = averages_of(member, average)
+    averages = averages_of(member, average, rules)
     report = report_of(member, model, graphs, averages, recorded)
     packed = PackedNetwork(
         root,

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from packify.capture.operators import traits_of
 from packify.core import nested
 from packify.core.errors import SpecError
 from packify.nn.averaging import AVERAGES, default_average, origin
 from packify.widths.slimming import Member
 
 
-def averages_of(member: Member, average: Any) -> dict[str, list[str]]:
+def averages_of(member: Member, average: Any, rules: Mapping[Any, Any]) -> dict[str, list[str]]:
     """Per mode, one word for each output.
 
     Raises:
@@ -29,11 +30,11 @@ def averages_of(member: Member, average: Any) -> dict[str, list[str]]:
     for mode, graph in member.graphs.items():
         (output,) = graph.find_nodes(op="output")
         leaves = output.args[0]
-        result[mode] = [_average_of(leaf, path, index, average) for index, (leaf, path) in enumerate(zip(leaves, paths[mode], strict=True))]
+        result[mode] = [_average_of(leaf, path, index, average, rules) for index, (leaf, path) in enumerate(zip(leaves, paths[mode], strict=True))]
     return result
 
 
-def _average_of(leaf: Any, path: str, index: int, average: Any) -> str:
+def _average_of(leaf: Any, path: str, index: int, average: Any, rules: Mapping[Any, Any]) -> str:
     how = average
     if isinstance(average, Mapping):
         how = average.get(path)
@@ -43,7 +44,7 @@ def _average_of(leaf: Any, path: str, index: int, average: Any) -> str:
         raise _no_average(repr(how), f"outputs are averaged as one of {', '.join(AVERAGES)}")
     if not hasattr(leaf, "meta"):
         return str(how or "mean")
-    chosen = default_average(leaf.meta["val"], origin(leaf))
+    chosen = default_average(leaf.meta["val"], traits_of(rules, origin(leaf, lambda node: traits_of(rules, node))))
     value = leaf.meta["val"]
     numbers = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
     return chosen if how is None or (how != "none" and not numbers) else str(how)

@@ -48,9 +48,9 @@ def pack_members(
     members = len(plain)
     recording = record(plain[0], example_inputs, leaves=leaves, concrete_args=concrete_args, rules=rules)
     recorded = recording.graphs
-    require_packable(plain[0], recorded)
+    require_packable(plain[0], recorded, recording.table)
     for index, network in enumerate(plain[1:], 1):
-        same_code(index, record_graphs(network, recording.example_inputs, leaves=recorded.leaves), recorded)
+        same_code(index, record_graphs(network, recording.example_inputs, leaves=recorded.leaves, random=random_operators(recording.table)), recorded)
         same_shared(index, network, plain[0], recorded)
     member = recording.slimmer.member(Spec(members, members))
     packed = assemble(member, recording.example_inputs, plain[0], inputs=inputs, average=average, rules=recording.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -34,32 +35,20 @@ def class_axis(ndim: int) -> int:
     return 1 if ndim > 3 else ndim - 1
 
 
-# What ends in one of these is a probability, a bounded value or a feature, not logits.
-_NO_LOGITS = frozenset(
-    "softmax sigmoid hardsigmoid tanh hardtanh softsign relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish hardswish softplus "
-    "threshold glu exp expm1 pow square sqrt abs sin cos normalize layer_norm rms_norm group_norm batch_norm "
-    "BatchNorm1d BatchNorm2d BatchNorm3d".split()
-)
-# These hand on what they are given.
-_HANDED_ON = frozenset(
-    "reshape flatten squeeze unsqueeze permute transpose contiguous getitem to float clone Dropout dropout identity".split()
-)
-
-
-def origin(node: fx.Node) -> str:
-    """The operator that makes an output, behind what only rearranges it."""
-    while node.meta["op"] in _HANDED_ON and node.args and isinstance(node.args[0], fx.Node):
+def origin(node: fx.Node, traits_of: Callable[[fx.Node], Collection[str]]) -> fx.Node:
+    """The node that makes an output, behind what only rearranges it."""
+    while "hands_on" in traits_of(node) and node.args and isinstance(node.args[0], fx.Node):
         node = node.args[0]
-    return str(node.meta["op"])
+    return node
 
 
-def default_average(value: Any, op: str) -> str:
-    """How an output is averaged when the user does not say: by its shape and by the operator that makes it."""
+def default_average(value: Any, traits: Collection[str]) -> str:
+    """How an output is averaged when the user does not say: by its shape and by the traits of the operator that makes it."""
     if not isinstance(value, Tensor) or value.is_complex():
         return "mean"
     if not value.is_floating_point():
         return "vote"
-    if op in _NO_LOGITS:
+    if "not_logits" in traits:
         return "mean"
     if value.dim() < 2 or value.dim() == 3 or value.shape[class_axis(value.dim())] < 2:
         return "mean"

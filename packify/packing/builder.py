@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from packify.capture.binding import Bound, rewritten
+from packify.capture.signatures import Signature
 from packify.core.report import Note
 from packify.nn.members import FRONT, Method, PerMember, cat_members, merge_members, relayout, repeat_members, split_members
 
@@ -52,6 +54,7 @@ class PackBuilder:
         members: M.
         root: the packed network's module tree.
         relayouts, fallbacks: for the report.
+        current, signature, traits: the member's node that is being packed, and what its operator's row says of it.
         ungrouped, grouped: weights of convs that read a shared input as one ordinary conv, and of those that have M groups.
     """
 
@@ -61,6 +64,8 @@ class PackBuilder:
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
     current: fx.Node | None = None
+    signature: Signature | None = None
+    traits: frozenset[str] = frozenset()
     env: dict[fx.Node, Any] = field(default_factory=dict)
     ungrouped: set[str] = field(default_factory=set)
     grouped: set[str] = field(default_factory=set)
@@ -73,11 +78,38 @@ class PackBuilder:
 
     def again(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
         """The member's own call on other arguments."""
-        return self._stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
+        made = self._stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
+        made.meta["signature"] = node.meta.get("signature")
+        return made
+
+    def values(self, node: fx.Node) -> Bound:
+        """``args`` and ``kwargs`` of the member's call, packed."""
+        return self._value(node.args), self._value(node.kwargs)
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return self.env[value]
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(self._value, value))
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self._value, value))
+        if isinstance(value, dict):
+            return {key: self._value(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*map(self._value, (value.start, value.stop, value.step)))
+        return value
+
+    def changed(self, node: fx.Node, /, **changes: Any) -> Bound:
+        """``args`` and ``kwargs`` of the member's call, packed, with some arguments changed by their names in the operator's signature."""
+        return rewritten(node, changes, self.signature, self.values(node))
+
+    def call(self, node: fx.Node, axis: int | None, /, **changes: Any) -> Any:
+        """The member's call, packed, with some arguments changed; the members are then on `axis`."""
+        return self.native(node, *self.changed(node, **changes), axis)
 
     def _stamp(self, node: fx.Node) -> fx.Node:
         if self.current is not None:
-            node.meta.update({key: self.current.meta.get(key) for key in ("op", "path", "source", "inplace")})
+            node.meta.update({key: self.current.meta.get(key) for key in ("op", "path", "source", "inplace", "random")})
             node.meta["member_node"] = self.current
         return node
 
@@ -162,8 +194,10 @@ class PackBuilder:
 
     # -- member by member --------------------------------------------------------------------------------------------
 
-    def fallback(self, node: fx.Node, args: Any, kwargs: Any, why: str = "it has no rule for this layout") -> Any:
-        """Run an operator or a module once per member, on views. Always right."""
+    def fallback(self, node: fx.Node, args: Any = None, kwargs: Any = None, why: str = "it has no rule for this layout") -> Any:
+        """Run an operator or a module once per member, on views, by default on its own arguments. Always right."""
+        if args is None:
+            args, kwargs = self.values(node)
         marks = tuple(tensor.packed for tensor in packed_values_in((args, kwargs)))
         fronts = self._fronts(args), self._fronts(kwargs)
         self._note(self.fallbacks, f"{node.meta['op']} runs once per member", why)
@@ -173,6 +207,7 @@ class PackBuilder:
         else:
             function: Any = Method(str(node.target)) if node.op == "call_method" else node.target
             made = self.emit(PerMember(function, self.members, marks), *fronts[0], **fronts[1])
+            made.meta["signature"] = node.meta.get("signature")
         return self.back(made, node.meta["val"])
 
     def _fronts(self, value: Any) -> Any:

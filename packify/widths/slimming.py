@@ -108,7 +108,7 @@ class _Solution:
         }
         for propagation in self.propagations.values():
             propagation.run()
-        self.places = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph).items()}
+        self.places = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph, rules).items()}
         if spec.gamma > 1 and spec.gamma_policy == "uniform":
             self._divisible_by_gamma()
 
@@ -247,7 +247,7 @@ class _Solution:
     def _widths(self, node: fx.Node) -> tuple[Dim, Dim, int]:
         """A layer's input and output width, and its own groups."""
         propagation = next(propagation for propagation in self.propagations.values() if node in propagation.dims)
-        data, weight = argument(node, 0, "input"), argument(node, 1, "weight")
+        data, weight = argument(node, "input"), argument(node, "weight")
         dims = propagation.dims[data]
         if node.meta["op"] == "linear":
             return dims[-1], propagation.dims[node][-1], 1
