@@ -19,8 +19,8 @@ from packify.budgets.counters import node_mult_adds
 from packify.capture.binding import arguments
 from packify.capture.values import recurrent_result
 from packify.core.errors import TraceError
-from packify.ops.table import RULES
 from packify.nn.functional import grouped_linear, packed_linear
+from packify.ops.table import RULES
 
 Storages = dict[int, int]
 """Bytes by storage: tensors that share memory (views, in-place results) share one entry."""

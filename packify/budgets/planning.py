@@ -41,7 +41,9 @@ class Planner:
         self.recorded, self._slimmer = recorded, slimmer
         self.reference = self._tally(self.recorded)
         self._members: dict[Spec, tuple[Member, Tally]] = {}
-        self._places = {node.meta["path"] or node.name: place for node, place in places(self.recorded.graphs["eval"], slimmer.rules).items()}
+        self._places = {
+            node.meta["path"] or node.name: place for node, place in places(self.recorded.graphs["eval"], slimmer.rules).items()
+        }
 
     def budget(self, spec: Spec, *, training: bool = True) -> Budget:
         """The budget of one configuration; a search that needs no training memory leaves that out and is faster."""

@@ -21,7 +21,9 @@ from packify.capture.signatures import GETTER, OPEN, REQUIRED, Parameter, Signat
 Bound = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], Signature]:
+def bind(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], Signature]:
     """A call in its one form, and the signature that it has; a call that no known signature fits stays as it is, with `OPEN`."""
     name = getattr(function, "__name__", "")
     if name in ("__get__", "__set__"):

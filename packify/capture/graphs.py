@@ -15,8 +15,8 @@ from torch import fx, nn
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
-from packify.capture.patches import patched
 from packify.capture.operators import RANDOM
+from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
 from packify.capture.unwrapping import unwrap

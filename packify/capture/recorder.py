@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
+from packify.capture.binding import bind
 from packify.capture.constants import constant_value, known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
-from packify.capture.binding import bind
 from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, READS_DATA, Operator, key_of, operator_of
 from packify.capture.symbolic import plain, symbolic_number
 from packify.capture.values import call_on_meta, filled, leaves, mapped, on_meta, random, recurrent_result, without_expressions

@@ -122,7 +122,7 @@ class Signature:
             TypeError: there are too many, or one of an unknown name, or one twice.
         """
         found = {parameter.name: value for parameter, value in zip(self._positional, args, strict=False)}
-        if len(args) > len(self._positional):
+        if args[len(self._positional) :]:
             if self._rest is None:
                 raise TypeError(f"{len(args)} arguments by position for ({self})")
             found[self._rest.name] = self._unwrapped(args[len(self._positional) :])
@@ -271,7 +271,11 @@ def _of(given: list[inspect.Parameter]) -> Signature:
     taken = {parameter.name for parameter in given}
     return Signature(
         tuple(
-            Parameter(new if (new := names.get(parameter.name, parameter.name)) not in taken else parameter.name, parameter.default, parameter.kind)
+            Parameter(
+                new if (new := names.get(parameter.name, parameter.name)) not in taken else parameter.name,
+                parameter.default,
+                parameter.kind,
+            )
             for parameter in given
         )
     )

@@ -30,7 +30,9 @@ def averages_of(member: Member, average: Any, rules: Mapping[Any, Any]) -> dict[
     for mode, graph in member.graphs.items():
         (output,) = graph.find_nodes(op="output")
         leaves = output.args[0]
-        result[mode] = [_average_of(leaf, path, index, average, rules) for index, (leaf, path) in enumerate(zip(leaves, paths[mode], strict=True))]
+        result[mode] = [
+            _average_of(leaf, path, index, average, rules) for index, (leaf, path) in enumerate(zip(leaves, paths[mode], strict=True))
+        ]
     return result
 
 

@@ -55,7 +55,13 @@ def record(
     model, own_rules = unwrap(model), wrap_user_rules(rules or {})
     table = merged(own_rules)
     example_inputs = with_concrete_args(model, example_inputs, concrete_args)
-    return Recording(model, example_inputs, record_graphs(model, example_inputs, leaves=module_types(leaves), random=random_operators(table)), own_rules, table)
+    return Recording(
+        model,
+        example_inputs,
+        record_graphs(model, example_inputs, leaves=module_types(leaves), random=random_operators(table)),
+        own_rules,
+        table,
+    )
 
 
 class Recording:

@@ -18,6 +18,7 @@ from packify.ensembles.recording import record
 from packify.ensembles.report_notes import hook_notes, unused_rules
 from packify.ensembles.requirements import require_packable
 from packify.nn.packed_network import PackedNetwork
+from packify.ops.table import random_operators
 
 
 @torch.inference_mode(False)
@@ -50,7 +51,11 @@ def pack_members(
     recorded = recording.graphs
     require_packable(plain[0], recorded, recording.table)
     for index, network in enumerate(plain[1:], 1):
-        same_code(index, record_graphs(network, recording.example_inputs, leaves=recorded.leaves, random=random_operators(recording.table)), recorded)
+        same_code(
+            index,
+            record_graphs(network, recording.example_inputs, leaves=recorded.leaves, random=random_operators(recording.table)),
+            recorded,
+        )
         same_shared(index, network, plain[0], recorded)
     member = recording.slimmer.member(Spec(members, members))
     packed = assemble(member, recording.example_inputs, plain[0], inputs=inputs, average=average, rules=recording.table)

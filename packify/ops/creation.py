@@ -10,6 +10,7 @@ from packify.packing.builder import PackBuilder
 from packify.widths.dims import fixed, free
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
+
 def sized(widths: WidthPropagation, /, **_: Any) -> Any:
     """Its axes take the sizes of what it meets."""
     return [free(size) if size != 1 else fixed(1) for size in widths.out.shape]

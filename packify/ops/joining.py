@@ -109,7 +109,7 @@ def refit_split(call: Call, **_: Any) -> dict[str, Any]:
 
 def refit_pad(call: Call, pad: Any, **_: Any) -> dict[str, Any]:
     amounts = list(pad)
-    for axis, (before, _, after) in call.cuts.items():
+    for axis, (before, _length, after) in call.cuts.items():
         position = len(call.shape) - 1 - axis
         amounts[2 * position], amounts[2 * position + 1] = before, after
     return {"pad": tuple(amounts)}

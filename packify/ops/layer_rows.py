@@ -106,7 +106,10 @@ def _products() -> Iterator[tuple[str, Rule]]:
     for name in ("outer", "ger"):
         yield name, Rule("contraction", contraction.outer, contraction.pack_outer, None, "input, vec2")
     tensordot = "a, b, dims=2, out=None"
-    yield "tensordot", Rule("contraction", contraction.tensordot, contraction.pack_tensordot, None, tensordot, mult_adds.tensordot, "product")
+    yield (
+        "tensordot",
+        Rule("contraction", contraction.tensordot, contraction.pack_tensordot, None, tensordot, mult_adds.tensordot, "product"),
+    )
 
 
 def _norms() -> Iterator[tuple[str, Rule]]:

@@ -146,7 +146,7 @@ def pack_permute(builder: PackBuilder, node: Any, input: Any, **arguments: Any) 
 
 
 def pack_expand(builder: PackBuilder, node: Any, input: Any, shape: Sequence[Any] = (), other: Any = None) -> Any:
-    """expand and broadcast_to, or expand_as another tensor."""
+    """Expand and broadcast_to, or expand_as another tensor."""
     x, value = input, node.meta["val"]
     if not x.packed and not (other is not None and other.packed):
         return builder.call(node, None)

@@ -60,7 +60,7 @@ def tensordot(output: Tensor, a: Tensor, b: Tensor, **_: Any) -> int:
 
 def bilinear(output: Tensor, weight: Tensor, **_: Any) -> int:
     """``"n i", "o i j" -> "n o j"``, then ``"n o j", "n j" -> "n o"``."""
-    _, first, second = weight.shape
+    first, second = weight.shape[1:]
     return output.numel() * (first * second + second)
 
 

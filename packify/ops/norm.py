@@ -32,9 +32,7 @@ def per_channel(widths: WidthPropagation, input: Axes, **others: Any) -> list[Di
     return input.dims
 
 
-def group_norm(
-    widths: WidthPropagation, input: Axes, num_groups: int, weight: Axes | None, bias: Axes | None, **_: Any
-) -> list[Dim]:
+def group_norm(widths: WidthPropagation, input: Axes, num_groups: int, weight: Axes | None, bias: Axes | None, **_: Any) -> list[Dim]:
     if num_groups == input.shape[1] > 1:  # one channel each
         widths.cut(1, fixed(0), input.dims[1], fixed(0))
     else:
@@ -111,9 +109,7 @@ def pack_group_norm(builder: PackBuilder, node: Any, input: Any, num_groups: int
     return builder.call(node, 1, input=builder.to(input, 1), num_groups=builder.times(num_groups), **moved)
 
 
-def pack_layer_norm(
-    builder: PackBuilder, node: Any, input: Any, normalized_shape: Any, weight: Any, eps: Any, bias: Any = None
-) -> Any:
+def pack_layer_norm(builder: PackBuilder, node: Any, input: Any, normalized_shape: Any, weight: Any, eps: Any, bias: Any = None) -> Any:
     """Normalise without parameters, then scale and shift each member by its own."""
     value = node.meta["val"]
     parameters = [tensor for tensor in (weight, bias) if tensor is not None]

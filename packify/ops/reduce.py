@@ -12,6 +12,7 @@ from packify.packing.builder import PackBuilder, PackedValue, map_packed_values
 from packify.widths.dims import Dim, fixed
 from packify.widths.propagation import Axes, WidthPropagation
 
+
 def axes_of(ndim: int, dim: Any) -> list[int]:
     """The axes that ``dim=`` names, counted from the front; all of them for None."""
     if dim is None:

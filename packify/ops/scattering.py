@@ -24,8 +24,8 @@ def index_add(widths: WidthPropagation, input: Axes, dim: int, index: Axes, sour
         for position, (own, other) in enumerate(zip(input.dims, source.dims, strict=True)):
             if position != axis:
                 widths.equate(own, other)
-            elif indeinput.dims:
-                widths.equate(other, indeinput.dims[0])
+            elif index.dims:
+                widths.equate(other, index.dims[0])
     return input.dims
 
 
@@ -34,11 +34,11 @@ def scatter(widths: WidthPropagation, input: Axes, dim: int, index: Axes, src: A
     axis = dim % max(len(input.dims), 1)
     if input.dims:
         widths.pin(input.dims[axis], "single positions of it are written")
-    for position, (own, other) in enumerate(zip(input.dims, indeinput.dims, strict=True)):
+    for position, (own, other) in enumerate(zip(input.dims, index.dims, strict=True)):
         if position != axis:
             _meet(widths, own, other)
     if isinstance(src, Axes):
-        for own, other in zip(indeinput.dims, src.dims, strict=True):
+        for own, other in zip(index.dims, src.dims, strict=True):
             _meet(widths, own, other)
     return input.dims
 

@@ -81,7 +81,11 @@ def _indexing() -> Iterator[tuple[str, Rule]]:
     }
     for name, rest in by_position.items():
         yield name, Rule("indexing", scattering.index_add, scattering.pack, signature=f"input, dim, index, {rest}")
-    by_element = {"scatter": "src=None, value=None, reduce=None", "scatter_add": "src", "scatter_reduce": "src, reduce, *, include_self=True"}
+    by_element = {
+        "scatter": "src=None, value=None, reduce=None",
+        "scatter_add": "src",
+        "scatter_reduce": "src, reduce, *, include_self=True",
+    }
     for name, rest in by_element.items():
         yield name, Rule("indexing", scattering.scatter, scattering.pack, signature=f"input, dim, index, {rest}")
 

@@ -44,9 +44,7 @@ def grid_sample(widths: WidthPropagation, input: Axes, grid: Axes, **_: Any) -> 
     return [*input.dims[:2], *(fixed(size) for size in widths.out.shape[2:])]
 
 
-def deform_conv(
-    widths: WidthPropagation, input: Axes, weight: Axes, offset: Axes, mask: Axes, bias: Axes, groups: int, **_: Any
-) -> Any:
+def deform_conv(widths: WidthPropagation, input: Axes, weight: Axes, offset: Axes, mask: Axes, bias: Axes, groups: int, **_: Any) -> Any:
     """A conv that samples where its offsets say. Offsets and masks have one entry per cell of the kernel."""
     for axes in (offset, mask):
         for dim in axes.dims[1:]:

@@ -15,6 +15,7 @@ from packify.core.spec import Spec
 
 Traits = Mapping[fx.Node, frozenset[str]]
 
+
 @dataclass(frozen=True)
 class Place:
     """Where a layer stands in the graph."""

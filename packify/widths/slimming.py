@@ -108,7 +108,9 @@ class _Solution:
         }
         for propagation in self.propagations.values():
             propagation.run()
-        self.places = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph, rules).items()}
+        self.places = {
+            node: place for propagation in self.propagations.values() for node, place in places(propagation.graph, rules).items()
+        }
         if spec.gamma > 1 and spec.gamma_policy == "uniform":
             self._divisible_by_gamma()
 
