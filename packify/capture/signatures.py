@@ -165,12 +165,12 @@ class Signature:
         missing = [parameter for parameter in taken if parameter.name not in given and parameter.default is REQUIRED]
         if missing and not rest:  # by name what stands behind a gap
             taken = taken[: taken.index(missing[0])]
-        args = tuple(given[parameter.name] if parameter.name in given else parameter.default for parameter in taken)
+        args = tuple(given.get(parameter.name, parameter.default) for parameter in taken)
         used = {parameter.name for parameter in taken} | ({self._rest.name} if self._rest else set())
         return (*args, *rest), {name: value for name, value in given.items() if name not in used}
 
     def positional(self, found: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """All arguments in order, without names where they may come so; those of a variadic parameter in one tuple, of `OPEN` one by one."""
+        """All arguments in order, without names where they may come so; those of a declared ``*names`` in one tuple."""
         values = [found[parameter.name] for parameter in self._positional if parameter.name in found]
         if self._rest is not None:
             values += list(found.get(self._rest.name, ())) if self is OPEN or not self.text else [found.get(self._rest.name, ())]

@@ -65,7 +65,7 @@ def merged(rules: Mapping[Any, Rule] | None) -> Mapping[Any, Rule]:
     Raises:
         SpecError: a value is not a `Rule`, or a package's rules are broken.
     """
-    given = (wrap_user_rules(plugins.installed()), plugins.checked(rules or {}, "rules"))
+    given = (wrap_user_rules(plugins.installed(), "packify.rules"), plugins.checked(rules or {}, "rules"))
     found = dict(RULES)
     for part in given:
         for key, rule in part.items():

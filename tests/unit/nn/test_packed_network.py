@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import packify
 from packify.nn.averaging import averaged, class_axis, default_average
+from packify.ops.table import RULES
 from tests.laws import checks
 from tests.models import images, interfaces, sequences
 from tests.models.catalogue import CASES
@@ -77,7 +78,7 @@ def test_other_averages() -> None:
     ],
 )
 def test_the_average_that_is_chosen(shape: tuple[int, ...], op: str, how: str) -> None:
-    assert default_average(torch.empty(shape), op) == how
+    assert default_average(torch.empty(shape), RULES[op].traits) == how
 
 
 class Decided(nn.Module):
