@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from packify.budgets.counters import module_mult_adds, op_mult_adds
+from packify.budgets.counters import node_mult_adds
+from packify.capture.binding import arguments
 from packify.capture.values import recurrent_result
 from packify.core import nested
 from packify.core.errors import TraceError
 from packify.nn.functional import grouped_linear, packed_linear
+from packify.ops.table import RULES
 
 Storages = dict[int, int]
 """Bytes by storage: tensors that share memory (views, in-place results) share one entry."""
@@ -65,6 +67,7 @@ class Network:
     """A graph with what it reads: parameters and buffers of `root`, and `constants`.
 
     Attributes:
+        rules: every operator's row, which says what it costs.
         inputs: meta tensors (or plain values) for the placeholders, as recorded.
         batch: the leading size that all inputs share, or None when they share none.
     """
@@ -74,13 +77,16 @@ class Network:
     inputs: list[Any]
     batch: int | None
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    rules: Mapping[Any, Any] = field(default_factory=lambda: RULES)
 
 
-def network(root: nn.Module, graph: fx.Graph, constants: Mapping[str, Tensor], *, batched: bool) -> Network:
+def network(
+    root: nn.Module, graph: fx.Graph, constants: Mapping[str, Tensor], *, batched: bool, rules: Mapping[Any, Any] = RULES
+) -> Network:
     """A graph ready to be measured; its placeholders' meta values are the inputs."""
     inputs = [node.meta["val"] for node in graph.nodes if node.op == "placeholder"]
     sizes = {value.shape[0] for value in inputs if isinstance(value, Tensor) and value.dim()}
-    return Network(root, graph, inputs, sizes.pop() if batched and len(sizes) == 1 else None, constants)
+    return Network(root, graph, inputs, sizes.pop() if batched and len(sizes) == 1 else None, constants, rules)
 
 
 def measure(network: Network, dtype: torch.dtype | None = None) -> Run:
@@ -148,7 +154,7 @@ class _Recorder(fx.Interpreter):
         super().__init__(network.root, garbage_collect_values=False, graph=network.graph)
         tensors = (*network.root.named_parameters(remove_duplicate=False), *network.root.named_buffers(remove_duplicate=False))
         self.attributes: dict[str, Tensor] = dict(tensors) | {name: tensor.to("meta") for name, tensor in network.constants.items()}
-        self.count = count
+        self.count, self.rules = count, network.rules
         self.steps: list[Step] = []
         self.current: fx.Node | None = None
 
@@ -166,9 +172,8 @@ class _Recorder(fx.Interpreter):
 
     def _call(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if n.target is grouped_linear:  # a packed network computes it this way, which keeps less for backward
-            given = dict(zip(("input", "weight", "bias", "groups"), args, strict=False)) | kwargs
-            bias, groups = given.get("bias"), given.get("groups", 1)
-            return packed_linear(given["input"].unsqueeze(0), given["weight"], bias, 1, groups).squeeze(0)
+            given = arguments(n, values=(args, kwargs))
+            return packed_linear(given["input"].unsqueeze(0), given["weight"], given["bias"], 1, given["groups"]).squeeze(0)
         if self.count and n.op == "call_module":
             module = self.module.get_submodule(str(n.target))
             if isinstance(module, nn.RNNBase):
@@ -179,10 +184,8 @@ class _Recorder(fx.Interpreter):
 
     def _step(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Step:
         op = n.meta["op"]
-        if n.op == "call_module":
-            mult_adds = module_mult_adds(self.module.get_submodule(str(n.target)), args, kwargs, value)
-        else:
-            mult_adds = op_mult_adds(op, args, kwargs, value)
+        module = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None
+        mult_adds = node_mult_adds(self.rules, n, (args, kwargs), value, module)
         first = next(_tensors(value), None)
         path = str(n.target) if n.op == "call_module" else n.meta.get("path", "")
         reads = frozenset(str(node.target) for node in n.all_input_nodes if node.op == "get_attr")

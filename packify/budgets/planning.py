@@ -41,7 +41,9 @@ class Planner:
         self.recorded, self._slimmer = recorded, slimmer
         self.reference = self._tally(self.recorded)
         self._members: dict[Spec, tuple[Member, Tally]] = {}
-        self._places = {node.meta["path"] or node.name: place for node, place in places(self.recorded.graphs["eval"]).items()}
+        self._places = {
+            node.meta["path"] or node.name: place for node, place in places(self.recorded.graphs["eval"], slimmer.rules).items()
+        }
 
     def budget(self, spec: Spec, *, training: bool = True) -> Budget:
         """The budget of one configuration; a search that needs no training memory leaves that out and is faster."""
@@ -86,7 +88,10 @@ class Planner:
 
     def _tally(self, source: RecordedGraphs | Member, training: bool = True) -> Tally:
         batched = self.recorded.batch is not None
-        evaluation, kept = (network(source.root, source.graphs[mode], source.constants, batched=batched) for mode in ("eval", "train"))
+        evaluation, kept = (
+            network(source.root, source.graphs[mode], source.constants, batched=batched, rules=self._slimmer.rules)
+            for mode in ("eval", "train")
+        )
         return tally(evaluation, kept if training else None, self.convention, self.dtype)
 
     def _member(self, spec: Spec, training: bool) -> tuple[Member, Tally]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from packify.capture.operators import RANDOM
+from packify.capture.binding import arguments
 
 
 def constant_value(node: fx.Node, buffers: Mapping[str, torch.Tensor], constants: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
@@ -28,7 +28,7 @@ def constant_value(node: fx.Node, buffers: Mapping[str, torch.Tensor], constants
             return torch.device("cpu")
         if not isinstance(value, (torch.Tensor, tuple, list)):
             return value
-        if current.op not in ("call_function", "call_method") or current.meta["op"] in RANDOM or current.meta["inplace"]:
+        if current.op not in ("call_function", "call_method") or current.meta.get("random") or current.meta["inplace"]:
             raise _Unknown
         if current.meta["op"] in ("to", "type_as") and isinstance(value, torch.Tensor):  # of another tensor they read what it is like
             return value_of(current.all_input_nodes[0]).to(value.dtype)
@@ -55,9 +55,9 @@ def known_outcome(node: fx.Node) -> bool | None:
     if op in ("all", "any") and sources[0].meta["op"] in _CHECKS:
         finite = sources[0].meta["op"] == "isfinite"
         return finite if finite == (op == "all") else None
-    if op in ("lt", "ge") and sources[0].meta["op"] == "rand" and len(node.args) == 2 and isinstance(node.args[1], (int, float)):
-        chance = node.args[1]
-        return None if 0 < chance < 1 else (chance >= 1) == (op == "lt")
+    if op in ("lt", "ge") and sources[0].meta["op"] == "rand":
+        chance = arguments(node).get("other")
+        return None if not isinstance(chance, (int, float)) or 0 < chance < 1 else (chance >= 1) == (op == "lt")
     return None
 
 

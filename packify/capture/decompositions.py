@@ -197,6 +197,17 @@ def cat(tensors: Any, dim: Any = 0, **kwargs: Any) -> Any:
     return first.repeat(times)
 
 
+def einsum(*operands: Any) -> Any:
+    """``einsum(x, [0, 1], y, [1, 2], [0, 2])`` as ``einsum("AB,BC->AC", x, y)``."""
+    if isinstance(operands[0], str) or len(operands) < 2:
+        return NotImplemented
+    tensors, axes = operands[0 : len(operands) - len(operands) % 2 : 2], [list(term) for term in operands[1::2]]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    output = [list(operands[-1])] if len(operands) % 2 else []
+    terms = ["".join("..." if axis is Ellipsis else letters[axis] for axis in term) for term in (*axes, *output)]
+    return torch.einsum(",".join(terms[: len(tensors)]) + "".join("->" + term for term in terms[len(tensors) :]), *tensors)
+
+
 # By operator name; what they return NotImplemented for is recorded as it is.
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "multi_head_attention_forward": multi_head_attention,
@@ -209,4 +220,5 @@ DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "asarray": as_tensor,
     "new_tensor": new_tensor,
     "cat": cat,
+    "einsum": einsum,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from torch import fx, nn
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
+from packify.capture.operators import RANDOM
 from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
@@ -84,18 +85,21 @@ class RecordedGraphs:
     output_choices: dict[str, str] = field(default_factory=dict)
 
 
-def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = ()) -> RecordedGraphs:
+def record_graphs(
+    model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = (), random: Collection[Any] = RANDOM
+) -> RecordedGraphs:
     """Record `model` by running it once per mode on meta tensors shaped like `example_inputs`.
 
     Args:
         model: any module; it is copied, never run and never changed.
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments for ``forward``.
         leaves: module types to keep whole.
+        random: the operators, by function or name, whose results are drawn anew in every call.
 
     Raises:
         TraceError: the model refuses the input, or its Python code needs data that only a real input has.
     """
-    session = _session(unwrap(model), example_inputs, tuple(leaves))
+    session = _session(unwrap(model), example_inputs, tuple(leaves), random)
     size, runs = session.record_modes()
     (eval_run, eval_output), (train_run, train_output) = runs
     same = signature_of(eval_run.graph) == signature_of(train_run.graph) and eval_output == train_output
@@ -130,7 +134,7 @@ def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[typ
     )
 
 
-def _session(model: nn.Module, example_inputs: Any, leaves: tuple[type[nn.Module], ...]) -> _Session:
+def _session(model: nn.Module, example_inputs: Any, leaves: tuple[type[nn.Module], ...], random: Collection[Any]) -> _Session:
     """A copy of a network, and the inputs that it is recorded with."""
     signature = inspect.signature(model.forward)
     flat, template = nested.flatten(bind(signature, example_inputs))
@@ -144,7 +148,7 @@ def _session(model: nn.Module, example_inputs: Any, leaves: tuple[type[nn.Module
     data = {name: tensor for name, tensor in model.named_buffers() if tensor.device.type != "meta"}
     held = (*model.parameters(), *model.buffers(), *filter(torch.is_tensor, flat))
     device = next((tensor.device for tensor in held if tensor.device.type != "meta"), torch.device("cpu"))
-    return _Session(meta_copy(model), data, flat, template, signature, leaves, device, hooks_left_behind(model))
+    return _Session(meta_copy(model), data, flat, template, signature, leaves, device, hooks_left_behind(model), random)
 
 
 def _common_batch(flat: list[Any]) -> int | None:
@@ -164,6 +168,7 @@ class _Session:
     leaves: tuple[type[nn.Module], ...]
     device: torch.device
     hooks: list[str]
+    random: Collection[Any]
     writers: list[GraphWriter] = field(default_factory=list)
 
     def record_modes(self) -> tuple[int | None, list[tuple[GraphWriter, Any]]]:
@@ -183,7 +188,7 @@ class _Session:
         known = (*root.parameters(), *root.buffers(), *filter(torch.is_tensor, self.flat))
         floating = (tensor.dtype for tensor in known if tensor.is_floating_point())
         writer = GraphWriter(tensors, self.data, next(floating, torch.float32), _held_tensors(root), self.device)
-        writer.earlier = list(self.writers)
+        writer.earlier, writer.random = list(self.writers), self.random
         self.writers.append(writer)
         return writer, _run(self, Recorder(writer), batch, mode)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,8 @@ PASSIVE = frozenset(
 )
 # These need a tensor's values.
 READS_DATA = frozenset("item tolist __bool__ __int__ __float__ __index__ __complex__ __array__ is_nonzero numpy equal allclose".split())
-# Their results are drawn anew in every call, so they are recorded even when nothing they read is.
+# Their results are drawn anew in every call, so they are recorded even when nothing they read is. A recording needs to know before any
+# table is at hand; the rows of these operators have the trait "random" from here.
 RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like bernoulli normal multinomial poisson uniform exponential log_normal "
     "cauchy geometric random dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout "
@@ -124,8 +125,18 @@ _INPLACE_OPERATORS = frozenset("add sub mul truediv floordiv mod pow and or xor 
 
 def rule_of(rules: Mapping[Any, Any], node: fx.Node) -> Any:
     """The rule for a node: by the function itself first (a user's), then by the operator's name, then the one for any other operator."""
-    if node.op == "call_function" and node.target in rules:
-        return rules[node.target]
-    name = node.meta["op"]
-    named = rules.get(name) or rules.get("::" + name.rpartition("::")[2])
-    return rules.get("*") if named is None and node.op in ("call_function", "call_method") else named
+    key = key_of(rules, node.target if node.op == "call_function" else None, node.meta["op"])
+    return rules.get("*") if key is None and node.op in ("call_function", "call_method") else rules.get(key)
+
+
+def key_of(keys: Collection[Any], function: Any, name: str) -> Any:
+    """Which of `keys` means an operator: its function, its name, or its name behind any namespace; None if none does."""
+    if function is not None and function in keys:
+        return function
+    return next((key for key in (name, "::" + name.rpartition("::")[2]) if key in keys), None)
+
+
+def traits_of(rules: Mapping[Any, Any], node: fx.Node) -> frozenset[str]:
+    """The traits of a node's operator."""
+    rule = rule_of(rules, node) if "op" in node.meta else None
+    return frozenset() if rule is None else frozenset(rule.traits or ())

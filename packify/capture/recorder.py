@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
+from packify.capture.binding import bind
 from packify.capture.constants import known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
-from packify.capture.normalise import by_position
-from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
+from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, READS_DATA, Operator, key_of, operator_of
 from packify.capture.symbolic import plain, symbolic_number
 from packify.capture.values import call_on_meta, filled, on_meta, random, recurrent_result, without_expressions
 from packify.capture.writer import GraphWriter
@@ -148,7 +148,9 @@ class Recorder(TorchFunctionMode):
         if not writer.active:
             return forward(*args, **kwargs)
         value = self._leaf_value(module, forward, args, kwargs)
+        args, kwargs, signature = bind(forward, args, kwargs)
         node = writer.graph.call_module(path, writer.held_values(args), writer.held_values(kwargs))
+        node.meta["signature"] = signature
         return writer.know_result(writer.stamp(node, value, type(module).__name__), value)
 
     def _leaf_value(self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -177,7 +179,8 @@ class Recorder(TorchFunctionMode):
             return self._answer(func, operator, args, kwargs)
         if operator.name in READS_DATA:
             return self._read(func, operator, args, kwargs)
-        if not any(map(self.writer.is_recorded, nested.leaves((args, kwargs)))) and operator.name not in RANDOM:
+        known = any(map(self.writer.is_recorded, nested.leaves((args, kwargs))))
+        if not known and key_of(self.writer.random, func, operator.name) is None:
             return func(*without_expressions(args), **without_expressions(kwargs))
         if operator.name in ("shape", "size", "numel", "nelement"):
             return self._sizes(operator.name, *args, **kwargs)
@@ -246,8 +249,13 @@ class Recorder(TorchFunctionMode):
                 self.writer.know(tensor, self.writer.method("detach", tensor, self.writer.tensor_node(tensor)))
 
     def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        args, kwargs, signature = bind(func, args, kwargs)
+        node = self._call_of(func, operator, *self.writer.held_values((args, kwargs)))
+        node.meta["signature"] = signature
+        return node
+
+    def _call_of(self, func: Callable[..., Any], operator: Operator, new_args: tuple[Any, ...], new_kwargs: dict[str, Any]) -> fx.Node:
         graph = self.writer.graph
-        new_args, new_kwargs = self.writer.held_values(by_position(func, args, kwargs))
         if operator.getter:
             return graph.call_function(getattr, (new_args[0], operator.name))
         name = getattr(func, "__name__", "")
@@ -304,7 +312,7 @@ class Recorder(TorchFunctionMode):
         if answer is not None:
             writer.note(f"{operator.name} of a check is taken to be {answer}", "numbers are finite, and chances of 0 or 1 are certain")
             return answer
-        if any(source.meta["op"] in RANDOM for source in (read, *read.all_input_nodes)):
+        if any(source.meta.get("random") for source in (read, *read.all_input_nodes)):
             raise writer.refused(
                 f"the code decides by a number drawn at random ({operator.name})",
                 "a graph calls the same layers every time: set the probability of leaving one out to 0, or multiply its output by 0 or 1",

@@ -6,7 +6,7 @@ import enum
 import operator as python_operator
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ import torch
 from torch import fx
 
 from packify.capture.constants import constant_value
-from packify.capture.operators import operator_of
+from packify.capture.operators import RANDOM, key_of, operator_of
 from packify.capture.symbolic import SymbolicNumber, plain
 from packify.core import nested
 from packify.core.errors import TraceError
@@ -65,6 +65,7 @@ class GraphWriter:
     ) -> None:
         self.graph = fx.Graph()
         self.active = False
+        self.random: Collection[Any] = RANDOM
         self.constants: dict[str, torch.Tensor] = {}
         self.scope: list[str] = [""]
         self.calls: list[tuple[str, int]] = []
@@ -131,6 +132,8 @@ class GraphWriter:
     def stamp(self, node: fx.Node, value: Any, name: str) -> fx.Node:
         """What every later pass knows of a node: its value on the meta device, its operator, where it comes from."""
         node.meta.update(val=value, op=name, path=self.scope[-1], source=source_line(), stack=tuple(self.calls), inplace=False)
+        if key_of(self.random, node.target if node.op == "call_function" else None, name) is not None:
+            node.meta["random"] = True
         return node
 
     def emit(self, target: Callable[..., Any] | str, args: tuple[Any, ...], value: Any) -> fx.Node:

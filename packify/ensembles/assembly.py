@@ -43,7 +43,7 @@ def assemble(
         for packed_graph in graphs.values():
             check_layouts(packed_graph.graph, root, members)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
-    averages = averages_of(member, model, average)
+    averages = averages_of(member, model, average, rules)
     report = report_of(member, model, graphs, averages.by_mode, recorded)
     report.averaging = averages.notes
     packed = PackedNetwork(

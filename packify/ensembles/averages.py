@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from packify.capture.operators import traits_of
 from packify.core import nested
 from packify.core.errors import AverageWarning, SpecError
 from packify.core.report import Note
@@ -40,7 +41,7 @@ class Averages:
     notes: list[Note]
 
 
-def averages_of(member: Member, model: nn.Module, average: Any) -> Averages:
+def averages_of(member: Member, model: nn.Module, average: Any, rules: Mapping[Any, Any]) -> Averages:
     """How the outputs of a packed network of `member` are averaged.
 
     Raises:
@@ -57,7 +58,9 @@ def averages_of(member: Member, model: nn.Module, average: Any) -> Averages:
         (output,) = graph.find_nodes(op="output")
         free = output.meta.get("free", ())
         found.by_mode[mode] = [
-            "none" if index in free else _average_of(leaf, path, _asked(average, path, index), model, found.notes if mode == "eval" else [])
+            "none"
+            if index in free
+            else _average_of(leaf, path, _asked(average, path, index), model, rules, found.notes if mode == "eval" else [])
             for index, (leaf, path) in enumerate(zip(output.args[0], paths[mode], strict=True))
         ]
     for note in found.notes:
@@ -74,7 +77,7 @@ def _asked(average: Any, path: str, index: int) -> Any:
     return average
 
 
-def _average_of(leaf: Any, path: str, asked: Any, model: nn.Module, notes: list[Note]) -> str:
+def _average_of(leaf: Any, path: str, asked: Any, model: nn.Module, rules: Mapping[Any, Any], notes: list[Note]) -> str:
     if asked is not None and asked not in AVERAGES:
         raise _no_average(repr(asked), f"outputs are averaged as one of {', '.join(AVERAGES)}")
     if not isinstance(leaf, fx.Node):
@@ -86,9 +89,9 @@ def _average_of(leaf: Any, path: str, asked: Any, model: nn.Module, notes: list[
         return "none" if asked == "none" else "vote"
     if asked is not None:
         return str(asked)
-    made_by = maker(leaf)
+    made_by = maker(leaf, lambda node: traits_of(rules, node))
     where = f"output {path}".rstrip()
-    if not could_be_logits(value, made_by.meta["op"]):
+    if not could_be_logits(value, traits_of(rules, made_by)):
         return "mean"
     how, why = _evidence(value, made_by, model)
     if how:

@@ -26,7 +26,7 @@ from packify.ensembles.requirements import require_packable
 from packify.nn.initialisation import initialise_members
 from packify.nn.packed_network import PackedNetwork
 from packify.ops.rule import Rule
-from packify.ops.table import merged
+from packify.ops.table import merged, random_operators
 from packify.ops.user_rules import wrap_user_rules
 from packify.widths.slimming import Slimmer
 
@@ -59,7 +59,7 @@ def record(
     model, own_rules = unwrap(model), wrap_user_rules(rules or {})
     table = merged(own_rules)
     example_inputs = with_concrete_args(model, example_inputs, concrete_args)
-    graphs = record_graphs(model, example_inputs, leaves=module_types(leaves))
+    graphs = record_graphs(model, example_inputs, leaves=module_types(leaves), random=random_operators(table))
     choose_outputs(graphs, outputs)
     return Recording(model, example_inputs, graphs, own_rules, table)
 
@@ -108,7 +108,7 @@ class Recording:
         """
         spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
         seed = whole_number("seed", seed, 0, 2**63)
-        require_packable(self.model, self.graphs)
+        require_packable(self.model, self.graphs, self.table)
         try:
             member = self.slimmer.member(spec)
             packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.table)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, fx, nn
 
 from packify.capture.graphs import RecordedGraphs
+from packify.capture.operators import traits_of
 from packify.core.errors import PackError, TraceError
-from packify.widths.gamma import LAYERS
+from packify.widths.weights import argument
 
 
-def require_packable(model: nn.Module, recorded: RecordedGraphs) -> None:
+def require_packable(model: nn.Module, recorded: RecordedGraphs, rules: Mapping[Any, Any]) -> None:
     """Refuse a network in which there is nothing to pack.
 
     Raises:
@@ -31,20 +35,23 @@ def require_packable(model: nn.Module, recorded: RecordedGraphs) -> None:
             why="an ensemble is the average of tensors",
             fix="let forward return what it computes",
         )
-    _one_dtype(recorded)
+    _one_dtype(recorded, rules)
 
 
-def _one_dtype(recorded: RecordedGraphs) -> None:
+def _one_dtype(recorded: RecordedGraphs, rules: Mapping[Any, Any]) -> None:
     """Without data a layer takes any input; with data it refuses one of another dtype than its weight's.
 
     Raises:
         TraceError: a layer meets two dtypes.
     """
     for node in recorded.graphs["eval"].nodes:
-        if node.meta.get("op") not in LAYERS or not all(isinstance(argument, fx.Node) for argument in node.args[:2]):
+        if "layer" not in traits_of(rules, node):
             continue
-        read, weight = (argument.meta["val"].dtype for argument in node.args[:2])
-        if read != weight and node.args[1].op == "get_attr" and read in recorded.input_dtypes:
+        data, parameter = argument(node, "input"), argument(node, "weight")
+        if not isinstance(data, fx.Node) or not isinstance(parameter, fx.Node):
+            continue
+        read, weight = data.meta["val"].dtype, parameter.meta["val"].dtype
+        if read != weight and parameter.op == "get_attr" and read in recorded.input_dtypes:
             raise TraceError(
                 f"{node.meta['path'] or 'forward'} ({node.meta['source']})",
                 found=f"an input of dtype {read} and a weight of dtype {weight}",

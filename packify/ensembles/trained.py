@@ -19,6 +19,7 @@ from packify.ensembles.recording import record
 from packify.ensembles.report_notes import hook_notes, unused_rules
 from packify.ensembles.requirements import require_packable
 from packify.nn.packed_network import PackedNetwork
+from packify.ops.table import random_operators
 
 
 @torch.inference_mode(False)
@@ -50,9 +51,9 @@ def pack_members(
     members = len(plain)
     recording = record(plain[0], example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules)
     recorded = recording.graphs
-    require_packable(plain[0], recorded)
+    require_packable(plain[0], recorded, recording.table)
     for index, network in enumerate(plain[1:], 1):
-        other = record_graphs(network, recording.example_inputs, leaves=recorded.leaves)
+        other = record_graphs(network, recording.example_inputs, leaves=recorded.leaves, random=random_operators(recording.table))
         choose_outputs(other, outputs)
         same_code(index, other, recorded)
         same_shared(index, network, plain[0], recorded)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from packify.capture.operators import RANDOM, operator_of
+from packify.capture.binding import rewritten
+from packify.capture.operators import operator_of
 from packify.core import nested
 from packify.core.errors import LawBroken
 from packify.nn.members import Method, PerMember
@@ -58,12 +59,15 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 def _without_dropout(graph: fx.Graph) -> None:
     """Functional dropout with probability 0, so that two runs can be compared."""
-    for node in graph.find_nodes(op="call_function", target=F.scaled_dot_product_attention):
-        node.args = (*node.args[:4], 0.0, *node.args[5:]) if len(node.args) > 4 else node.args
-        node.kwargs = {key: 0.0 if key == "dropout_p" else value for key, value in node.kwargs.items()}
     for node in graph.nodes:
-        if node.op == "call_function" and "dropout" in operator_of(node.target).name:
-            node.args, node.kwargs = node.args[:1], {**node.kwargs, "p": 0.0}
+        target: Any = node.target
+        function = target.function if isinstance(target, PerMember) else target
+        if node.op != "call_function" or function is None:
+            continue
+        if function is F.scaled_dot_product_attention:
+            node.args, node.kwargs = rewritten(node, {"dropout_p": 0.0})
+        elif "dropout" in operator_of(function).name:
+            node.args, node.kwargs = rewritten(node, {"p": 0.0})
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def _without_chance(graph: fx.Graph) -> None:
         if node.op not in ("call_function", "call_method") or function is None:
             continue
         name = operator_of(Method(str(function)) if node.op == "call_method" else function).name
-        if name not in RANDOM or "dropout" in name:
+        if not node.meta.get("random") or name != node.meta["op"] or "dropout" in name:
             continue
         filled = Filled(Method(str(target)) if node.op == "call_method" else function)
         node.op, node.target = "call_function", replace(target, function=filled) if isinstance(target, PerMember) else filled

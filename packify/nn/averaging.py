@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -50,30 +51,20 @@ def class_axis(ndim: int) -> int:
     return 1 if ndim > 3 else ndim - 1
 
 
-# What ends in one of these is a probability, a bounded value or a feature, not logits.
-_NO_LOGITS = frozenset(
-    "softmax sigmoid hardsigmoid tanh hardtanh softsign relu relu6 leaky_relu rrelu prelu elu selu celu gelu silu mish hardswish softplus "
-    "threshold glu exp expm1 pow square sqrt abs sin cos normalize layer_norm rms_norm group_norm batch_norm "
-    "BatchNorm1d BatchNorm2d BatchNorm3d".split()
-)
 # What these make is features, unless a classifier ends in one.
 POOLS = frozenset(
     "mean amax adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
     "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d".split()
 )
-# These hand on what they are given.
-_HANDED_ON = frozenset(
-    "reshape flatten squeeze unsqueeze permute transpose contiguous getitem to float clone Dropout dropout identity interpolate".split()
-)
 
 
-def maker(node: fx.Node) -> fx.Node:
+def maker(node: fx.Node, traits_of: Callable[[fx.Node], Collection[str]]) -> fx.Node:
     """The node that makes an output, behind what only rearranges, resizes or drops some of it."""
-    while node.meta["op"] in _HANDED_ON and node.args and isinstance(node.args[0], fx.Node):
+    while "hands_on" in traits_of(node) and node.args and isinstance(node.args[0], fx.Node):
         node = node.args[0]
     return node
 
 
-def could_be_logits(value: Tensor, op: str) -> bool:
-    """Whether a floating output made by the operator `op` has the shape of logits and is not bounded or normalised."""
-    return op not in _NO_LOGITS and value.dim() >= 2 and value.shape[class_axis(value.dim())] >= 2
+def could_be_logits(value: Tensor, traits: Collection[str]) -> bool:
+    """Whether a floating output has the shape of logits, and the traits of the operator that makes it do not speak against it."""
+    return "not_logits" not in traits and value.dim() >= 2 and value.shape[class_axis(value.dim())] >= 2

@@ -16,7 +16,7 @@ from packify.widths.dims import Dim, fixed
 from packify.widths.propagation import Axes, WidthPropagation
 
 
-def linear(widths: WidthPropagation, input: Axes, weight: Axes, bias: Axes | None = None) -> list[Dim]:
+def linear(widths: WidthPropagation, input: Axes, weight: Axes, bias: Axes | None, groups: int) -> list[Dim]:
     widths.equate(weight.dims[-1], input.dims[-1])
     widths.keep_frozen_constant(weight, weight.shape[-1])
     widths.reads(input.dims[-1])
@@ -30,7 +30,7 @@ def linear(widths: WidthPropagation, input: Axes, weight: Axes, bias: Axes | Non
     return [*input.dims[:-1], weight.dims[0]]
 
 
-def bilinear(widths: WidthPropagation, input1: Axes, input2: Axes, weight: Axes, bias: Axes | None = None) -> list[Dim]:
+def bilinear(widths: WidthPropagation, input1: Axes, input2: Axes, weight: Axes, bias: Axes | None) -> list[Dim]:
     widths.equate(weight.dims[1], input1.dims[-1])
     widths.equate(weight.dims[2], input2.dims[-1])
     widths.layer(weight.dims[0])
@@ -39,7 +39,7 @@ def bilinear(widths: WidthPropagation, input1: Axes, input2: Axes, weight: Axes,
     return [*input1.dims[:-1], weight.dims[0]]
 
 
-def embedding(widths: WidthPropagation, input: Axes, weight: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+def embedding(widths: WidthPropagation, input: Axes, weight: Axes, **_: Any) -> list[Dim]:
     widths.pin(weight.dims[0], "a vocabulary")
     widths.layer(weight.dims[1])
     return [*input.dims, weight.dims[1]]
@@ -73,7 +73,7 @@ def _broadcast_dims(widths: WidthPropagation, a: list[Dim], b: list[Dim]) -> lis
     return result
 
 
-def addmm(widths: WidthPropagation, input: Axes, mat1: Axes, mat2: Axes, **kwargs: Any) -> list[Dim]:
+def addmm(widths: WidthPropagation, input: Axes, mat1: Axes, mat2: Axes, **_: Any) -> list[Dim]:
     dims = matmul(widths, mat1, mat2)
     lead = len(dims) - len(input.dims)
     for dim, own in zip(dims[lead:], input.dims, strict=True):
@@ -82,9 +82,7 @@ def addmm(widths: WidthPropagation, input: Axes, mat1: Axes, mat2: Axes, **kwarg
     return dims
 
 
-def attention(
-    widths: WidthPropagation, query: Axes, key: Axes, value: Axes, attn_mask: Axes | None = None, *args: Any, **kwargs: Any
-) -> list[Dim]:
+def attention(widths: WidthPropagation, query: Axes, key: Axes, value: Axes, attn_mask: Axes | None, **_: Any) -> list[Dim]:
     widths.equate(query.dims[-1], key.dims[-1])
     widths.equate(key.dims[-2], value.dims[-2])
     lead = _broadcast_dims(widths, query.dims[:-2], key.dims[:-2]) if query.shape[:-2] == key.shape[:-2] else query.dims[:-2]
@@ -101,8 +99,8 @@ def attention(
     return [*lead, query.dims[-2], value.dims[-1]]
 
 
-def einsum(widths: WidthPropagation, equation: str, *operands: Any) -> list[Dim]:
-    inputs = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else list(operands)
+def einsum(widths: WidthPropagation, equation: str, operands: tuple[Axes, ...]) -> list[Dim]:
+    inputs = list(operands)
     terms, output = einsum_terms(equation, [len(axes.dims) for axes in inputs])
     known: dict[str, Dim] = {}
     for axes, term in zip(inputs, terms, strict=True):
@@ -137,14 +135,14 @@ def einsum_terms(equation: str, ranks: list[int]) -> tuple[list[str], str]:
 # -- how members are packed --------------------------------------------------------------------------------------------
 
 
-def pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any = None, groups: int = 1) -> Any:
+def pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any, groups: int) -> Any:
     """A shared input needs one ordinary matmul; a packed one is a batched matmul with the members in front."""
     value = node.meta["val"]
     weight, bias = member_major(builder, weight), member_major(builder, bias)
     if not (input.packed or weight.packed):
-        return builder.native(node, (input, weight, bias), {} if groups == 1 else {"groups": groups}, None)
+        return builder.call(node, None)
     if weight.ndim == 1 or (bias is not None and bias.packed != weight.packed):
-        return builder.fallback(node, (input, weight, bias), {} if groups == 1 else {"groups": groups})
+        return builder.fallback(node)
     if not weight.packed:
         if input.axis == input.ndim - 1 or input.axis == FRONT:
             return builder.back(builder.emit(grouped_linear, builder.front(input), weight, bias, groups), value)
@@ -164,14 +162,14 @@ def member_major(builder: PackBuilder, parameter: Any) -> Any:
 def pack_matmul(builder: PackBuilder, node: Any, input: Any, other: Any) -> Any:
     value = node.meta["val"]
     if not (input.packed or other.packed):
-        return builder.native(node, (input, other), {}, None)
+        return builder.call(node, None)
     if min(input.ndim, other.ndim) < 2:
         return _matmul_with_vector(builder, node, input, other)
     axis = common_axis([input, other], value)
     batched = axis is not None and axis != FRONT and axis < value.dim() - 2
     if batched and input.packed and other.packed:
         back = int(axis or 0) - value.dim()
-        return builder.native(node, (builder.to(input, input.ndim + back), builder.to(other, other.ndim + back)), {}, axis)
+        return builder.call(node, axis, input=builder.to(input, input.ndim + back), other=builder.to(other, other.ndim + back))
     if node.meta["op"] != "matmul":
         return builder.back(builder.emit(torch.matmul, builder.front(input), builder.front(other)), value)
     ndim = max(input.ndim, other.ndim)
@@ -194,12 +192,11 @@ def _matmul_with_vector(builder: PackBuilder, node: Any, input: Any, other: Any)
     return builder.back(made, value)
 
 
-def pack_addmm(builder: PackBuilder, node: Any, input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
-    operands = (input, mat1, mat2)
-    if not any(tensor.packed for tensor in operands):
-        return builder.native(node, operands, {"beta": beta, "alpha": alpha}, None)
+def pack_addmm(builder: PackBuilder, node: Any, input: Any, mat1: Any, mat2: Any, beta: float, alpha: float) -> Any:
+    if not any(tensor.packed for tensor in (input, mat1, mat2)):
+        return builder.call(node, None)
     if node.meta["op"] not in ("addmm", "baddbmm"):
-        return builder.fallback(node, operands, {"beta": beta, "alpha": alpha})
+        return builder.fallback(node)
     product_ = builder.emit(torch.matmul, builder.front(mat1), builder.front(mat2))
     scaled = product_ if alpha == 1 else builder.emit(torch.mul, product_, alpha)
     own = builder.front(input, node.meta["val"].dim())
@@ -207,25 +204,18 @@ def pack_addmm(builder: PackBuilder, node: Any, input: Any, mat1: Any, mat2: Any
     return builder.back(builder.emit(torch.add, own, scaled), node.meta["val"])
 
 
-def pack_attention(
-    builder: PackBuilder, node: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **kwargs: Any
-) -> Any:
+def pack_attention(builder: PackBuilder, node: Any, query: Any, key: Any, value: Any, attn_mask: Any, **_: Any) -> Any:
     operands = [tensor for tensor in (query, key, value, attn_mask) if isinstance(tensor, PackedValue)]
     if not any(tensor.packed for tensor in operands):
-        return builder.native(node, (query, key, value, attn_mask, *args), kwargs, None)
-    out = node.meta["val"]
-    if min(tensor.ndim for tensor in (query, key, value)) < 3:
-        return builder.fallback(node, (query, key, value, attn_mask, *args), kwargs)
+        return builder.call(node, None)
+    if min(tensor.ndim for tensor in (query, key, value)) < 3 or node.meta["val"].dim() != query.ndim:
+        return builder.fallback(node)
     query, key, value = (builder.to(tensor, 0) for tensor in (query, key, value))
     if isinstance(attn_mask, PackedValue) and attn_mask.packed:
         attn_mask = _mask_per_batch(builder, attn_mask, query)
     elif isinstance(attn_mask, PackedValue) and attn_mask.ndim == query.ndim and attn_mask.shape[0] != 1:
         attn_mask = builder.to(attn_mask, 0)
-    return (
-        builder.native(node, (query, key, value, attn_mask, *args), kwargs, 0)
-        if out.dim() == query.ndim
-        else builder.fallback(node, (query, key, value, attn_mask, *args), kwargs)
-    )
+    return builder.call(node, 0, query=query, key=key, value=value, **({} if attn_mask is None else {"attn_mask": attn_mask}))
 
 
 def _mask_per_batch(builder: PackBuilder, mask: PackedValue, query: PackedValue) -> PackedValue:
@@ -241,10 +231,14 @@ def _mask_per_batch(builder: PackBuilder, mask: PackedValue, query: PackedValue)
     return made
 
 
-def pack_einsum(builder: PackBuilder, node: Any, equation: str, *operands: Any) -> Any:
-    inputs = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else list(operands)
-    if not any(tensor.packed for tensor in inputs):
-        return builder.native(node, (equation, *inputs), {}, None)
+def pack_einsum(builder: PackBuilder, node: Any, equation: str, operands: Any) -> Any:
+    if not any(tensor.packed for tensor in operands):
+        return builder.call(node, None)
+    return _labelled(builder, node, equation, list(operands))
+
+
+def _labelled(builder: PackBuilder, node: Any, equation: str, inputs: list[PackedValue]) -> Any:
+    """An einsum with one more label, for the members."""
     left, arrow, output = equation.replace(" ", "").partition("->")
     if not arrow:
         terms, labels = einsum_terms(equation, [tensor.ndim for tensor in inputs])
@@ -255,13 +249,13 @@ def pack_einsum(builder: PackBuilder, node: Any, equation: str, *operands: Any) 
     return builder.back(made, node.meta["val"])
 
 
-def pack_bilinear(builder: PackBuilder, node: Any, input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+def pack_bilinear(builder: PackBuilder, node: Any, input1: Any, input2: Any, weight: Any, bias: Any) -> Any:
     """``b i, o i j, b j -> b o``, with the members in front."""
     operands = [tensor for tensor in (input1, input2, weight, bias) if tensor is not None]
     if not any(tensor.packed for tensor in operands):
-        return builder.native(node, (input1, input2, weight, bias), {}, None)
+        return builder.call(node, None)
     if not weight.packed or (bias is not None and not bias.packed):
-        return builder.fallback(node, (input1, input2, weight, bias), {})
+        return builder.fallback(node)
     first, second = (f"{'m' if tensor.packed else ''}...{label}" for tensor, label in ((input1, "i"), (input2, "j")))
     made = builder.emit(torch.einsum, f"{first},moij,{second}->m...o", builder.front(input1), builder.front(weight), builder.front(input2))
     if bias is not None:
@@ -276,7 +270,7 @@ def outer(widths: WidthPropagation, input: Axes, vec2: Axes) -> list[Dim]:
 
 def pack_outer(builder: PackBuilder, node: Any, input: Any, vec2: Any) -> Any:
     if not (input.packed or vec2.packed):
-        return builder.native(node, (input, vec2), {}, None)
+        return builder.call(node, None)
     column, row = builder.emit(torch.unsqueeze, builder.front(input), -1), builder.emit(torch.unsqueeze, builder.front(vec2), -2)
     return builder.back(builder.emit(torch.mul, column, row), node.meta["val"])
 
@@ -294,22 +288,21 @@ def tensordot_equation(ndims: tuple[int, int], dims: Any) -> str:
     return f"{''.join(left)},{''.join(right)}->{''.join(output)}"
 
 
-def tensordot(widths: WidthPropagation, a: Axes, b: Axes, dims: Any = 2, **kwargs: Any) -> list[Dim]:
-    return einsum(widths, tensordot_equation((len(a.dims), len(b.dims)), dims), a, b)
+def tensordot(widths: WidthPropagation, a: Axes, b: Axes, dims: Any, **_: Any) -> list[Dim]:
+    return einsum(widths, tensordot_equation((len(a.dims), len(b.dims)), dims), (a, b))
 
 
-def pack_tensordot(builder: PackBuilder, node: Any, a: Any, b: Any, dims: Any = 2, **kwargs: Any) -> Any:
+def pack_tensordot(builder: PackBuilder, node: Any, a: Any, b: Any, dims: Any, **_: Any) -> Any:
     if not (a.packed or b.packed):
-        return builder.native(node, (a, b, dims), kwargs, None)
-    return pack_einsum(builder, node, tensordot_equation((a.ndim, b.ndim), dims), a, b)
+        return builder.call(node, None)
+    return _labelled(builder, node, tensordot_equation((a.ndim, b.ndim), dims), [a, b])
 
 
-def pack_embedding(builder: PackBuilder, node: Any, input: Any, weight: Any, padding_idx: Any = None, *args: Any, **kwargs: Any) -> Any:
+def pack_embedding(builder: PackBuilder, node: Any, input: Any, weight: Any, padding_idx: Any, **others: Any) -> Any:
     if not weight.packed:
-        return builder.native(node, (input, weight, padding_idx, *args), kwargs, input.axis)
-    given = dict(zip(("max_norm", "norm_type", "scale_grad_by_freq", "sparse"), args, strict=False)) | kwargs
-    if any(value for name, value in given.items() if name != "norm_type"):
-        return builder.fallback(node, (input, weight, padding_idx, *args), kwargs)
+        return builder.call(node, input.axis)
+    if any(others[name] for name in ("max_norm", "scale_grad_by_freq", "sparse")):
+        return builder.fallback(node)
     weight = builder.to(weight, 0)
     made = builder.emit(packed_embedding, builder.front(input), weight, builder.members, input.packed, padding_idx)
     return builder.back(made, node.meta["val"])

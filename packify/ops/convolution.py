@@ -15,11 +15,9 @@ def conv(
     widths: WidthPropagation,
     input: Axes,
     weight: Axes,
-    bias: Axes | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
+    bias: Axes | None,
+    groups: int,
+    **_: Any,
 ) -> list[Dim]:
     batched = input.val.dim() == weight.val.dim()
     channels = input.dims[1 if batched else 0]
@@ -45,12 +43,9 @@ def conv_transpose(
     widths: WidthPropagation,
     input: Axes,
     weight: Axes,
-    bias: Axes | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
+    bias: Axes | None,
+    groups: int,
+    **_: Any,
 ) -> list[Dim]:
     batched = input.val.dim() == weight.val.dim()
     channels = input.dims[1 if batched else 0]
@@ -113,26 +108,21 @@ def groups_follow_width(groups: int, read: int, written: int) -> bool:
     return groups > 1 and (read == 1 or (written == 1 and read < groups))
 
 
-def refit_conv(args: Any, kwargs: Any, call: Call) -> Any:
+def refit_conv(call: Call, groups: Any, **_: Any) -> dict[str, Any]:
     """A depthwise conv, marked by its cut, has as many groups as channels."""
-    if 1 not in call.cuts:
-        return args, kwargs
-    given = args[6] if len(args) > 6 else kwargs["groups"]
-    groups = resized(given, call.values[6] if len(args) > 6 else call.keywords["groups"], call.cuts[1][1])
-    return ((*args[:6], groups, *args[7:]), kwargs) if len(args) > 6 else (args, {**kwargs, "groups": groups})
+    return {"groups": resized(groups, call.values["groups"], call.cuts[1][1])} if 1 in call.cuts else {}
 
 
 # -- how members are packed --------------------------------------------------------------------------------------------
 
 
-def pack_conv(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Any:
+def pack_conv(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any, groups: Any, **_: Any) -> Any:
     """A grouped conv over ``b (m c) ...``; a shared input with one group needs none (paper, Figure 3c)."""
     transposed = "transpose" in node.meta["op"]
     weight, bias = member_major(builder, weight), member_major(builder, bias)
     if not (input.packed or weight.packed or (bias is not None and bias.packed)):
-        return builder.native(node, (input, weight, bias, *args), kwargs, None)
+        return builder.call(node, None)
     channels = 1 if input.ndim == weight.ndim else 0
-    groups = kwargs.get("groups", args[3] if len(args) > 3 else 1)
     weight = builder.to(weight, 0)
     bias = builder.to(bias, 0) if bias is not None else None
     shared = not (input.packed or groups != 1 or transposed)
@@ -140,8 +130,5 @@ def pack_conv(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: An
     if not shared:
         input = builder.to(input, channels)
         groups = builder.times(groups)
-    if len(args) > 3:
-        args = (*args[:3], groups, *args[4:])
-    elif groups != 1:
-        kwargs = {**kwargs, "groups": groups}
-    return builder.native(node, (input, weight, bias, *args), kwargs, channels)
+    changes = {"input": input, "weight": weight, **({} if bias is None else {"bias": bias}), **({} if shared else {"groups": groups})}
+    return builder.call(node, channels, **changes)

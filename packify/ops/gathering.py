@@ -9,21 +9,21 @@ from packify.widths.dims import Dim, fixed
 from packify.widths.propagation import Axes, WidthPropagation
 
 
-def gather(widths: WidthPropagation, x: Axes, dim: int, index: Axes, **kwargs: Any) -> list[Dim]:
-    widths.pin(x.dims[dim], "single positions of it are read")
-    for axis, (a, b) in enumerate(zip(x.dims, index.dims, strict=True)):
-        if axis != dim % len(x.dims) and a.root().size == b.root().size:
+def gather(widths: WidthPropagation, input: Axes, dim: int, index: Axes, **_: Any) -> list[Dim]:
+    widths.pin(input.dims[dim], "single positions of it are read")
+    for axis, (a, b) in enumerate(zip(input.dims, index.dims, strict=True)):
+        if axis != dim % len(input.dims) and a.root().size == b.root().size:
             widths.equate(a, b)
     return index.dims
 
 
-def take_along_dim(widths: WidthPropagation, x: Axes, indices: Axes, dim: int | None = None) -> list[Dim]:
+def take_along_dim(widths: WidthPropagation, input: Axes, indices: Axes, dim: int | None) -> list[Dim]:
     if dim is None:
-        widths.pin_all((x, indices), "it is read as one flat tensor")
+        widths.pin_all((input, indices), "it is read as one flat tensor")
         return indices.dims if indices.val.dim() == widths.out.dim() else [fixed(size) for size in widths.out.shape]
-    dims = gather(widths, x, dim, indices)
+    dims = gather(widths, input, dim, indices)
     return (
-        [own if own.root().size != 1 else other for own, other in zip(dims, x.dims, strict=True)]
+        [own if own.root().size != 1 else other for own, other in zip(dims, input.dims, strict=True)]
         if widths.out.shape != indices.shape
         else dims
     )
@@ -32,21 +32,21 @@ def take_along_dim(widths: WidthPropagation, x: Axes, indices: Axes, dim: int | 
 # -- how members are packed --------------------------------------------------------------------------------------------
 
 
-def pack_gather(builder: PackBuilder, node: Any, x: Any, dim: int, index: Any, **kwargs: Any) -> Any:
-    if not (x.packed or index.packed):
-        return builder.native(node, (x, dim, index), kwargs, None)
-    axis = 0 if dim % x.ndim else min(1, x.ndim - 1)
-    if dim % x.ndim == axis:
-        return builder.fallback(node, (x, dim, index), kwargs)
-    return builder.native(node, (builder.to(x, axis), dim, builder.to(index, axis)), kwargs, axis)
+def pack_gather(builder: PackBuilder, node: Any, input: Any, dim: int, index: Any, **_: Any) -> Any:
+    if not (input.packed or index.packed):
+        return builder.call(node, None)
+    axis = 0 if dim % input.ndim else min(1, input.ndim - 1)
+    if dim % input.ndim == axis:
+        return builder.fallback(node)
+    return builder.call(node, axis, input=builder.to(input, axis), index=builder.to(index, axis))
 
 
-def pack_take_along_dim(builder: PackBuilder, node: Any, x: Any, indices: Any, dim: int | None = None) -> Any:
+def pack_take_along_dim(builder: PackBuilder, node: Any, input: Any, indices: Any, dim: int | None) -> Any:
     if dim is None or node.meta["val"].shape != indices.shape:
-        return builder.fallback(node, (x, indices, dim), {})
-    if not (x.packed or indices.packed):
-        return builder.native(node, (x, indices, dim), {}, None)
-    axis = 0 if dim % x.ndim else min(1, x.ndim - 1)
-    if dim % x.ndim == axis or x.shape[axis] != indices.shape[axis]:
-        return builder.fallback(node, (x, indices, dim), {})
-    return builder.native(node, (builder.to(x, axis), builder.to(indices, axis), dim), {}, axis)
+        return builder.fallback(node)
+    if not (input.packed or indices.packed):
+        return builder.call(node, None)
+    axis = 0 if dim % input.ndim else min(1, input.ndim - 1)
+    if dim % input.ndim == axis or input.shape[axis] != indices.shape[axis]:
+        return builder.fallback(node)
+    return builder.call(node, axis, input=builder.to(input, axis), indices=builder.to(indices, axis))

@@ -17,8 +17,9 @@ from packify.widths.matching import equal_share, split_total
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
 
-def getitem(widths: WidthPropagation, x: Any, index: Any) -> Any:
+def getitem(widths: WidthPropagation, input: Any, index: Any) -> Any:
     """An element of a tuple, or a part of a tensor."""
+    x = input
     if not isinstance(x, Axes):
         found = x[index]
         return found.dims if isinstance(found, Axes) else tuple(item.dims for item in found) if isinstance(found, tuple) else None
@@ -116,25 +117,26 @@ def _slice(widths: WidthPropagation, dim: Dim, item: slice, axis: int) -> Dim:
     return piece
 
 
-def select(widths: WidthPropagation, x: Axes, dim: int, index: int) -> list[Dim]:
-    axis = dim % len(x.dims)
-    widths.pin(x.dims[axis], "single positions of it are read")
-    return [*x.dims[:axis], *x.dims[axis + 1 :]]
+def select(widths: WidthPropagation, input: Axes, dim: int, index: int) -> list[Dim]:
+    axis = dim % len(input.dims)
+    widths.pin(input.dims[axis], "single positions of it are read")
+    return [*input.dims[:axis], *input.dims[axis + 1 :]]
 
 
-def narrow(widths: WidthPropagation, x: Axes, dim: int, start: int, length: int) -> list[Dim]:
-    axis = dim % len(x.dims)
-    return [*x.dims[:axis], _slice(widths, x.dims[axis], slice(start, start + length), axis), *x.dims[axis + 1 :]]
+def narrow(widths: WidthPropagation, input: Axes, dim: int, start: int, length: int) -> list[Dim]:
+    axis = dim % len(input.dims)
+    return [*input.dims[:axis], _slice(widths, input.dims[axis], slice(start, start + length), axis), *input.dims[axis + 1 :]]
 
 
-def index_select(widths: WidthPropagation, x: Axes, dim: int, index: Axes) -> list[Dim]:
-    axis = dim % len(x.dims)
-    widths.pin(x.dims[axis], "single positions of it are read")
-    return [*x.dims[:axis], index.dims[0], *x.dims[axis + 1 :]]
+def index_select(widths: WidthPropagation, input: Axes, dim: int, index: Axes) -> list[Dim]:
+    axis = dim % len(input.dims)
+    widths.pin(input.dims[axis], "single positions of it are read")
+    return [*input.dims[:axis], index.dims[0], *input.dims[axis + 1 :]]
 
 
-def setitem(widths: WidthPropagation, x: Axes, index: Any, value: Any) -> None:
+def setitem(widths: WidthPropagation, input: Axes, index: Any, value: Any) -> None:
     """What is written meets the part that it is written to."""
+    x = input
     items = full_index(index, len(x.dims))
     part = _masked(widths, x, items) if any(map(_is_mask, items)) else region(widths, x, index)
     if part is None:
@@ -164,10 +166,10 @@ def _masked(widths: WidthPropagation, x: Axes, items: list[Any]) -> list[Dim] | 
 # -- refitting -----------------------------------------------------------------------------------------------------------
 
 
-def refit_getitem(args: Any, kwargs: Any, call: Call) -> Any:
+def refit_getitem(call: Call, index: Any, **_: Any) -> dict[str, Any]:
     if not call.cuts:
-        return args, kwargs
-    items = full_index(args[1], call.values[0].dim())
+        return {}
+    items = full_index(index, call.values["input"].dim())
     axis = 0
     for position, item in enumerate(items):
         if item is not None:
@@ -175,36 +177,35 @@ def refit_getitem(args: Any, kwargs: Any, call: Call) -> Any:
                 before, length, after = call.cuts[axis]
                 items[position] = slice(before or None, before + length if after else None)
             axis += 1
-    return (args[0], tuple(items), *args[2:]), kwargs
+    return {"index": tuple(items)}
 
 
-def refit_narrow(args: Any, kwargs: Any, call: Call) -> Any:
-    for axis, (before, length, _) in call.cuts.items():
-        return (args[0], axis, before, length), {}
-    return args, kwargs
+def refit_narrow(call: Call, **_: Any) -> dict[str, Any]:
+    return next(({"start": before, "length": length} for before, length, _ in call.cuts.values()), {})
 
 
 # -- how members are packed --------------------------------------------------------------------------------------------
 
 
-def pack_getitem(builder: PackBuilder, node: Any, x: Any, index: Any) -> Any:
+def pack_getitem(builder: PackBuilder, node: Any, input: Any, index: Any) -> Any:
+    x = input
     if isinstance(x, tuple):
         return x[index]
     if not isinstance(x, PackedValue):
-        return builder.again(node, (x, index), {})
+        return builder.again(node, *builder.values(node))
     indices = packed_values_in(index)
     if not x.packed and not any(tensor.packed for tensor in indices):
-        return builder.native(node, (x, index), {}, None)
+        return builder.call(node, None)
     items = full_index(index, x.ndim)
     if (
         any(tensor.packed for tensor in indices)
         or _splits_advanced(items)
         or any(isinstance(item, PackedValue) and item.val.dtype == torch.bool for item in items)
     ):
-        return builder.fallback(node, (x, index), {}, "it is indexed by packed, boolean or separate tensors")
+        return builder.fallback(node, why="it is indexed by packed, boolean or separate tensors")
     axis = _axis_left(items, x.axis, [tensor.ndim for tensor in indices])
     if axis is not None:
-        return builder.native(node, (x, tuple(items)), {}, axis)
+        return builder.call(node, axis, index=tuple(items))
     return builder.back(builder.emit(operator.getitem, builder.front(x), (slice(None), *items)), node.meta["val"])
 
 
@@ -237,22 +238,23 @@ def _axis_left(items: list[Any], axis: int | None, index_ndims: list[int]) -> in
     return None
 
 
-def pack_along_dim(builder: PackBuilder, node: Any, x: Any, dim: int, *args: Any, **kwargs: Any) -> Any:
+def pack_along_dim(builder: PackBuilder, node: Any, input: Any, dim: int, **others: Any) -> Any:
     """select, narrow, index_select: on any axis but the members' as they are."""
-    dim %= x.ndim
-    if any(tensor.packed for tensor in packed_values_in((args, kwargs))):
-        return builder.fallback(node, (x, dim, *args), kwargs)
-    if not x.packed:
-        return builder.native(node, (x, dim, *args), kwargs, None)
-    if x.axis not in (dim, FRONT):
-        gone = node.meta["op"] == "select" and dim < x.axis
-        return builder.native(node, (x, dim, *args), kwargs, x.axis - gone)
+    dim %= input.ndim
+    if any(tensor.packed for tensor in packed_values_in(others)):
+        return builder.fallback(node)
+    if not input.packed:
+        return builder.call(node, None)
+    if input.axis not in (dim, FRONT):
+        gone = node.meta["op"] == "select" and dim < input.axis
+        return builder.call(node, input.axis - gone)
     function = getattr(torch, node.meta["op"])
-    return builder.back(builder.emit(function, builder.front(x), dim - x.ndim, *args, **kwargs), node.meta["val"])
+    return builder.back(builder.emit(function, builder.front(input), dim - input.ndim, *others.values()), node.meta["val"])
 
 
-def pack_setitem(builder: PackBuilder, node: Any, x: Any, index: Any, value: Any) -> None:
+def pack_setitem(builder: PackBuilder, node: Any, input: Any, index: Any, value: Any) -> None:
     """Writing into a packed tensor goes through a view with the members in front."""
+    x = input
     ndim = _part_ndim(node) if isinstance(value, PackedValue) else 0
     write_back(builder, node, write(builder, node, x, index, value, ndim))
 

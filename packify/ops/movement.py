@@ -3,64 +3,59 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from packify.nn.members import FRONT
 from packify.ops.sizes import meet_sizes, resized, size_as_read, sizes_given
-from packify.packing.builder import PackBuilder, PackedValue, map_packed_values, packed_values_in
+from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 from packify.widths.dims import Dim, fixed, free, product, quotient
 from packify.widths.matching import equal_share
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
 
-def permutation(op: str, ndim: int, args: Sequence[Any], kwargs: dict[str, Any]) -> list[int]:
+def permutation(op: str, ndim: int, arguments: Mapping[str, Any]) -> list[int]:
     """Which input axis each output axis is."""
     order = list(range(ndim))
     if op == "permute":
-        dims = kwargs.get("dims", args[0] if args and isinstance(args[0], (tuple, list)) else args)
-        return [axis % ndim for axis in dims]
-    if op in ("transpose", "t", "T", "mT", "adjoint", "H", "mH"):
-        if op == "transpose":
-            a, b = (*args, *(kwargs[key] for key in ("dim0", "dim1", "axis0", "axis1") if key in kwargs))[:2]
-        else:
-            a, b = (-2, -1)
-        if ndim > 1:
-            if op == "T":
-                return order[::-1]
-            order[a % ndim], order[b % ndim] = order[b % ndim], order[a % ndim]
+        return [axis % ndim for axis in arguments["dims"]]
+    if op == "movedim":
+        moved = torch.empty([0] * ndim, device="meta")
+        for axis in range(ndim):  # follow each axis through torch's own arithmetic
+            shape = [1] * ndim
+            shape[axis] = 2
+            order[list(moved.new_empty(shape).movedim(arguments["source"], arguments["destination"]).shape).index(2)] = axis
         return order
-    source: Any = kwargs.get("source", args[0] if args else None)
-    destination: Any = kwargs.get("destination", args[1] if len(args) > 1 else None)
-    moved = torch.empty([0] * ndim, device="meta")
-    for axis in range(ndim):  # movedim: follow each axis through torch's own arithmetic
-        shape = [1] * ndim
-        shape[axis] = 2
-        order[list(moved.new_empty(shape).movedim(source, destination).shape).index(2)] = axis
+    if ndim < 2 or op == "T":
+        return order[::-1]
+    a, b = (arguments.get(name, default) for name, default in (("dim0", -2), ("dim1", -1)))
+    order[a % ndim], order[b % ndim] = order[b % ndim], order[a % ndim]
     return order
 
 
-def permute(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
-    return [x.dims[axis] for axis in permutation(widths.node.meta["op"], len(x.dims), args, kwargs)]
+def permute(widths: WidthPropagation, input: Axes, **arguments: Any) -> list[Dim]:
+    return [input.dims[axis] for axis in permutation(widths.node.meta["op"], len(input.dims), arguments)]
 
 
-def expand(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+def expand(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
+    x = input
     lead = widths.out.dim() - len(x.dims)
     dims = []
     for axis, size in enumerate(widths.out.shape):
         own = x.dims[axis - lead] if axis >= lead else None
         dims.append(own if own is not None and own.root().size == size else free(size) if size != 1 else fixed(1))
     if widths.node.meta["op"] == "expand":
-        meet_sizes(widths, dims)
+        meet_sizes(widths, dims, "shape")
     return dims
 
 
-def repeat(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+def repeat(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
     """A count read from a tensor's shape is that axis, outermost; an axis of one that is repeated is as long as what it meets."""
+    x = input
     lead = widths.out.dim() - len(x.dims)
-    counts = sizes_given(widths.node) or [None] * widths.out.dim()
+    counts = sizes_given(widths, "repeats") or [None] * widths.out.dim()
     dims = []
     for axis, (size, count) in enumerate(zip(widths.out.shape, counts, strict=True)):
         own = x.dims[axis - lead] if axis >= lead else fixed(1)
@@ -71,67 +66,60 @@ def repeat(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list
     return dims
 
 
-def refit_repeat(args: Any, kwargs: Any, call: Call) -> Any:
+def refit_repeat(call: Call, repeats: Sequence[Any], **_: Any) -> dict[str, Any]:
     """The counts that make the member's shape."""
-    nested = len(args) == 2 and isinstance(args[1], (tuple, list))
-    counts, known = (args[1], call.values[1]) if nested else (args[1:], call.values[1:])
-    if kwargs or len(counts) != len(call.shape):
-        return args, kwargs
-    own = [1] * (len(counts) - call.values[0].dim()) + list(call.values[0].shape)
+    if len(repeats) != len(call.shape):
+        return {}
+    own = [1] * (len(repeats) - call.values["input"].dim()) + list(call.values["input"].shape)
     wanted = [size // max(before, 1) for size, before in zip(call.shape, own, strict=True)]
+    known = call.values["repeats"]
     fitted = tuple(
-        count if value == times else resized(count, value, times) for count, value, times in zip(counts, known, wanted, strict=True)
+        count if value == times else resized(count, value, times) for count, value, times in zip(repeats, known, wanted, strict=True)
     )
-    return (args[0], fitted), kwargs
+    return {} if fitted == tuple(repeats) else {"repeats": fitted}
 
 
-def repeat_interleave(widths: WidthPropagation, x: Axes, repeats: Any = None, dim: int | None = None, **kwargs: Any) -> list[Dim]:
-    repeats = repeats if repeats is not None else kwargs.get("repeats")
-    if dim is None or not isinstance(repeats, int):
-        widths.pin_all(x, "it is repeated element by element")
+def repeat_interleave(widths: WidthPropagation, input: Axes | None, repeats: Any, dim: int | None, **_: Any) -> list[Dim]:
+    if input is None or dim is None or not isinstance(repeats, int):
+        widths.pin_all((input, repeats), "it is repeated element by element")
         return [fixed(size) for size in widths.out.shape]
-    dims = list(x.dims)
+    dims = list(input.dims)
     dims[dim] = product([dims[dim], fixed(repeats)])
     return dims
 
 
-def sliding(widths: WidthPropagation, x: Axes, dimension: int, size: int, step: int) -> list[Dim]:
-    """Tensor.unfold: windows of one axis."""
-    dims = list(x.dims)
-    axis = dimension % len(dims)
-    widths.pin(dims[axis], "windows slide over it")
-    dims[axis] = fixed(widths.out.shape[axis])
-    return [*dims, fixed(size)]
-
-
-def columns(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
-    """F.unfold, ``b c h w -> b (c k) l``; and Tensor.unfold, which shares its name."""
-    if widths.out.dim() == len(x.dims) + 1:
-        return sliding(widths, x, *args, **kwargs)
-    for dim in x.dims[2:]:
+def columns(widths: WidthPropagation, input: Axes, dimension: int | None, size: int | None, **_: Any) -> list[Dim]:
+    """F.unfold, ``b c h w -> b (c k) l``; and Tensor.unfold, windows of one axis, which shares its name."""
+    if dimension is not None and size is not None:
+        dims = list(input.dims)
+        axis = dimension % len(dims)
+        widths.pin(dims[axis], "windows slide over it")
+        dims[axis] = fixed(widths.out.shape[axis])
+        return [*dims, fixed(size)]
+    for dim in input.dims[2:]:
         widths.pin(dim, "a spatial axis")
-    return [x.dims[0], product([x.dims[1], fixed(widths.out.shape[1] // x.shape[1])]), fixed(widths.out.shape[2])]
+    return [input.dims[0], product([input.dims[1], fixed(widths.out.shape[1] // input.shape[1])]), fixed(widths.out.shape[2])]
 
 
-def image_of(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+def image_of(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
     """F.fold: ``b (c k) l -> b c h w``."""
-    kernel = x.shape[1] // widths.out.shape[1]
-    channels = equal_share(x.dims[1], kernel, widths.reason("the cells of a window"))
-    return [x.dims[0], channels, *(fixed(size) for size in widths.out.shape[2:])]
+    kernel = input.shape[1] // widths.out.shape[1]
+    channels = equal_share(input.dims[1], kernel, widths.reason("the cells of a window"))
+    return [input.dims[0], channels, *(fixed(size) for size in widths.out.shape[2:])]
 
 
-def pixel_shuffle(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
-    before, after = x.shape[-3], widths.out.shape[-3]
+def pixel_shuffle(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
+    before, after = input.shape[-3], widths.out.shape[-3]
     if before >= after:
-        channels = equal_share(x.dims[-3], before // after, widths.reason("the cells that become pixels"))
+        channels = equal_share(input.dims[-3], before // after, widths.reason("the cells that become pixels"))
     else:
-        channels = product([x.dims[-3], fixed(after // before)])
-    return [*x.dims[:-3], channels, *(fixed(size) for size in widths.out.shape[-2:])]
+        channels = product([input.dims[-3], fixed(after // before)])
+    return [*input.dims[:-3], channels, *(fixed(size) for size in widths.out.shape[-2:])]
 
 
-def channel_shuffle(widths: WidthPropagation, x: Axes, groups: int) -> list[Dim]:
-    quotient(x.dims[1], groups)
-    return x.dims
+def channel_shuffle(widths: WidthPropagation, input: Axes, groups: int) -> list[Dim]:
+    quotient(input.dims[1], groups)
+    return input.dims
 
 
 # -- how members are packed --------------------------------------------------------------------------------------------
@@ -149,78 +137,67 @@ def member_size(builder: PackBuilder, tensor: PackedValue, axis: int) -> Any:
     return builder.emit(operator.floordiv, node, builder.members) if tensor.axis == axis else node
 
 
-def pack_permute(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    if not x.packed:
-        return builder.native(node, (x, *args), kwargs, None)
-    if x.axis == FRONT:
-        return builder.fallback(node, (x, *args), kwargs)
-    order = permutation(node.meta["op"], x.ndim, args, kwargs)
-    return builder.native(node, (x, *args), kwargs, order.index(x.axis))
+def pack_permute(builder: PackBuilder, node: Any, input: Any, **arguments: Any) -> Any:
+    if not input.packed:
+        return builder.call(node, None)
+    if input.axis == FRONT:
+        return builder.fallback(node)
+    return builder.call(node, permutation(node.meta["op"], input.ndim, arguments).index(input.axis))
 
 
-def pack_expand(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def pack_expand(builder: PackBuilder, node: Any, input: Any, shape: Sequence[Any] = (), other: Any = None) -> Any:
+    """Expand and broadcast_to, or expand_as another tensor."""
+    x, value = input, node.meta["val"]
+    if not x.packed and not (other is not None and other.packed):
+        return builder.call(node, None)
+    sizes = list(shape) if other is None else sizes_of(builder, other)
     if not x.packed:
-        if args and isinstance(args[0], PackedValue) and args[0].packed:
-            return builder.result(builder.emit(torch.Tensor.expand, x, tuple(sizes_of(builder, args[0]))), node.meta["val"], None)
-        return builder.native(node, (x, *args), kwargs, None)
-    value = node.meta["val"]
+        return builder.result(builder.emit(torch.Tensor.expand, x, tuple(sizes)), value, None)
     lead = value.dim() - x.ndim
-    if args and isinstance(args[0], PackedValue):
-        sizes = sizes_of(builder, args[0])
-    else:
-        given = kwargs.get("size", args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args)
-        sizes = list(given)
     if x.axis != FRONT and x.shape[x.axis] == value.shape[x.axis + lead]:
         sizes[x.axis + lead] = -1
         return builder.result(builder.emit(torch.Tensor.expand, x, tuple(sizes)), value, x.axis + lead)
     return builder.back(builder.emit(torch.Tensor.expand, builder.front(x, value.dim()), (builder.members, *sizes)), value)
 
 
-def pack_repeat(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def pack_repeat(builder: PackBuilder, node: Any, input: Any, repeats: Sequence[Any]) -> Any:
+    x = input
     if not x.packed:
-        return builder.native(node, (x, *args), kwargs, None)
-    given = kwargs.get("repeats", kwargs.get("dims", args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args))
-    counts = list(given)
-    counts = [1] * (x.ndim - len(counts)) + counts
+        return builder.call(node, None)
+    counts = [1] * (x.ndim - len(repeats)) + list(repeats)
     lead = len(counts) - x.ndim
     if x.axis != FRONT and counts[x.axis + lead] == 1:
         return builder.result(builder.emit(torch.Tensor.repeat, x, tuple(counts)), node.meta["val"], x.axis + lead)
     return builder.back(builder.emit(torch.Tensor.repeat, builder.front(x, len(counts)), (1, *counts)), node.meta["val"])
 
 
-def pack_repeat_interleave(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    repeats = kwargs.get("repeats", args[0] if args else None)
-    if not x.packed:
-        return builder.native(node, (x, *args), kwargs, None)
-    if dim is None or isinstance(repeats, PackedValue) or x.axis == FRONT:
-        return builder.fallback(node, (x, *args), kwargs)
-    return builder.native(node, (x, *args), kwargs, x.axis)
+def pack_repeat_interleave(builder: PackBuilder, node: Any, input: Any, repeats: Any, dim: int | None, **_: Any) -> Any:
+    if not any(tensor.packed for tensor in packed_values_in((input, repeats))):
+        return builder.call(node, None)
+    if input is None or dim is None or isinstance(repeats, PackedValue) or input.axis == FRONT:
+        return builder.fallback(node)
+    return builder.call(node, input.axis)
 
 
-def pack_windows(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def pack_windows(builder: PackBuilder, node: Any, input: Any, dimension: Any = None, **_: Any) -> Any:
     """Windows, unfold and fold: images in ``b (m c) h w`` or ``(m b) c h w``; windows of one axis wherever the members are not."""
+    x = input
     if not x.packed:
-        return builder.native(node, (x, *args), kwargs, None)
-    if node.meta["op"] == "unfold" and node.meta["val"].dim() == x.ndim + 1:
-        dimension = kwargs.get("dimension", args[0] if args else 0) % x.ndim
-        if x.axis == dimension or x.axis == FRONT:
-            x = builder.to(x, 0 if dimension else 1)
-        return builder.native(node, (x, *args), kwargs, x.axis)
-    x = x if x.axis in (0, 1) and x.ndim > 2 else builder.to(x, 0)
-    return builder.native(node, (x, *args), kwargs, x.axis)
-
-
-def pack_batchwise(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    """Operators that know nothing but a batch: the members are in it."""
-    if not any(tensor.packed for tensor in packed_values_in((x, args, kwargs))):
-        return builder.native(node, (x, *args), kwargs, None)
-    args, kwargs = (map_packed_values(part, lambda tensor: builder.to(tensor, 0)) for part in ((x, *args), kwargs))
-    return builder.native(node, args, kwargs, 0)
-
-
-def pack_shuffle(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    """pixel_shuffle, ``... (c r r) h w -> ... c (h r) (w r)``: right wherever the members are not on the image's axes."""
-    if x.packed and (x.axis == FRONT or x.axis >= x.ndim - 2):
+        return builder.call(node, None)
+    if dimension is not None:
+        if x.axis == dimension % x.ndim or x.axis == FRONT:
+            x = builder.to(x, 0 if dimension % x.ndim else 1)
+    elif x.axis not in (0, 1) or x.ndim < 3:
         x = builder.to(x, 0)
-    return builder.native(node, (x, *args), kwargs, x.axis)
+    return builder.call(node, x.axis, input=x)
+
+
+def pack_batchwise(builder: PackBuilder, node: Any, input: Any, **_: Any) -> Any:
+    """Operators that know nothing but a batch: the members are in it."""
+    return builder.call(node, 0, input=builder.to(input, 0)) if input.packed else builder.call(node, None)
+
+
+def pack_shuffle(builder: PackBuilder, node: Any, input: Any, **_: Any) -> Any:
+    """pixel_shuffle, ``... (c r r) h w -> ... c (h r) (w r)``: right wherever the members are not on the image's axes."""
+    x = builder.to(input, 0) if input.packed and (input.axis == FRONT or input.axis >= input.ndim - 2) else input
+    return builder.call(node, x.axis, input=x)

@@ -17,16 +17,17 @@ from packify.widths.propagation import Axes, WidthPropagation, tensors
 
 # Operators with no idea of their own here; "*" in the table stands for every other one.
 NAMES = """
-broadcast_tensors cdist pdist pairwise_distance cosine_similarity kron diag diagonal diag_embed inner vdot multi_dot chain_matmul cross
+cdist pdist pairwise_distance cosine_similarity kron diag diagonal diag_embed cross
 matrix_exp linalg_matrix_exp matrix_power cov corrcoef trace det slogdet logdet linalg_det linalg_slogdet inverse linalg_inv pinverse
 linalg_solve cholesky linalg_cholesky triangular_solve linalg_qr linalg_norm linalg_matrix_norm quantile nanquantile affine_grid
-ps_roi_align ps_roi_pool embedding_bag trapezoid rot90 atleast_1d atleast_2d atleast_3d block_diag
-bucketize searchsorted as_strided max_unpool1d max_unpool2d max_unpool3d
+ps_roi_align ps_roi_pool embedding_bag trapezoid rot90 atleast_1d atleast_2d atleast_3d
+bucketize searchsorted as_strided multinomial native_dropout max_unpool1d max_unpool2d max_unpool3d
 """.split()
 
 
-def by_example(widths: WidthPropagation, *args: Any, **kwargs: Any) -> Any:
+def by_example(widths: WidthPropagation, /, **_: Any) -> Any:
     """The width rule of any operator that can run on meta tensors."""
+    args, kwargs = widths.arguments(widths.node.args), widths.arguments(widths.node.kwargs)
     probe = _Probe(widths, args, kwargs)
     if not probe.runs({}):
         widths.pin_all((args, kwargs), f"{widths.node.meta['op']} cannot be tried out at other sizes")

@@ -8,16 +8,9 @@ import torch
 
 from packify.nn.members import FRONT
 from packify.ops import pointwise
-from packify.packing.builder import PackBuilder, PackedValue
+from packify.packing.builder import PackBuilder, PackedValue, map_packed_values
 from packify.widths.dims import Dim, fixed
 from packify.widths.propagation import Axes, WidthPropagation
-
-REDUCTIONS = """
-sum mean amax amin max min prod var std var_mean std_mean norm vector_norm linalg_vector_norm logsumexp all any argmax argmin
-median nansum nanmean count_nonzero aminmax
-""".split()
-ALONG = "softmax log_softmax softmin normalize cumsum cumprod logcumsumexp flip roll cummax cummin triu tril".split()
-ORDERED = "sort argsort topk kthvalue mode msort".split()
 
 
 def axes_of(ndim: int, dim: Any) -> list[int]:
@@ -28,117 +21,82 @@ def axes_of(ndim: int, dim: Any) -> list[int]:
     return [axis % ndim for axis in dims] if dims else list(range(ndim))
 
 
-# Where the axis argument stands after the tensor, where that is not first; and its default, where that is not "all axes".
-_POSITION = {
-    "norm": 1,
-    "vector_norm": 1,
-    "linalg_vector_norm": 1,
-    "renorm": 1,
-    "roll": 1,
-    "normalize": 1,
-    "topk": 1,
-    "kthvalue": 1,
-    "quantile": 1,
-}
-_DEFAULT = {
-    "sort": -1,
-    "argsort": -1,
-    "topk": -1,
-    "kthvalue": -1,
-    "mode": -1,
-    "normalize": 1,
-    "triu": (-2, -1),
-    "tril": (-2, -1),
-    "msort": 0,
-}
-_KEYS = ("dim", "dims", "axis")
-
-
-def dim_argument(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The axes an operator works along, from whichever argument holds them."""
-    for key in _KEYS:
-        if key in kwargs:
-            return kwargs[key]
-    position = _POSITION.get(op, 0)
-    if op in ("triu", "tril"):
-        return _DEFAULT[op]
-    value = args[position] if len(args) > position else None
-    if op == "flip" and isinstance(value, int):
-        return tuple(args)
-    return value if isinstance(value, (int, tuple, list)) and not isinstance(value, bool) else _DEFAULT.get(op)
-
-
-def reduction(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> Any:
-    if args and isinstance(args[0], Axes):  # torch.max(x, y)
-        return widths.broadcast(x, args[0])
-    over = set(axes_of(len(x.dims), dim_argument(widths.node.meta["op"], args, kwargs)))
+def reduction(widths: WidthPropagation, input: Axes, dim: Any, other: Any = None, **_: Any) -> Any:
+    if isinstance(other, Axes):  # torch.max(x, y)
+        return widths.broadcast(input, other)
+    over = set(axes_of(len(input.dims), dim))
     first = widths.out if isinstance(widths.out, torch.Tensor) else widths.out[0]
-    keep = first.dim() == len(x.dims)
+    keep = first.dim() == len(input.dims)
     dims: list[Dim] = []
-    for axis, dim in enumerate(x.dims):
+    for axis, own in enumerate(input.dims):
         if axis not in over:
-            dims.append(dim)
+            dims.append(own)
         elif keep:
             dims.append(fixed(1))
     return dims if isinstance(widths.out, torch.Tensor) else tuple(dims for _ in widths.out)
 
 
-def along(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> Any:
-    return x.dims if isinstance(widths.out, torch.Tensor) else tuple(x.dims for _ in widths.out)
+def along(widths: WidthPropagation, input: Axes, **_: Any) -> Any:
+    return input.dims if isinstance(widths.out, torch.Tensor) else tuple(input.dims for _ in widths.out)
 
 
-def ordered(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> Any:
+def ordered(widths: WidthPropagation, input: Axes, **_: Any) -> Any:
     first = widths.out if isinstance(widths.out, torch.Tensor) else widths.out[0]
     dims = []
-    if first.dim() != len(x.dims):
-        widths.pin_all(x, "its order decides the result")
+    if first.dim() != len(input.dims):
+        widths.pin_all(input, "its order decides the result")
         return widths.structure()
-    for axis, dim in enumerate(x.dims):
-        if first.shape[axis] != x.shape[axis]:
-            widths.pin(dim, "a fixed number of it is picked")
+    for axis, own in enumerate(input.dims):
+        if first.shape[axis] != input.shape[axis]:
+            widths.pin(own, "a fixed number of it is picked")
             dims.append(fixed(first.shape[axis]))
         else:
-            dims.append(dim)
+            dims.append(own)
     return dims if isinstance(widths.out, torch.Tensor) else tuple(dims for _ in widths.out)
 
 
 # -- how members are packed --------------------------------------------------------------------------------------------
 
 
-def pack(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def pack(builder: PackBuilder, node: Any, input: Any, dim: Any, other: Any = None, **_: Any) -> Any:
     """Where the operator leaves the members' axis alone it runs as it is, else on an axis in front."""
-    if args and isinstance(args[0], PackedValue):
-        return pointwise.pack(builder, node, x, *args, **kwargs)
+    x, value = input, node.meta["val"]
+    if isinstance(other, PackedValue):
+        return pointwise.pack(builder, node)
     if not x.packed:
-        return builder.native(node, (x, *args), kwargs, None)
-    op, value = node.meta["op"], node.meta["val"]
-    given = dim_argument(op, args, kwargs)
-    over = axes_of(x.ndim, given)
+        return builder.call(node, None)
+    dim = None if isinstance(dim, (tuple, list)) and not dim else dim
+    over = axes_of(x.ndim, dim)
     first = value if isinstance(value, torch.Tensor) else value[0]
     if x.axis not in over and x.axis != FRONT:
         gone = 0 if first.dim() == x.ndim else sum(axis < x.axis for axis in over)
-        return builder.native(node, (x, *args), kwargs, x.axis - gone)
+        return builder.call(node, x.axis - gone)
+    if (dim is None and "flattens" in builder.traits) or x.ndim == 0:
+        return builder.fallback(node, why="it runs over all axes at once")
     negative = tuple(axis - x.ndim for axis in over)
-    if (given is None and op in _FLATTENS) or x.ndim == 0:
-        return builder.fallback(node, (x, *args), kwargs, "it runs over all axes at once")
-    new_args, new_kwargs = with_dim(op, args, kwargs, negative if given is None or isinstance(given, (tuple, list)) else negative[0])
-    return builder.back(builder.again(node, (builder.front(x), *new_args), new_kwargs), value)
+    along = negative if dim is None or isinstance(dim, (tuple, list)) else negative[0]
+    args, kwargs = builder.changed(node, dim=along)
+    return builder.back(builder.again(node, _in_front(builder, args, x), _in_front(builder, kwargs, x)), value)
 
 
-# Without an axis these work on the flattened tensor.
-_FLATTENS = frozenset("max min argmax argmin median prod any all count_nonzero norm cumsum roll nanmedian aminmax".split())
+def _in_front(builder: PackBuilder, value: Any, x: PackedValue) -> Any:
+    return map_packed_values(value, lambda tensor: builder.front(tensor) if tensor is x else tensor)
 
 
-def with_dim(op: str, args: Any, kwargs: Any, dim: Any) -> tuple[Any, Any]:
-    """The same call along other axes."""
-    position = _POSITION.get(op, 0)
-    for key in _KEYS:
-        if key in kwargs:
-            return args, {**kwargs, key: dim}
-    if op in ("triu", "tril"):
-        return args, kwargs
-    if op == "flip":
-        return (dim,), kwargs
-    if len(args) > position:
-        return (*args[:position], dim, *args[position + 1 :]), kwargs
-    return args, {**kwargs, "dims" if op == "roll" else "dim": dim}
+def pack_corner(builder: PackBuilder, node: Any, input: Any, **_: Any) -> Any:
+    """triu, tril: of the last two axes, wherever the members are not on these."""
+    x = input
+    if x.packed and (x.axis == FRONT or x.axis >= x.ndim - 2):
+        args, kwargs = builder.values(node)
+        return builder.back(builder.again(node, _in_front(builder, args, x), _in_front(builder, kwargs, x)), node.meta["val"])
+    return builder.call(node, x.axis)
+
+
+def pack_first_axis(builder: PackBuilder, node: Any, input: Any) -> Any:
+    """msort: along the first axis."""
+    x = input
+    if x.packed and x.axis in (0, FRONT):
+        if x.ndim < 2:
+            return builder.fallback(node)
+        x = builder.to(x, 1)
+    return builder.call(node, x.axis, input=x)

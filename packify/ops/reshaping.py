@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,65 +51,55 @@ def _regrouped(widths: WidthPropagation, ins: list[Dim], sizes: list[int]) -> li
     return [next(outs) if size != 1 else fixed(1) for size in sizes]
 
 
-def reshape(widths: WidthPropagation, x: Axes, *args: Any, **kwargs: Any) -> list[Dim]:
+def reshape(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
     """Sizes that the code reads from a tensor are that tensor's axes."""
-    dims = reshaped(widths, x.dims, x.shape, widths.out.shape)
+    dims = reshaped(widths, input.dims, input.shape, widths.out.shape)
     if widths.node.meta["op"] == "reshape":
-        meet_sizes(widths, dims)
+        meet_sizes(widths, dims, "shape")
     return dims
 
 
-def refit_sizes(args: Any, kwargs: Any, call: Call, first: int = 1) -> Any:
+def refit_sizes(call: Call, shape: Sequence[Any] = (), **_: Any) -> dict[str, Any]:
     """The sizes of a reshape, an expand or a factory at the member's: what the graph computes right stays as it is."""
-    for key in ("size", "shape", "sizes"):
-        if key in kwargs:
-            return args, {**kwargs, key: tuple(_fit(kwargs[key], call.keywords[key], call.shape))}
-    if len(args) > first and isinstance(args[first], (tuple, list)):
-        return (*args[:first], tuple(_fit(args[first], call.values[first], call.shape)), *args[first + 1 :]), kwargs
-    count = next((index for index in range(first, len(args)) if not _is_size(call.values[index])), len(args))
-    return (*args[:first], *_fit(args[first:count], call.values[first:count], call.shape), *args[count:]), kwargs
+    fitted = _fit(shape, call.values.get("shape", ()), call.shape)
+    return {} if fitted == tuple(shape) else {"shape": fitted}
 
 
-def refit_factory(args: Any, kwargs: Any, call: Call) -> Any:
-    return refit_sizes(args, kwargs, call, first=0)
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _fit(sizes: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
+def _fit(sizes: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) -> tuple[Any, ...]:
     if len(sizes) != len(shape):
-        return list(sizes)
-    return [
+        return tuple(sizes)
+    return tuple(
         size if value in (-1, wanted) else resized(size, value, wanted) for size, value, wanted in zip(sizes, values, shape, strict=True)
-    ]
+    )
 
 
-def refit_unflatten(args: Any, kwargs: Any, call: Call) -> Any:
-    dim = call.keywords.get("dim", call.values[1] if len(args) > 1 else 0)
-    sizes = kwargs.get("sizes", args[2] if len(args) > 2 else ())
-    known = call.keywords.get("sizes", call.values[2] if len(args) > 2 else ())
+def refit_unflatten(call: Call, sizes: Sequence[Any], **_: Any) -> dict[str, Any]:
+    dim, known = call.values["dim"], call.values["sizes"]
     axis = dim if dim >= 0 else dim + len(call.shape) - len(sizes) + 1
-    return (args[0], dim, tuple(_fit(sizes, known, call.shape[axis : axis + len(sizes)]))), {}
+    return {"sizes": _fit(sizes, known, call.shape[axis : axis + len(sizes)])}
 
 
 # -- how members are packed --------------------------------------------------------------------------------------------
 
 
-def pack_reshape(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def pack_reshape(builder: PackBuilder, node: Any, input: Any, shape: Sequence[Any] = (), other: Any = None) -> Any:
     """A reshape keeps the members where their axis stays the outermost factor of one; else they go to the batch axis first."""
+    x, value = input, node.meta["val"]
     if not x.packed:
-        return builder.native(node, (x, *args), kwargs, None)
-    value = node.meta["val"]
-    if value.dim() == 0 or x.ndim == 0:
-        return builder.fallback(node, (x, *args), kwargs)
+        return builder.call(node, None) if other is None else _like(builder, x, other, value)
+    if value.dim() == 0 or x.ndim == 0 or not (shape or other is not None):
+        return builder.fallback(node)
     axis = axis_after(x.shape, tuple(value.shape), x.axis) if x.axis != FRONT else None
     if axis is None:
         x, axis = builder.to(x, 0), 0
-    sizes = reshape_sizes(builder, node, args, kwargs)
+    sizes = list(shape) if other is None else sizes_of(builder, other)
     sizes[axis] = sizes[axis] if isinstance(sizes[axis], int) and sizes[axis] == -1 else builder.times(sizes[axis])
     return builder.result(builder.emit(torch.reshape, x, tuple(sizes)), value, axis)
+
+
+def _like(builder: PackBuilder, x: PackedValue, other: PackedValue, value: torch.Tensor) -> Any:
+    """A shared tensor in the shape that another has in one member."""
+    return builder.result(builder.emit(torch.reshape, x, tuple(sizes_of(builder, other))), value, None)
 
 
 def axis_after(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
@@ -121,65 +111,55 @@ def axis_after(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> in
     return next(iter(exact or wide or starts), None)
 
 
-def reshape_sizes(builder: PackBuilder, node: Any, args: Any, kwargs: Any) -> list[Any]:
-    """The member's output sizes, as the graph computes them."""
-    if node.meta["op"] == "reshape_as" and args and isinstance(args[0], PackedValue):
-        return sizes_of(builder, args[0])
-    given = kwargs.get("shape", kwargs.get("size", args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args))
-    return list(given)
-
-
-def pack_axes(builder: PackBuilder, node: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    """flatten, squeeze, unsqueeze, unflatten, expand dims: where the members' axis is untouched, else on an axis in front."""
+def pack_axes(builder: PackBuilder, node: Any, input: Any, **arguments: Any) -> Any:
+    """flatten, squeeze, unsqueeze, unflatten: where the members' axis is untouched, else on an axis in front."""
+    x = input
     if not x.packed:
-        return builder.native(node, (x, *args), kwargs, None)
+        return builder.call(node, None)
     op, value = node.meta["op"], node.meta["val"]
-    axis = None if x.axis == FRONT else _axis_kept(op, x, args, kwargs, value)
+    axis = None if x.axis == FRONT else _axis_kept(op, x, arguments, value)
     if axis is not None:
-        if op == "squeeze" and not args and not kwargs:
-            args = (tuple(index for index, size in enumerate(x.shape) if size == 1 and index != x.axis),)
-        return builder.native(node, (x, *args), kwargs, axis)
-    target, negative = _from_the_back(op, x, args, kwargs, value)
+        if op == "squeeze" and arguments["dim"] is None:
+            gone = tuple(index for index, size in enumerate(x.shape) if size == 1 and index != x.axis)
+            return builder.result(builder.emit(torch.squeeze, x, gone), value, axis)
+        return builder.call(node, axis)
+    target, negative = _from_the_back(op, x, arguments, value)
     return builder.back(builder.emit(target, builder.front(x), *negative), value)
 
 
-def _axis_kept(op: str, x: PackedValue, args: Any, kwargs: Any, value: torch.Tensor) -> int | None:
+def _flattened(x: PackedValue, arguments: Mapping[str, Any]) -> tuple[int, int]:
+    """The first and the last axis that flatten, or ravel, makes one of."""
+    return arguments.get("start_dim", 0) % x.ndim, arguments.get("end_dim", -1) % x.ndim
+
+
+def _squeezed(x: PackedValue, dim: Any) -> list[int]:
+    axes = range(x.ndim) if dim is None else [axis % x.ndim for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+    return [axis for axis in axes if x.shape[axis] == 1]
+
+
+def _axis_kept(op: str, x: PackedValue, arguments: Mapping[str, Any], value: torch.Tensor) -> int | None:
     axis = int(x.axis or 0)
-    first: Any = args[0] if args else kwargs.get("dim", kwargs.get("start_dim"))
     if op in ("flatten", "ravel"):
-        start = (first or 0) % x.ndim
-        end = kwargs.get("end_dim", args[1] if len(args) > 1 else -1) % x.ndim
+        start, end = _flattened(x, arguments)
         if axis <= start:
             return axis
         return int(axis - (end - start)) if axis > end else None
     if op == "unsqueeze":
-        return int(axis + (first % value.dim() <= axis))
+        return int(axis + (arguments["dim"] % value.dim() <= axis))
     if op == "squeeze":
-        gone = (
-            [index for index, size in enumerate(x.shape) if size == 1]
-            if first is None
-            else [d % x.ndim for d in (first if isinstance(first, (tuple, list)) else (first,))]
-        )
-        gone = [index for index in gone if x.shape[index] == 1]
-        if axis in gone:
-            return None
-        return int(axis - sum(index < axis for index in gone))
-    if op == "unflatten":
-        split = first % x.ndim
-        return axis if axis < split else int(axis + (value.dim() - x.ndim)) if axis > split else None
-    return None
+        gone = _squeezed(x, arguments["dim"])
+        return None if axis in gone else int(axis - sum(index < axis for index in gone))
+    split = arguments["dim"] % x.ndim
+    return axis if axis < split else int(axis + (value.dim() - x.ndim)) if axis > split else None
 
 
-def _from_the_back(op: str, x: PackedValue, args: Any, kwargs: Any, value: torch.Tensor) -> tuple[Any, tuple[Any, ...]]:
+def _from_the_back(op: str, x: PackedValue, arguments: Mapping[str, Any], value: torch.Tensor) -> tuple[Any, tuple[Any, ...]]:
     """The call with axes counted from the back, so that an axis in front changes nothing."""
-    first = args[0] if args else kwargs.get("dim", kwargs.get("start_dim"))
     if op in ("flatten", "ravel"):
-        start = (first or 0) % x.ndim
-        end = kwargs.get("end_dim", args[1] if len(args) > 1 else -1) % x.ndim
+        start, end = _flattened(x, arguments)
         return torch.flatten, (start - x.ndim, end - x.ndim)
     if op == "unsqueeze":
-        return torch.unsqueeze, (first % value.dim() - value.dim(),)
+        return torch.unsqueeze, (arguments["dim"] % value.dim() - value.dim(),)
     if op == "squeeze":
-        gone = range(x.ndim) if first is None else [d % x.ndim for d in (first if isinstance(first, (tuple, list)) else (first,))]
-        return torch.squeeze, (tuple(index - x.ndim for index in gone if x.shape[index] == 1),)
-    return torch.unflatten, (first % x.ndim - x.ndim, kwargs.get("sizes", args[1] if len(args) > 1 else ()))
+        return torch.squeeze, (tuple(index - x.ndim for index in _squeezed(x, arguments["dim"])),)
+    return torch.unflatten, (arguments["dim"] % x.ndim - x.ndim, arguments["sizes"])

@@ -9,14 +9,15 @@ from typing import Any
 
 from torch import fx
 
+from packify.capture.binding import arguments
 from packify.widths.dims import Atom, Dim, fixed, product
 from packify.widths.matching import suggest
 from packify.widths.propagation import WidthPropagation
 
 
-def meet_sizes(widths: WidthPropagation, dims: Sequence[Dim]) -> None:
+def meet_sizes(widths: WidthPropagation, dims: Sequence[Dim], name: str) -> None:
     """Equate the output's axes with those that its sizes were read from, where the input's axes alone do not decide them."""
-    for dim, size in zip(dims, sizes_given(widths.node), strict=False):
+    for dim, size in zip(dims, sizes_given(widths, name), strict=False):
         known = size_as_read(widths, size)
         if known is not None and isinstance(dim.root(), Atom):
             suggest(dim, known)
@@ -38,24 +39,22 @@ def resolution(widths: WidthPropagation, dims: Sequence[Dim], sizes: Sequence[in
     return result
 
 
-def sizes_given(node: Any) -> Sequence[Any]:
-    """One number per output axis, as the graph has it; none where they cannot be told apart."""
-    if node.kwargs:
-        return ()
-    sizes = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (tuple, list)) else node.args[1:]
-    return sizes if len(sizes) == node.meta["val"].dim() else ()
+def sizes_given(widths: WidthPropagation, name: str) -> Sequence[Any]:
+    """One number per output axis, as the graph has it in the argument `name`; none where there is another number of them."""
+    sizes = widths.given(name)
+    return sizes if isinstance(sizes, (tuple, list)) and len(sizes) == widths.out.dim() else ()
 
 
 def size_as_read(widths: WidthPropagation, size: Any) -> Dim | None:
     """The dim of a number that was read from a tensor's shape, or multiplied from such; None for any other."""
     if not isinstance(size, fx.Node):
         return None
-    if size.meta["op"] == "size" and len(size.args) == 2:
-        tensor, axis = size.args
+    if size.meta["op"] == "size":
+        tensor, axis = (arguments(size).get(name) for name in ("input", "dim"))
         dims = widths.dims[tensor] if isinstance(tensor, fx.Node) else None
         return dims[axis] if isinstance(dims, list) and isinstance(axis, int) else None
-    if size.meta["op"] == "mul" and len(size.args) == 2:
-        factors = [fixed(factor) if isinstance(factor, int) else size_as_read(widths, factor) for factor in size.args]
+    if size.meta["op"] == "mul":
+        factors = [fixed(factor) if isinstance(factor, int) else size_as_read(widths, factor) for factor in arguments(size).values()]
         return None if None in factors else product(factor for factor in factors if factor is not None)
     return None
 
@@ -69,6 +68,6 @@ def resized(size: Any, value: int, wanted: int) -> Any:
         if operand != 1:
             before = size.meta["val"]
             made = size.graph.call_function(function, (size, operand))
-            made.meta = {**size.meta, "val": function(before, operand), "op": function.__name__, "inplace": False}
+            made.meta = {**size.meta, "val": function(before, operand), "op": function.__name__, "inplace": False, "signature": None}
             size = made
     return size

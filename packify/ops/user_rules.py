@@ -16,24 +16,26 @@ from packify.packing.builder import PackedValue
 from packify.widths.dims import Dim
 
 
-def wrap_user_rules(rules: Any) -> Any:
+def wrap_user_rules(rules: Any, named: str = "rules") -> Any:
     """The same rules, each of which raises an error with its name when it fails or returns what no rule may return."""
     if not isinstance(rules, Mapping):
         return rules
-    return {key: _checked_rule(key, rule) if isinstance(rule, Rule) else rule for key, rule in rules.items()}
+    return {key: _checked_rule(name_of(key, named), rule) if isinstance(rule, Rule) else rule for key, rule in rules.items()}
 
 
-def name_of(key: Any) -> str:
+def name_of(key: Any, named: str = "rules") -> str:
     """How a user wrote a rule's key."""
-    return f"rules[{key!r}]" if isinstance(key, str) else f"rules[{getattr(key, '__name__', key)}]"
+    return f"{named}[{key!r}]" if isinstance(key, str) else f"{named}[{getattr(key, '__name__', key)}]"
 
 
-def _checked_rule(key: Any, rule: Rule) -> Rule:
-    widths, pack = rule.widths, rule.pack
+def _checked_rule(name: str, rule: Rule) -> Rule:
+    widths, pack, refit, mult_adds = rule.widths, rule.pack, rule.refit, rule.mult_adds
     return replace(
         rule,
-        widths=widths and _checked(f"{name_of(key)}.widths", widths, _are_dims, "a list of one Dim per axis of each output tensor"),
-        pack=pack and _checked(f"{name_of(key)}.pack", pack, _are_packed_values, "a PackedValue on an axis for each tensor"),
+        widths=widths and _checked(f"{name}.widths", widths, _are_dims, "a list of one Dim per axis of each output tensor"),
+        pack=pack and _checked(f"{name}.pack", pack, _are_packed_values, "a PackedValue on an axis for each tensor"),
+        refit=refit and _checked(f"{name}.refit", refit, _are_changes, "a dict of the arguments that change, {name: value}"),
+        mult_adds=mult_adds and _checked(f"{name}.mult_adds", mult_adds, _is_count, "a whole number, 0 or more"),
     )
 
 
@@ -65,6 +67,14 @@ def _are_packed_values(result: Any, builder: Any, node: Any) -> bool:
         node.meta["val"],
         lambda made, tensor: isinstance(made, PackedValue) and (made.axis in (None, FRONT) or 0 <= made.axis < tensor.dim()),
     )
+
+
+def _are_changes(result: Any, *_: Any) -> bool:
+    return isinstance(result, Mapping) and all(isinstance(name, str) for name in result)
+
+
+def _is_count(result: Any, *_: Any) -> bool:
+    return isinstance(result, int) and not isinstance(result, bool) and result >= 0
 
 
 def _matches(result: Any, value: Any, fits: Callable[[Any, Tensor], bool]) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from packify.capture.binding import Bound, rewritten
+from packify.capture.signatures import Signature
 from packify.core import nested
 from packify.core.report import Note
 from packify.nn.members import FRONT, Method, PerMember, cat_members, merge_members, relayout, repeat_members, split_members
@@ -57,6 +59,7 @@ class PackBuilder:
         members: M.
         root: the packed network's module tree.
         relayouts, fallbacks: for the report.
+        current, signature, traits: the member's node that is being packed, and what its operator's row says of it.
         ungrouped, grouped: weights of convs that read a shared input as one ordinary conv, and of those that have M groups.
     """
 
@@ -66,6 +69,8 @@ class PackBuilder:
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
     current: fx.Node | None = None
+    signature: Signature | None = None
+    traits: frozenset[str] = frozenset()
     env: dict[fx.Node, Any] = field(default_factory=dict)
     ungrouped: set[str] = field(default_factory=set)
     grouped: set[str] = field(default_factory=set)
@@ -82,12 +87,28 @@ class PackBuilder:
 
     def again(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
         """The member's own call on other arguments."""
-        return self.stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
+        made = self.stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
+        made.meta["signature"] = node.meta.get("signature")
+        return made
+
+    def values(self, node: fx.Node) -> Bound:
+        """``args`` and ``kwargs`` of the member's call, packed."""
+        args, kwargs = nested.map_leaves((node.args, node.kwargs), lambda leaf: self.env[leaf] if isinstance(leaf, fx.Node) else leaf)
+        return args, kwargs
+
+    def changed(self, node: fx.Node, /, **changes: Any) -> Bound:
+        """``args`` and ``kwargs`` of the member's call, packed, with some arguments changed by their names in the operator's signature."""
+        return rewritten(node, changes, self.signature, self.values(node))
+
+    def call(self, node: fx.Node, axis: int | None, /, **changes: Any) -> Any:
+        """The member's call, packed, with some arguments changed; the members are then on `axis`."""
+        return self.native(node, *self.changed(node, **changes), axis)
 
     def stamp(self, node: fx.Node) -> fx.Node:
         """What a packed node knows of the member's node that it was emitted for."""
         if self.current is not None:
             node.meta.update({key: self.current.meta[key] for key in _PROVENANCE})
+            node.meta["random"] = self.current.meta.get("random")
             node.meta["member_node"] = self.current
         return node
 
@@ -168,8 +189,10 @@ class PackBuilder:
 
     # -- member by member --------------------------------------------------------------------------------------------
 
-    def fallback(self, node: fx.Node, args: Any, kwargs: Any, why: str = "it has no rule for this layout") -> Any:
-        """Run an operator or a module once per member, on views. Always right."""
+    def fallback(self, node: fx.Node, args: Any = None, kwargs: Any = None, why: str = "it has no rule for this layout") -> Any:
+        """Run an operator or a module once per member, on views, by default on its own arguments. Always right."""
+        if args is None:
+            args, kwargs = self.values(node)
         marks = tuple(tensor.packed for tensor in packed_values_in((args, kwargs)))
         front_args, front_kwargs = map_packed_values((args, kwargs), self.front)
         self._note(self.fallbacks, f"{node.meta['op']} runs once per member", why)
@@ -179,6 +202,7 @@ class PackBuilder:
         else:
             function: Any = Method(str(node.target)) if node.op == "call_method" else node.target
             made = self.emit(PerMember(function, self.members, marks), *front_args, **front_kwargs)
+            made.meta["signature"] = node.meta.get("signature")
         return self.back(made, node.meta["val"])
 
     def _note(self, notes: list[Note], what: str, why: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import fx, nn
 
+from packify.capture.binding import arguments, call_rule
 from packify.capture.operators import rule_of
-from packify.core import nested
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
 from packify.nn.members import FRONT
@@ -22,6 +22,10 @@ class HasPack(Protocol):
 
     @property
     def pack(self) -> Any: ...
+    @property
+    def signature(self) -> Any: ...
+    @property
+    def traits(self) -> Any: ...
 
 
 @dataclass
@@ -80,12 +84,12 @@ class _Packer:
             )
         if node.op == "get_attr":
             return self._tensor(node)
-        args, kwargs = nested.map_leaves((node.args, node.kwargs), lambda leaf: builder.env[leaf] if isinstance(leaf, fx.Node) else leaf)
+        args, kwargs = builder.values(node)
         if node.op == "output":
             return builder.graph.output(tuple(self._leaf(leaf) for leaf in args[0]))
         op = node.meta["op"]
         if op in ("size", "numel") and isinstance(args[0], PackedValue):
-            return self._size(op, node, *args)
+            return self._size(op, args[0], arguments(node, values=(args, kwargs)).get("dim"))
         if not isinstance(value, (torch.Tensor, tuple, list)) and value is not None:
             return builder.again(node, args, kwargs)
         if op == "getitem" and isinstance(args[0], tuple):
@@ -93,13 +97,17 @@ class _Packer:
         return self._pack(node, args, kwargs)
 
     def _pack(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        rule = rule_of(self.rules, node)
+        rule, builder = rule_of(self.rules, node), self.builder
+        builder.signature = None if rule is None else rule.signature
+        builder.traits = frozenset() if rule is None else rule.traits or frozenset()
         try:
             if rule is not None and rule.pack is not None:
-                return rule.pack(self.builder, node, *args, **kwargs)
+                return call_rule(rule.pack, (builder, node), node, rule.signature, (args, kwargs))
             if node.op != "call_module" and not any(tensor.packed for tensor in packed_values_in((args, kwargs))):
-                return self.builder.native(node, args, kwargs, None)
-            return self.builder.fallback(node, args, kwargs, "it has no rule of its own")
+                if node.meta.get("random") and builder.members > 1 and node.meta["val"] is not None:
+                    return builder.fallback(node, why="each member draws its own")
+                return builder.native(node, args, kwargs, None)
+            return builder.fallback(node, why="it has no rule of its own")
         except PackifyError:
             raise
         except Exception as error:
@@ -132,7 +140,7 @@ class _Packer:
         shared: PackedValue = builder.result(builder.emit(torch.narrow, made, 0, 0, value.shape[0]), value, None)
         return shared
 
-    def _size(self, op: str, node: fx.Node, tensor: PackedValue, axis: Any = None) -> fx.Node:
+    def _size(self, op: str, tensor: PackedValue, axis: Any) -> fx.Node:
         builder = self.builder
         if op == "numel":
             count = builder.method("numel", tensor)

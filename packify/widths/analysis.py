@@ -68,7 +68,7 @@ class WidthAnalysis:
         self.layers = {layer.node: layer for layer in self._layers()}
 
     def _layers(self) -> Iterator[Layer]:
-        found = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph).items()}
+        found = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph, self.rules).items()}
         shared = used_more_than_once(found)
         for node, place in found.items():
             weight = weight_name(node)
@@ -84,7 +84,7 @@ class WidthAnalysis:
     def _widths(self, node: fx.Node) -> tuple[Dim, Dim]:
         """A layer's input and output width."""
         dims = next(propagation.dims for propagation in self.propagations.values() if node in propagation.dims)
-        data, weight = argument(node, 0, "input"), argument(node, 1, "weight")
+        data, weight = argument(node, "input"), argument(node, "weight")
         axis = -1 if node.meta["op"] == "linear" else len(dims[data]) - weight.meta["val"].dim() + 1
         return dims[data][axis], dims[node][axis]
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
 
+from packify.capture.binding import arguments
+from packify.capture.operators import traits_of
 from packify.core.spec import Spec
 
-LAYERS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split())
-# Between a residual stream and a conv these change nothing about who reads the stream; a norm does.
-_TRANSPARENT = frozenset(
-    "relu relu6 gelu silu hardswish hardsigmoid sigmoid tanh leaky_relu elu selu celu mish softplus prelu hardtanh "
-    "to contiguous clone Dropout Dropout1d Dropout2d Dropout3d dropout identity".split()
-)
+Traits = Mapping[fx.Node, frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,15 @@ class Place:
         return "it opens a residual branch by reading the stream directly" if self.enters_branch else ""
 
 
-def places(graph: fx.Graph) -> dict[fx.Node, Place]:
+def places(graph: fx.Graph, rules: Mapping[Any, Any]) -> dict[fx.Node, Place]:
     """The place of every layer node."""
     nodes = list(graph.nodes)
+    traits = {node: traits_of(rules, node) for node in nodes}
     position = {node: index for index, node in enumerate(nodes)}
-    layers = [node for node in nodes if node.meta["op"] in LAYERS]
+    layers = [node for node in nodes if "layer" in traits[node]]
     ancestors, packed = _ancestors(nodes, position)
-    last = _last(graph)
-    branch_entry_layers = set(_branch_entry_layers(nodes, position, ancestors, packed))
+    last = _last(graph, traits)
+    branch_entry_layers = set(_branch_entry_layers(nodes, position, ancestors, packed, traits))
     return {node: Place(_data(node) not in packed, node in last, node in branch_entry_layers) for node in layers}
 
 
@@ -64,7 +63,7 @@ def gamma_for(spec: Spec, place: Place, member_in: int, member_out: int, groups:
 
 
 def _data(node: fx.Node) -> fx.Node | None:
-    value = node.args[0] if node.args else node.kwargs.get("input")
+    value = next(iter(arguments(node).values()), None)
     return value if isinstance(value, fx.Node) else None
 
 
@@ -83,7 +82,7 @@ def _ancestors(nodes: list[fx.Node], position: dict[fx.Node, int]) -> tuple[list
     return ancestors, packed
 
 
-def _last(graph: fx.Graph) -> set[fx.Node]:
+def _last(graph: fx.Graph, traits: Traits) -> set[fx.Node]:
     """Layers between which and the output there is no other layer."""
     found: set[fx.Node] = set()
     seen: set[fx.Node] = set()
@@ -93,7 +92,7 @@ def _last(graph: fx.Graph) -> set[fx.Node]:
         if node in seen:
             continue
         seen.add(node)
-        if node.meta["op"] in LAYERS:
+        if "layer" in traits[node]:
             found.add(node)
         else:
             stack += node.all_input_nodes
@@ -101,7 +100,7 @@ def _last(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _branch_entry_layers(
-    nodes: list[fx.Node], position: dict[fx.Node, int], ancestors: list[int], packed: set[fx.Node]
+    nodes: list[fx.Node], position: dict[fx.Node, int], ancestors: list[int], packed: set[fx.Node], traits: Traits
 ) -> Iterator[fx.Node]:
     for node in nodes:
         sides = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in packed and isinstance(arg.meta["val"], torch.Tensor)]
@@ -111,7 +110,7 @@ def _branch_entry_layers(
         if not common:
             continue
         fork = common.bit_length() - 1
-        lengths = [_layers_between(nodes, position, fork, position[side]) for side in sides]
+        lengths = [_layers_between(nodes, position, fork, position[side], traits) for side in sides]
         if lengths[0] == lengths[1]:
             continue
         branch = position[sides[0] if lengths[0] > lengths[1] else sides[1]]
@@ -119,23 +118,23 @@ def _branch_entry_layers(
         for index in range(fork + 1, branch + 1):
             candidate = nodes[index]
             inside = ancestors[branch] >> index & 1 and not ancestors[shortcut] >> index & 1
-            if inside and candidate.meta["op"] in LAYERS and _reads(candidate, nodes[fork]):
+            if inside and "layer" in traits[candidate] and _reads(candidate, nodes[fork], traits):
                 yield candidate
 
 
-def _layers_between(nodes: list[fx.Node], position: dict[fx.Node, int], start: int, end: int) -> int:
+def _layers_between(nodes: list[fx.Node], position: dict[fx.Node, int], start: int, end: int, traits: Traits) -> int:
     """The fewest layers on a path from one node to another."""
     fewest = {start: 0}
     for index in range(start + 1, end + 1):
         node = nodes[index]
         arriving = [fewest[position[parent]] for parent in node.all_input_nodes if position[parent] in fewest]
         if arriving:
-            fewest[index] = min(arriving) + (node.meta["op"] in LAYERS)
+            fewest[index] = min(arriving) + ("layer" in traits[node])
     return fewest.get(end, 0)
 
 
-def _reads(layer: fx.Node, stream: fx.Node) -> bool:
+def _reads(layer: fx.Node, stream: fx.Node, traits: Traits) -> bool:
     node = _data(layer)
-    while node is not None and node is not stream and node.meta["op"] in _TRANSPARENT:
+    while node is not None and node is not stream and "transparent" in traits[node]:
         node = _data(node)
     return node is stream

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from packify.capture.operators import rule_of
+from packify.capture.binding import arguments, bind, call_rule, rewritten
+from packify.capture.operators import rule_of, traits_of
 from packify.capture.values import call_on_meta, recurrent_result
 from packify.nn.functional import grouped_linear
 from packify.widths.assignment import Sizes
@@ -69,6 +70,8 @@ class Builder:
             for node in self.propagation.graph.nodes:
                 new, value = self._copy(node)
                 new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": self.gammas.get(node, 1)}
+                if new.target is not node.target:
+                    new.meta.pop("signature", None)  # a layer that gamma cuts is another call
                 self.result.nodes[node] = new
                 self._stamped.add(new)
         return self.result
@@ -88,8 +91,9 @@ class Builder:
         wanted = predicted(dims, node.meta["val"], self.sizes)
         if rule is not None and rule.refit is not None and (wanted is not None or node in self.propagation.cuts):
             cuts = {axis: tuple(map(self.sizes.of, parts)) for axis, parts in self.propagation.cuts.get(node, {}).items()}
-            call = Call(self._values(args), self._values(kwargs), wanted, cuts)  # type: ignore[arg-type]
-            args, kwargs = rule.refit(args, kwargs, call)
+            call = Call(arguments(node, rule.signature, (self._values(args), self._values(kwargs))), wanted, cuts)  # type: ignore[arg-type]
+            changes = call_rule(rule.refit, (call,), node, rule.signature, (args, kwargs))
+            args, kwargs = rewritten(node, changes, rule.signature, (args, kwargs))
         if node in self.gammas:
             target, args, kwargs = with_gamma(node, target, args, kwargs, self.gammas[node])
         self._stamp_sizes(node)
@@ -141,21 +145,18 @@ class Builder:
             return run(args[0]) if isinstance(module, nn.RNNBase) else run(*args, **kwargs)
         if node.op == "call_method":
             return call_on_meta(node.meta["op"], getattr(torch.Tensor, target), args, kwargs)
-        if node.meta["op"] in _CREATED_ON_META:
+        if "created" in traits_of(self.rules, node):
             kwargs = {**kwargs, "device": torch.device("meta")}
         return call_on_meta(node.meta["op"], target, args, kwargs)
-
-
-_CREATED_ON_META = frozenset("zeros ones empty full rand randn arange eye linspace logspace randint randperm tensor".split())
 
 
 def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, gamma: int) -> tuple[Any, Any, Any]:
     """The call of a layer with its groups multiplied by gamma."""
     if node.meta["op"] == "linear":
-        return grouped_linear, args, {**kwargs, "groups": gamma}
-    groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+        return grouped_linear, *bind(grouped_linear, args, {**kwargs, "groups": gamma})[:2]
+    groups = arguments(node, values=(args, kwargs))["groups"]
     groups = gamma * (groups.meta["val"] if isinstance(groups, fx.Node) else groups)
-    return (target, (*args[:6], groups, *args[7:]), kwargs) if len(args) > 6 else (target, args, {**kwargs, "groups": groups})
+    return target, *rewritten(node, {"groups": groups}, values=(args, kwargs))
 
 
 def predicted(dims: Any, value: Any, sizes: Sizes) -> Any:

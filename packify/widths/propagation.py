@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import fx, nn
 
-from packify.capture.operators import rule_of
+from packify.capture.binding import arguments, call_rule
+from packify.capture.operators import rule_of, traits_of
+from packify.capture.signatures import Signature
 from packify.core import nested
 from packify.core.errors import PackError, PackifyError
 from packify.widths.dims import GIVEN, Dim, Reason, fixed, free, pin
-from packify.widths.gamma import LAYERS
 from packify.widths.matching import equate
 
 _GIVEN_BY = {"placeholder": "an axis of the input", "get_attr": "an axis of whole numbers, which are positions or counts"}
@@ -46,13 +47,12 @@ class Call:
     """What a refit knows about a call in the member.
 
     Attributes:
-        values, keywords: the arguments as they come out in the member before refitting (meta tensors and numbers).
+        values: the arguments by name as they come out in the member before refitting (meta tensors and numbers).
         shape: the shape that the output must have (a tuple of shapes for several outputs).
         cuts: for axes that the call slices or pads, the member's sizes before, of and after the piece.
     """
 
-    values: tuple[Any, ...]
-    keywords: dict[str, Any]
+    values: dict[str, Any]
     shape: Any
     cuts: dict[int, tuple[int, int, int]]
 
@@ -64,6 +64,10 @@ class HasWidths(Protocol):
     def widths(self) -> Any: ...
     @property
     def refit(self) -> Any: ...
+    @property
+    def signature(self) -> Any: ...
+    @property
+    def traits(self) -> Any: ...
 
 
 class Parameters:
@@ -101,7 +105,8 @@ class WidthPropagation:
         self.cuts: dict[fx.Node, dict[int, tuple[Dim, Dim, Dim]]] = {}
         self._weights: set[fx.Node] = set()
         self._learned: set[fx.Node] = set()
-        self._makers = makers_of_weights(graph)
+        self.signature: Signature | None = None
+        self._makers = makers_of_weights(graph, rules)
 
     def run(self) -> None:
         """Visit every node, in order."""
@@ -117,6 +122,10 @@ class WidthPropagation:
     def out(self) -> Any:
         """The current node's reference value."""
         return self.node.meta["val"]
+
+    def given(self, name: str) -> Any:
+        """An argument of the current node as the graph has it: a node where the code computes it; None where there is none."""
+        return arguments(self.node, self.signature).get(name)
 
     def reason(self, why: str) -> Reason:
         """`why`, said of the current node."""
@@ -150,7 +159,7 @@ class WidthPropagation:
 
     def keep_frozen_constant(self, weight: Axes, inputs: int) -> None:
         """A layer that sums `inputs` features with frozen numbers that were not drawn is an operator for good, not a width."""
-        source = self.node.args[1] if len(self.node.args) > 1 else None
+        source = self.given("weight")
         if inputs > 1 and isinstance(source, fx.Node) and str(source.target) in self.parameters.tables:
             self.pin_all(weight, "a frozen table")
 
@@ -204,20 +213,21 @@ class WidthPropagation:
             self._pin_outputs(node, args[0])
             return None
         inputs = tensors((args, kwargs))
-        if all(axes.weight for axes in inputs) and node.op != "call_module" and node.meta["op"] not in _WEIGHTED:
+        if all(axes.weight for axes in inputs) and node.op != "call_module" and not traits_of(self.rules, node) & WEIGHTED:
             self._weights.add(node)
             if any(axes.learned for axes in inputs):
                 self._learned.add(node)
         if not isinstance(value, (torch.Tensor, tuple, list)) and value is not None:
             return None
         rule = rule_of(self.rules, node)
+        self.signature = None if rule is None else rule.signature
         if rule is None or rule.widths is None:
             self.pin_all((args, kwargs), f"{node.meta['op']} has no rule for widths")
             if node.op == "call_module":
                 self._pin_module(str(node.target))
             return self.structure()
         try:
-            return rule.widths(self, *args, **kwargs)
+            return call_rule(rule.widths, (self,), node, rule.signature, (args, kwargs))
         except PackifyError:
             raise
         except Exception as error:
@@ -269,24 +279,22 @@ class WidthPropagation:
         return value
 
 
-_WEIGHTED = LAYERS | {"bilinear"}
-_PRODUCTS = frozenset("matmul bmm mm einsum embedding addmm baddbmm tensordot".split())
+WEIGHTED = frozenset(("layer", "weighted"))
 
 
-def makers_of_weights(graph: fx.Graph) -> set[fx.Node]:
+def makers_of_weights(graph: fx.Graph, rules: Mapping[Any, HasWidths]) -> set[fx.Node]:
     """The layers whose output becomes, through operators that are no layers, the weight of another layer."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        position = 2 if node.meta["op"] == "bilinear" else 1
-        if node.meta["op"] not in _WEIGHTED or len(node.args) <= position:
+        if not traits_of(rules, node) & WEIGHTED:
             continue
-        waiting, seen = [node.args[position]], set()
+        waiting, seen = [arguments(node, rule_of(rules, node).signature).get("weight")], set()
         while waiting:
             source = waiting.pop()
             if not isinstance(source, fx.Node) or source in seen or not isinstance(source.meta["val"], (torch.Tensor, tuple, list)):
                 continue
             seen.add(source)
-            if source.meta["op"] in _WEIGHTED | _PRODUCTS:
+            if traits_of(rules, source) & (WEIGHTED | {"product"}):
                 found.add(source)
             else:
                 waiting += source.all_input_nodes

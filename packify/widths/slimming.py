@@ -58,7 +58,7 @@ class Slimmer:
     """
 
     def __init__(self, recorded: RecordedGraphs, rules: Mapping[Any, HasWidths]) -> None:
-        self.recorded = recorded
+        self.recorded, self.rules = recorded, rules
         self.analysis = WidthAnalysis(recorded, rules)
         self._solved: OrderedDict[Hashable, Solved] = OrderedDict()
 

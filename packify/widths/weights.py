@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import fx
 
+from packify.capture.binding import arguments
 
-def argument(node: fx.Node, position: int, name: str) -> Any:
-    """An argument of a call, however it was passed."""
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
+
+def argument(node: fx.Node, name: str) -> Any:
+    """An argument of a layer's call, however it was passed."""
+    return arguments(node).get(name)
 
 
 def groups_of(node: fx.Node) -> int:
     """The reference's own group count of a layer node."""
-    if node.meta["op"] == "linear":
-        return 1
-    groups = argument(node, 6, "groups")
+    groups = argument(node, "groups")
     groups = groups.meta["val"] if isinstance(groups, fx.Node) else groups
     return int(groups or 1)
 
@@ -26,7 +26,7 @@ def groups_of(node: fx.Node) -> int:
 def weight_nodes(node: fx.Node) -> set[fx.Node]:
     """The nodes that a layer's weight is computed by, itself included."""
     seen: set[fx.Node] = set()
-    stack = [argument(node, 1, "weight")]
+    stack = [argument(node, "weight")]
     while stack:
         current = stack.pop()
         if isinstance(current, fx.Node) and current not in seen:
@@ -38,7 +38,7 @@ def weight_nodes(node: fx.Node) -> set[fx.Node]:
 def weight_name(node: fx.Node) -> str | None:
     """The parameter that is, or alone computes, a layer's weight in the weight's own shape."""
     nodes = weight_nodes(node)
-    shape = argument(node, 1, "weight").meta["val"].shape
+    shape = argument(node, "weight").meta["val"].shape
     if any(current.op in ("placeholder", "call_module") for current in nodes):
         return None
     found = {str(current.target) for current in nodes if current.op == "get_attr" and current.meta["val"].shape == shape}
@@ -52,7 +52,7 @@ def weight_sources(node: fx.Node) -> frozenset[str]:
 
 def weight_is_computed(node: fx.Node) -> bool:
     """A layer's weight is not a parameter itself, but made of some."""
-    return bool(argument(node, 1, "weight").op != "get_attr")
+    return bool(argument(node, "weight").op != "get_attr")
 
 
 def used_more_than_once(nodes: Iterable[fx.Node]) -> set[str]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import packify
 from packify.nn.averaging import averaged, class_axis, could_be_logits
+from packify.ops.table import RULES
 from tests.laws import checks
 from tests.models import images, interfaces, sequences
 from tests.models.catalogue import CASES
@@ -77,7 +78,7 @@ def test_other_averages() -> None:
     ],
 )
 def test_what_could_be_logits(shape: tuple[int, ...], op: str, could_be: bool) -> None:
-    assert could_be_logits(torch.empty(shape), op) == could_be
+    assert could_be_logits(torch.empty(shape), RULES[op].traits) == could_be
 
 
 def test_a_mean_of_sigmoids_is_finite_for_extreme_logits() -> None:

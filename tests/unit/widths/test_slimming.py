@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from packify import PackError, Spec
+from packify import PackError, Rule, Spec
 from packify.capture.graphs import record_graphs
 from packify.ops.table import RULES
 from packify.widths.slimming import Member, slim
@@ -131,12 +131,9 @@ def test_positions_that_are_read_one_by_one_pin_what_they_are_read_from() -> Non
 
 
 def test_errors_name_the_node() -> None:
-    class Rule:
-        widths = staticmethod(lambda propagation, *args, **kwargs: 1 / 0)
-        refit = None
-
+    rule = Rule("own", lambda propagation, *args, **kwargs: 1 / 0)
     with pytest.raises(PackError) as caught:
-        slim(record_graphs(images.LeNet(), torch.randn(2, 1, 24, 24)), Spec(1, 2), {**RULES, "tanh": Rule()})
+        slim(record_graphs(images.LeNet(), torch.randn(2, 1, 24, 24)), Spec(1, 2), {**RULES, "tanh": rule})
     assert "images.py" in str(caught.value)
 
 
