@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
+from packify.capture.functionalise import functionalise, write_nothing
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
@@ -133,9 +134,12 @@ def record_graphs(model: nn.Module, example_inputs: Any, *, leaves: Sequence[typ
     if not same:
         train_run = _renamed(train_run, len(eval_run.constants))
     numbers = iter(range(len(tensors)))
+    values = functionalise(eval_run.graph, root)
+    graphs = {"eval": values, "train": values if same else functionalise(train_run.graph, root)}
+    write_nothing(root)
     return RecordedGraphs(
         root=root,
-        graphs={"eval": eval_run.graph, "train": eval_run.graph if same else train_run.graph},
+        graphs=graphs,
         constants=eval_run.constants | ({} if same else train_run.constants),
         inputs=names,
         input_template=nested.map_leaves(

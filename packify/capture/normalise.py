@@ -37,3 +37,11 @@ def _schemas(name: str) -> list[list[str]]:
     found = torch._C._jit_get_schemas_for_operator(f"aten::{name}")
     names = [[argument.name for argument in schema.arguments if not argument.kwarg_only] for schema in found]
     return [["input", *rest[1:]] if rest[:1] == ["self"] else rest for rest in names]
+
+
+def inplace_by_name(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with a last argument ``inplace`` given by name, as ``F.relu(x, True)`` does not."""
+    names = next(iter(_signatures(function)), []) if args and isinstance(args[-1], bool) else []
+    if len(names) >= len(args) and names[len(args) - 1] == "inplace":
+        return args[:-1], {**kwargs, "inplace": args[-1]}
+    return args, kwargs

@@ -17,7 +17,7 @@ from torch.utils._device import _device_constructors
 
 from packify.capture.constants import constant_value, known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
-from packify.capture.normalise import by_position
+from packify.capture.normalise import by_position, inplace_by_name
 from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, RANDOM, READS_DATA, Operator, operator_of
 from packify.capture.symbolic import plain, symbolic_number
 from packify.capture.values import call_on_meta, filled, leaves, mapped, on_meta, random, recurrent_result, without_expressions
@@ -171,7 +171,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
         value = self._evaluate(func, args, kwargs, operator.name)
         node = self._node(func, operator, args, kwargs)
         self._stamp(node, value, operator.name)
-        node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True
+        node.meta["inplace"] = operator.inplace or node.kwargs.get("inplace") is True
         if value is None:
             return None
         result = self._result(node, value)
@@ -230,7 +230,7 @@ class Recorder(GraphWriter, TorchFunctionMode):
                 self._know(tensor, self._stamp(node, tensor, "detach"), ())
 
     def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-        new_args, new_kwargs = self._arguments(*by_position(func, args, kwargs))
+        new_args, new_kwargs = self._arguments(*inplace_by_name(func, *by_position(func, args, kwargs)))
         if operator.getter:
             return self.graph.call_function(getattr, (new_args[0], operator.name))
         name = getattr(func, "__name__", "")

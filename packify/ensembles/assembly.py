@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from packify.capture.functionalise import stored_in
 from packify.core import nested
 from packify.core.errors import SpecError
 from packify.ensembles.averages import averages_of
@@ -16,7 +17,7 @@ from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import build_tree, leaf_names
-from packify.packing.packer import changed_in_place, pack_graph
+from packify.packing.packer import pack_graph
 from packify.widths.slimming import Member
 
 
@@ -37,7 +38,7 @@ def assemble(
         for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
     }
 
-    written = {name for graph in member.graphs.values() for name in changed_in_place(graph)}
+    written = {name for graph in member.graphs.values() for name in stored_in(graph)}
 
     def allocate(name: str, tensor: Tensor) -> Tensor:
         counted = isinstance(tensor, nn.Parameter) or tensor.dim() or name in written

@@ -9,8 +9,6 @@ import torch
 from packify.capture.operators import RANDOM
 from packify.nn.members import FRONT
 from packify.ops.creation import sized
-from packify.ops.indexing import write_back
-from packify.ops.scattering import own
 from packify.packing.builder import PackBuilder, PackedValue, map_packed_values, packed_values_in
 from packify.widths.dims import Dim
 from packify.widths.propagation import Axes, WidthPropagation, tensors
@@ -31,7 +29,7 @@ isneginf isposinf isreal greater greater_equal less less_equal not_equal logadde
 signbit resolve_conj resolve_neg pin_memory binomial poisson detach_copy feature_dropout log_sigmoid _threshold special_entr
 special_erf special_erfc special_erfinv special_erfcx special_exp2 special_expm1 special_gammaln special_i0 special_i0e special_i1
 special_i1e special_log1p special_log_ndtr special_logit special_ndtr special_ndtri special_psi special_round special_sinc
-special_xlog1py special_xlogy special_zeta
+special_xlog1py special_xlogy special_zeta with_data
 """.split()
 
 
@@ -42,7 +40,6 @@ def elementwise(widths: WidthPropagation, *args: Any, **kwargs: Any) -> Any:
     if not operands:
         return sized(widths)
     dims = widths.broadcast(*operands)
-    # In-place operators on a smaller tensor cannot change its shape; a size of 1 in the output never carries a width.
     return dims[len(dims) - widths.out.dim() :]
 
 
@@ -65,14 +62,6 @@ def prelu(widths: WidthPropagation, x: Axes, weight: Axes) -> Any:
 
 
 def pack(builder: PackBuilder, node: Any, *args: Any, **kwargs: Any) -> Any:
-    """Broadcasting members together; what was written to a part of a tensor is written to the tensor."""
-    made = _pack(builder, node, *args, **kwargs)
-    if node.meta["inplace"]:
-        write_back(builder, node, made)
-    return made
-
-
-def _pack(builder: PackBuilder, node: Any, *args: Any, **kwargs: Any) -> Any:
     """Broadcasting members together: on a common axis where every operand has one, else on an axis of their own."""
     operands = packed_values_in((args, kwargs))
     value = node.meta["val"]
@@ -93,8 +82,7 @@ def _pack(builder: PackBuilder, node: Any, *args: Any, **kwargs: Any) -> Any:
             if any(operand.packed for operand in operands)
             else builder.native(node, args, kwargs, None)
         )
-    changed = operands[0] if node.meta["inplace"] and operands else None
-    axis = common_axis(operands, value, changed)
+    axis = common_axis(operands, value)
     if axis is None:
         return builder.native(node, args, kwargs, None)
     if axis == FRONT:
@@ -105,8 +93,6 @@ def _pack(builder: PackBuilder, node: Any, *args: Any, **kwargs: Any) -> Any:
         )
         return builder.back(made, value)
     back = axis - value.dim()
-    if changed is not None and not changed.packed:
-        args, kwargs = map_first(args, kwargs, changed, own(builder, changed, axis))
     args, kwargs = (map_packed_values(part, lambda r: _aligned(builder, r, back)) for part in (args, kwargs))
     return builder.native(node, args, kwargs, axis)
 
@@ -115,7 +101,7 @@ def _is_off(args: Any, kwargs: Any) -> bool:
     return kwargs.get("training", args[2] if len(args) > 2 else True) is False
 
 
-def common_axis(operands: list[PackedValue], value: torch.Tensor, changed: PackedValue | None = None) -> int | None:
+def common_axis(operands: list[PackedValue], value: torch.Tensor) -> int | None:
     """The axis of the output on which all packed operands can carry their members.
 
     None if none is packed, `FRONT` if there is no such axis.
@@ -124,7 +110,7 @@ def common_axis(operands: list[PackedValue], value: torch.Tensor, changed: Packe
     if not packed:
         return None
     ndim = value.dim()
-    for leader in sorted(packed, key=lambda r: (r is not changed, -r.val.numel())):
+    for leader in sorted(packed, key=lambda r: -r.val.numel()):
         if leader.axis == FRONT:
             continue
         back = int(leader.axis or 0) - leader.ndim

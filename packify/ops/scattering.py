@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from packify.nn.members import FRONT
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 from packify.widths.dims import Dim
 from packify.widths.propagation import Axes, WidthPropagation
@@ -70,21 +67,7 @@ def pack(builder: PackBuilder, node: Any, x: Any, dim: int, index: Any, *args: A
     axis = next((tensor.axis for tensor in operands if tensor.axis in spared), spared[0])
 
     def carried(value: Any) -> Any:
-        return own(builder, value, axis) if isinstance(value, PackedValue) else value
+        return builder.to(value, axis) if isinstance(value, PackedValue) else value
 
     index = carried(index) if by_element else index
     return builder.native(node, (carried(x), dim, index, *map(carried, args)), {key: carried(value) for key, value in kwargs.items()}, axis)
-
-
-def own(builder: PackBuilder, tensor: PackedValue, axis: int) -> PackedValue:
-    """A tensor with members on an axis, in memory of its own where it was shared: it may be written to."""
-    if tensor.packed:
-        return builder.to(tensor, axis)
-    made = builder.to(tensor, axis)
-    return PackedValue(_copied(builder, made), made.axis, made.val)
-
-
-def _copied(builder: PackBuilder, tensor: PackedValue) -> Any:
-    node = builder.emit(torch.clone, tensor)
-    node.meta.update(val=tensor.val, axis=tensor.axis if tensor.axis is not None else FRONT)
-    return node

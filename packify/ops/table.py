@@ -71,6 +71,7 @@ RULES: Mapping[Any, Rule] = {
     **_rows(Rule("indexing", gathering.gather, gathering.pack_gather), "gather"),
     **_rows(Rule("indexing", gathering.take_along_dim, gathering.pack_take_along_dim), "take_along_dim"),
     **_rows(Rule("indexing", indexing.setitem, indexing.pack_setitem, indexing.refit_getitem), "setitem"),
+    **_rows(Rule("indexing", indexing.store, indexing.pack_store), "store"),
     **_rows(Rule("joining", joining.pad, joining.pack_pad, refit=joining.refit_pad), "pad"),
     **_rows(Rule("joining", joining.glu, joining.pack_glu), "glu"),
     **_rows(Rule("contraction", contraction.linear, contraction.pack_linear), "linear"),

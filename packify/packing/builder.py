@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from packify.capture.outplace import Call
 from packify.core.report import Note
 from packify.nn.members import FRONT, Method, PerMember, cat_members, merge_members, relayout, repeat_members, split_members
 
@@ -72,12 +73,23 @@ class PackBuilder:
         return self._stamp(self.graph.call_function(target, self.nodes(args), self.nodes(kwargs)))
 
     def again(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
-        """The member's own call on other arguments."""
-        return self._stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
+        """The member's own call on other arguments; in place only in memory that is the members' own."""
+        call = Call(node.op, node.target, tuple(args), dict(kwargs))
+        if node.meta.get("inplace") and not self.may_write(node, args):
+            call = node.meta["out_of_place"].call(args, kwargs)
+        return self._stamp(self.graph.create_node(call.op, call.target, self.nodes(call.args), self.nodes(call.kwargs)))
+
+    def may_write(self, node: fx.Node, args: Any) -> bool:
+        """Whether what the member writes to is new here as it is there: made for it, and with a share for every member if anything has."""
+        target = self.env.get(node.args[0])  # type: ignore[arg-type]
+        if not isinstance(target, PackedValue) or target.node.meta.get("member_node") is not node.args[0]:
+            return False
+        given = [self.env.get(source) for source in node.all_input_nodes]
+        return target.packed or (args[0] is target and not any(tensor.packed for tensor in packed_values_in(given)))
 
     def _stamp(self, node: fx.Node) -> fx.Node:
         if self.current is not None:
-            node.meta.update({key: self.current.meta.get(key) for key in ("op", "path", "source", "inplace")})
+            node.meta.update({key: self.current.meta.get(key) for key in ("op", "path", "source")})
             node.meta["member_node"] = self.current
         return node
 
@@ -164,6 +176,10 @@ class PackBuilder:
 
     def fallback(self, node: fx.Node, args: Any, kwargs: Any, why: str = "it has no rule for this layout") -> Any:
         """Run an operator or a module once per member, on views. Always right."""
+        call = Call(node.op, node.target, tuple(args), dict(kwargs))
+        if node.meta.get("inplace"):
+            call = node.meta["out_of_place"].call(args, kwargs)
+        args, kwargs = call.args, call.kwargs
         marks = tuple(tensor.packed for tensor in packed_values_in((args, kwargs)))
         fronts = self._fronts(args), self._fronts(kwargs)
         self._note(self.fallbacks, f"{node.meta['op']} runs once per member", why)
@@ -171,7 +187,7 @@ class PackBuilder:
             module = self.graph.get_attr(str(node.target))
             made = self.emit(PerMember(None, self.members, marks), module, *fronts[0], **fronts[1])
         else:
-            function: Any = Method(str(node.target)) if node.op == "call_method" else node.target
+            function: Any = Method(str(call.target)) if call.op == "call_method" else call.target
             made = self.emit(PerMember(function, self.members, marks), *fronts[0], **fronts[1])
         return self.back(made, node.meta["val"])
 

@@ -13,6 +13,7 @@ from packify.capture.operators import rule_of
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
 from packify.nn.members import FRONT
+from packify.nn.writes import store
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 
 
@@ -49,7 +50,7 @@ def pack_graph(
         root: the packed network's module tree.
         members: M.
         rules: operator to rule.
-        written: buffers that any mode's graph writes to, see `changed_in_place`: these hold one value per member.
+        written: buffers that any mode's graph writes to, see `stored_in`: these hold one value per member.
         independent: inputs are ``"(m b) ..."``, one batch per member, instead of shared.
 
     Raises:
@@ -61,7 +62,7 @@ def pack_graph(
         packer.builder.env[node] = packer.visit(node)
     builder = packer.builder
     for node in reversed(list(builder.graph.nodes)):
-        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
+        if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
             builder.graph.erase_node(node)
     return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped)
 
@@ -168,9 +169,3 @@ def _floordiv(value: int, members: int) -> int:
 def _repeat(tensor: torch.Tensor, members: int) -> torch.Tensor:
     """A shared output, once per member: ``"... -> m ..."``."""
     return tensor.unsqueeze(0).expand(members, *tensor.shape)
-
-
-def changed_in_place(graph: fx.Graph) -> set[str]:
-    """Buffers that the graph writes to."""
-    targets = (node.args[0] for node in graph.nodes if node.meta.get("inplace") and node.args)
-    return {str(target.target) for target in targets if isinstance(target, fx.Node) and target.op == "get_attr"}
