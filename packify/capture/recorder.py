@@ -24,6 +24,8 @@ from packify.capture.values import call_on_meta, filled, leaves, mapped, on_meta
 from packify.capture.writer import GraphWriter
 
 _FACTORIES = frozenset(_device_constructors())
+# In place they change what shape a tensor has, and none of its numbers.
+_NEW_SHAPES = frozenset("squeeze unsqueeze transpose t".split())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
 
 
@@ -211,9 +213,25 @@ class Recorder(GraphWriter, TorchFunctionMode):
             source, mask, _ = self._selections[id(args[2])]
             if mask is args[1] and source.shape == args[0].shape:
                 return functools.partial(set_where, args[0], mask, source)
-        if not self._grad and isinstance(args[0], nn.Parameter) and id(args[0]) in self._names:
+        if operator.name in _NEW_SHAPES and self._has_no_data(args[0]):
+            return functools.partial(self._take_shape, func, getattr(torch.Tensor, operator.name), *args, **kwargs)
+        if not self._grad and args[0].is_floating_point() and self._tensor_node(args[0]).meta["op"] != "detach":
             return functools.partial(write_without_gradient, func, *args, **kwargs)
         return None
+
+    def _take_shape(self, func: Callable[..., Any], view: Callable[..., Any], tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """``x.unsqueeze_(0)``: from here on the tensor is a view of what it was; what was recorded of it keeps its shape."""
+        node = self._tensor_node(view(tensor, *args, **kwargs))
+        self.active = False
+        before = tensor.detach()
+        for earlier in self.graph.nodes:
+            if earlier.meta["val"] is tensor:
+                earlier.meta["val"] = before
+        with torch.no_grad():
+            func(tensor, *args, **kwargs)
+        self.active = True
+        self._know(tensor, node, ())
+        return tensor
 
     def _select(self, source: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """``x[mask]``: how long that is depends on data, so all it can do is to be written to the same place of another tensor."""
@@ -258,10 +276,18 @@ class Recorder(GraphWriter, TorchFunctionMode):
             kwargs = {**kwargs, "device": torch.device("meta")}
         was_active, self.active = self.active, False
         try:
+            args, kwargs = mapped((args, kwargs), self._without_data)
             with torch.no_grad():
                 return call_on_meta(name, func, args, kwargs)
         finally:
             self.active = was_active
+
+    def _without_data(self, item: Any) -> Any:
+        """A constant as its node has it, so that its views are seen to be in its memory."""
+        if isinstance(item, torch.Tensor) and not item.is_meta and id(item) in self._known:
+            node, index = self._known[id(item)]
+            return item if index else node.meta["val"]
+        return item
 
     def _result(self, node: fx.Node, value: Any) -> Any:
         def learn(item: Any, index: tuple[int, ...]) -> Any:

@@ -8,9 +8,9 @@ from torch import fx, nn
 
 # These return their argument, or a view of it, for some inputs, dtypes or devices: another run may share memory that this one did not.
 _MAY_SHARE = frozenset(
-    "reshape reshape_as flatten ravel contiguous to type type_as float double half bfloat16 cfloat cdouble int long bool byte short cpu cuda "
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive resolve_conj resolve_neg real conj expand expand_as "
-    "broadcast_to squeeze unflatten einsum identity einops pin_memory".split()
+    "reshape reshape_as flatten ravel contiguous to type type_as float double half bfloat16 cfloat cdouble int long bool byte short "
+    "cpu cuda pin_memory dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive resolve_conj resolve_neg real "
+    "conj expand expand_as broadcast_to squeeze unflatten einsum".split()
 )
 _ASKS_FOR_SHAPE = frozenset(("size", "numel", "device", "dtype"))
 
