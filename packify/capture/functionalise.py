@@ -127,8 +127,8 @@ class _Functionaliser:
             self.others[node] = made
             self._note_views(node, made)
             return
-        element = node.args[1] if _is_element(node) else None
-        call = node.args[0] if element is not None else node
+        call: Any = node.args[0] if _is_element(node) else node
+        element: Any = node.args[1] if _is_element(node) else None
         sources = () if node.meta["op"] == "clone" else call.all_input_nodes
         parent = next((source for source in sources if self._is_same_memory(source, val)), None)
         owner = None if node.meta["op"] == "clone" else self.owners.get(storage_of(val))
@@ -174,16 +174,16 @@ class _Functionaliser:
         return tensor.value
 
     def _view_again(self, tensor: _Tensor, base: fx.Node) -> fx.Node:
-        call, made_of = tensor.call, tensor.made_of
-        if base is made_of:
-            return call  # type: ignore[return-value]
-        if (call, base) not in self.remade:  # type: ignore[comparison-overlap]
-            made = self.new.node_copy(call, lambda source: base if source is made_of else source)  # type: ignore[arg-type]
-            made.meta = dict(call.meta)  # type: ignore[union-attr]
+        call: Any = tensor.call
+        if base is tensor.made_of:
+            return call  # type: ignore[no-any-return]
+        if (call, base) not in self.remade:
+            made = self.new.node_copy(call, lambda source: base if source is tensor.made_of else source)
+            made.meta = dict(call.meta)
             self._follow(made)
             self.viewed[made] = base
-            self.remade[call, base] = made  # type: ignore[index]
-        return self.remade[call, base]  # type: ignore[index]
+            self.remade[call, base] = made
+        return self.remade[call, base]
 
     def _element(self, call: fx.Node, index: int, val: torch.Tensor) -> fx.Node:
         made = self.emit(Call.of("getitem", (call, index)), val)

@@ -106,9 +106,9 @@ def forms_of(call: Call, op: str, position: int) -> Iterator[OutOfPlaceForm]:
 def _twin(call: Call) -> OutOfPlaceForm | None:
     """The same operator without an underscore."""
     if call.op == "call_method":
-        name = str(call.target)
-        twin = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
-        return OutOfPlaceForm("call_method", twin) if twin != name and hasattr(torch.Tensor, twin) else None
+        method = str(call.target)
+        without = f"__{method[3:]}" if method.startswith("__i") else method.removesuffix("_")
+        return OutOfPlaceForm("call_method", without) if without != method and hasattr(torch.Tensor, without) else None
     if isinstance(call.target, torch._ops.OpOverload):
         packet = getattr(torch.ops.aten, call.target._opname.removesuffix("_"), None) if call.target.namespace == "aten" else None
         overload = getattr(packet, call.target._overloadname, None)
