@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
+from packify.capture.functionalise import functionalise, write_nothing
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.operators import RANDOM
 from packify.capture.patches import patched
@@ -112,13 +113,16 @@ def record_graphs(
     )
     if not same:
         _rename_constants(train_run, len(eval_run.constants))
+    values = functionalise(eval_run.graph, session.root)
+    graphs = {"eval": values, "train": values if same else functionalise(train_run.graph, session.root)}
+    write_nothing(session.root)
     if graph_checks.get():
-        for run, _ in runs:
-            check_graph(run.graph, "recording")
+        for graph in graphs.values():
+            check_graph(graph, "recording")
     tensors = [leaf for leaf in session.flat if isinstance(leaf, torch.Tensor)]
     return RecordedGraphs(
         root=session.root,
-        graphs={"eval": eval_run.graph, "train": eval_run.graph if same else train_run.graph},
+        graphs=graphs,
         constants=eval_run.constants | ({} if same else train_run.constants),
         inputs=[node.name for node in eval_run.graph.find_nodes(op="placeholder")],
         input_template=session.input_template(),

@@ -19,12 +19,15 @@ from packify.capture.binding import bind
 from packify.capture.constants import known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
 from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, READS_DATA, Operator, key_of, operator_of
+from packify.capture.signatures import Signature
 from packify.capture.symbolic import plain, symbolic_number
 from packify.capture.values import call_on_meta, filled, on_meta, random, recurrent_result, without_expressions
 from packify.capture.writer import GraphWriter
 from packify.core import nested
 
 _FACTORIES = frozenset(_device_constructors())
+# In place they change what shape a tensor has, and none of its numbers.
+_NEW_SHAPES = frozenset("squeeze unsqueeze transpose t".split())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
 
 
@@ -198,7 +201,7 @@ class Recorder(TorchFunctionMode):
         """One call as one node."""
         value = self._evaluate(func, args, kwargs, operator.name)
         node = self.writer.stamp(self._node(func, operator, args, kwargs), value, operator.name)
-        node.meta["inplace"] = operator.inplace or kwargs.get("inplace") is True
+        node.meta["inplace"] = operator.inplace or node.kwargs.get("inplace") is True
         if value is None:
             return None
         result = self.writer.know_result(node, value)
@@ -238,9 +241,24 @@ class Recorder(TorchFunctionMode):
             source, mask, _ = self.writer.selections[id(args[2])]
             if mask is args[1] and source.shape == args[0].shape:
                 return functools.partial(set_where, args[0], mask, source)
-        if not self._grad and isinstance(args[0], nn.Parameter) and id(args[0]) in self.writer.names:
+        if operator.name in _NEW_SHAPES and self.writer.has_no_data(args[0]):
+            return functools.partial(self._take_shape, func, getattr(torch.Tensor, operator.name), *args, **kwargs)
+        if not self._grad and args[0].is_floating_point() and self.writer.tensor_node(args[0]).meta["op"] != "detach":
             return functools.partial(write_without_gradient, func, *args, **kwargs)
         return None
+
+    def _take_shape(self, func: Callable[..., Any], view: Callable[..., Any], tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """``x.unsqueeze_(0)``: from here on the tensor is a view of what it was; what was recorded of it keeps its shape."""
+        node = self.writer.tensor_node(view(tensor, *args, **kwargs))
+        with self.paused():
+            before = tensor.detach()
+            for earlier in self.writer.graph.nodes:
+                if earlier.meta["val"] is tensor:
+                    earlier.meta["val"] = before
+            with torch.no_grad():
+                func(tensor, *args, **kwargs)
+        self.writer.know(tensor, node, ())
+        return tensor
 
     def _detach(self, value: Any) -> None:
         """What was computed under no_grad carries no gradient in the graph either."""
@@ -250,6 +268,7 @@ class Recorder(TorchFunctionMode):
 
     def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         args, kwargs, signature = bind(func, args, kwargs)
+        args, kwargs = _inplace_by_name(signature, args, kwargs)
         node = self._call_of(func, operator, *self.writer.held_values((args, kwargs)))
         node.meta["signature"] = signature
         return node
@@ -281,6 +300,7 @@ class Recorder(TorchFunctionMode):
         """What a call gives on meta tensors."""
         if func in _FACTORIES and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": torch.device("meta")}
+        args, kwargs = nested.map_leaves((args, kwargs), self.writer.without_data)
         with self.paused(), torch.no_grad():
             return call_on_meta(name, func, args, kwargs)
 
@@ -334,3 +354,10 @@ def device_answer(question: str, device: torch.device) -> Any:
     if question == "get_device":
         return -1 if device.type == "cpu" else device.index or 0
     return question == f"is_{device.type}"
+
+
+def _inplace_by_name(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with a last argument ``inplace`` given by name: ``F.relu(x, inplace=True)``, not ``F.relu(x, True)``."""
+    if args and list(signature.names)[len(args) - 1 : len(args)] == ["inplace"]:
+        return args[:-1], {**kwargs, "inplace": args[-1]}
+    return args, kwargs

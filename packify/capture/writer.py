@@ -269,6 +269,13 @@ class GraphWriter:
         """Whether a graph can name the tensor: it was recorded, or has data of its own."""
         return self.is_recorded(tensor) or not self.has_no_data(tensor)
 
+    def without_data(self, item: Any) -> Any:
+        """A constant as its node has it, so that its views are seen to be in its memory; anything else as it is."""
+        if isinstance(item, torch.Tensor) and not item.is_meta and id(item) in self._known:
+            node, index = self._known[id(item)]
+            return item if index else node.meta["val"]
+        return item
+
     def has_no_data(self, tensor: torch.Tensor) -> bool:
         """The truth about a tensor, which the code of the network is not told."""
         with self.paused():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from packify.capture.functionalise import stored_in
 from packify.core import nested
 from packify.core.errors import SpecError
 from packify.core.graph_check import graph_checks
@@ -18,7 +19,7 @@ from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import build_tree, leaf_names, sized_tree
 from packify.packing.layout_check import check_layouts
-from packify.packing.packer import changed_in_place, pack_graph
+from packify.packing.packer import pack_graph
 from packify.widths.slimming import Member
 
 
@@ -28,7 +29,7 @@ def assemble(
     """The packed network of a member, its tensors allocated where the reference's are and not yet filled."""
     _require_known(inputs)
     recorded, members = member.recorded, member.spec.num_estimators
-    written = {name for graph in member.graphs.values() for name in changed_in_place(graph)}
+    written = {name for graph in member.graphs.values() for name in stored_in(graph)}
     root = _allocated(member, model, written)
     graphs = {
         id(graph): pack_graph(graph, root, members, rules, independent=inputs == "independent", written=written)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from packify.capture.functionalise import stored_in
 from packify.capture.graphs import MODES, RecordedGraphs
 from packify.core.errors import PackError
 from packify.nn.layer_settings import settings
-from packify.packing.packer import changed_in_place
 
 
 def same_tensors(networks: Sequence[nn.Module]) -> None:
@@ -57,7 +57,7 @@ def same_shared(index: int, other: nn.Module, first: nn.Module, recorded: Record
         PackError: naming the buffer.
     """
     read = {str(node.target) for graph in recorded.graphs.values() for node in graph.find_nodes(op="get_attr")}
-    written = {name for graph in recorded.graphs.values() for name in changed_in_place(graph)}
+    written = {name for graph in recorded.graphs.values() for name in stored_in(graph)}
     theirs = dict(other.named_buffers())
     for name, tensor in first.named_buffers():
         own = name in written or (tensor.dim() and (tensor.is_floating_point() or tensor.is_complex()))

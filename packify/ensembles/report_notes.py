@@ -41,7 +41,7 @@ def unused_leaves(leaves: tuple[type[nn.Module], ...], model: nn.Module) -> list
 
 
 def learns(recorded: RecordedGraphs) -> bool:
-    """Some output depends on a parameter; what is written in place may be read anywhere."""
+    """Some output depends on a parameter."""
     parameters = {name for name, _ in recorded.root.named_parameters(remove_duplicate=False)}
     for graph in recorded.graphs.values():
         learned: set[fx.Node] = set()
@@ -49,7 +49,7 @@ def learns(recorded: RecordedGraphs) -> bool:
             module = node.op == "call_module" and any(True for _ in recorded.root.get_submodule(str(node.target)).parameters())
             if module or (node.op == "get_attr" and node.target in parameters) or not learned.isdisjoint(node.all_input_nodes):
                 learned.add(node)
-                if node.op == "output" or node.meta.get("inplace"):
+                if node.op == "output":
                     return True
     return False
 

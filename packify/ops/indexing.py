@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import operator
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import fx
 
 from packify.nn.members import FRONT
-from packify.ops.scattering import own
-from packify.packing.builder import PackBuilder, PackedValue, map_packed_values, packed_values_in
+from packify.nn.writes import setitem_members
+from packify.nn.writes import store as store_value
+from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 from packify.widths.dims import Dim, fixed, free
 from packify.widths.matching import equal_share, split_total
 from packify.widths.propagation import Axes, Call, WidthPropagation
@@ -134,7 +134,7 @@ def index_select(widths: WidthPropagation, input: Axes, dim: int, index: Axes) -
     return [*input.dims[:axis], index.dims[0], *input.dims[axis + 1 :]]
 
 
-def setitem(widths: WidthPropagation, input: Axes, index: Any, value: Any) -> None:
+def setitem(widths: WidthPropagation, input: Axes, index: Any, value: Any) -> list[Dim]:
     """What is written meets the part that it is written to."""
     x = input
     items = full_index(index, len(x.dims))
@@ -145,6 +145,7 @@ def setitem(widths: WidthPropagation, input: Axes, index: Any, value: Any) -> No
         for own, other in zip(reversed(part), reversed(value.dims), strict=False):
             if other.root().size != 1:
                 widths.equate(own, other)
+    return x.dims
 
 
 def _masked(widths: WidthPropagation, x: Axes, items: list[Any]) -> list[Dim] | None:
@@ -161,6 +162,13 @@ def _masked(widths: WidthPropagation, x: Axes, items: list[Any]) -> list[Dim] | 
             return None
         axis += _axes_read(item)
     return part
+
+
+def store(widths: WidthPropagation, target: Axes, value: Axes) -> None:
+    """What a buffer holds from now on is as wide as it was."""
+    for own, other in zip(target.dims, value.dims, strict=True):
+        if own.root().size != 1:
+            widths.equate(own, other)
 
 
 # -- refitting -----------------------------------------------------------------------------------------------------------
@@ -252,70 +260,27 @@ def pack_along_dim(builder: PackBuilder, node: Any, input: Any, dim: int, **othe
     return builder.back(builder.emit(function, builder.front(input), dim - input.ndim, *others.values()), node.meta["val"])
 
 
-def pack_setitem(builder: PackBuilder, node: Any, input: Any, index: Any, value: Any) -> None:
-    """Writing into a packed tensor goes through a view with the members in front."""
+def pack_setitem(builder: PackBuilder, node: Any, input: Any, index: Any, value: Any, reuse: Any) -> Any:
+    """A part is written through a view with the members in front; they stay on the axis where they are."""
     x = input
-    ndim = _part_ndim(node) if isinstance(value, PackedValue) else 0
-    write_back(builder, node, write(builder, node, x, index, value, ndim))
+    indices, items = packed_values_in(index), full_index(index, x.ndim)
+    if not any(tensor.packed for tensor in (x, *indices, *packed_values_in(value))):
+        return builder.call(node, None)
+    if any(tensor.packed for tensor in indices) or _splits_advanced(items) or x.ndim == 0:
+        return builder.fallback(node, why="it is indexed by packed or separate tensors")
+    if isinstance(value, PackedValue):
+        value = builder.front(value, _part_ndim(node))
+    reuse = reuse and x.packed and builder.may_write(node, (x,))
+    x = x if x.packed else builder.to(x, 0)
+    given = (x, (slice(None), *items), value, x.axis, builder.members)
+    return builder.result(builder.emit(setitem_members, *given, **({"reuse": True} if reuse else {})), x.val, x.axis)
 
 
-def write(builder: PackBuilder, node: Any, x: PackedValue, index: Any, value: Any, part_ndim: int) -> PackedValue:
-    """``x[index] = value``, and x as it is then: packed, if anything is. `part_ndim` counts the axes of one member's ``x[index]``."""
-    packed_index = any(tensor.packed for tensor in packed_values_in(index))
-    packed_value = isinstance(value, PackedValue) and value.packed
-    if not (x.packed or packed_index or packed_value):
-        builder.emit(operator.setitem, x, index, value)
-        return x
-    if not x.packed:
-        old, x = x, own(builder, x, 0)
-        builder.env = {key: map_packed_values(held, lambda tensor: x if tensor is old else tensor) for key, held in builder.env.items()}
-    if packed_index:
-        builder.fallback(node, (x, index, value), {}, "it is indexed by packed tensors")
-        return x
-    if isinstance(value, PackedValue) and value.packed:
-        value = builder.front(value, part_ndim)
-    builder.emit(operator.setitem, builder.front(x), (slice(None), *full_index(index, x.ndim)), value)
-    return x
-
-
-def write_back(builder: PackBuilder, node: Any, written: Any) -> None:
-    """What code writes to a part of a tensor, ``part = x[:, 0]; part += y``, is in the tensor too, where later code reads it."""
-    part: Any = node.args[0]
-    while isinstance(part, fx.Node) and part.meta.get("inplace") and part.args:
-        part = part.args[0]
-    index = _viewed(part)
-    if index is None or not isinstance(written, PackedValue):
-        return
-    base, held, before = part.args[0], builder.env[part.args[0]], builder.env[part]
-    same_memory = before.node.args[:1] == (held.node,) and before.axis == written.axis if isinstance(held, PackedValue) else True
-    if not same_memory and _read_later(base, node):
-        written_to = write(builder, node, held, fx.node.map_arg(index, lambda item: builder.env[item]), written, part.meta["val"].dim())
-        write_back(builder, SimpleNamespace(args=(base,), next=node.next), written_to)
-
-
-def _viewed(part: Any) -> Any:
-    """The index by which a value is a view of another tensor; None where it is none."""
-    if not isinstance(part, fx.Node) or part.meta["op"] not in ("getitem", "select") or len(part.args) < 2:
-        return None
-    given: Any = part.args
-    whole = given[0].meta["val"]
-    if not isinstance(whole, torch.Tensor):
-        return None
-    if part.meta["op"] == "select":
-        dim, position = (*given[1:], *part.kwargs.values())[:2]
-        return (*[slice(None)] * (dim % whole.dim()), position)
-    items = given[1] if isinstance(given[1], tuple) else (given[1],)
-    copied = any(isinstance(item, list) or (isinstance(item, fx.Node) and isinstance(item.meta["val"], torch.Tensor)) for item in items)
-    return None if copied else items
-
-
-def _read_later(base: fx.Node, node: Any) -> bool:
-    after = node.next
-    while after.op != "root":
-        if base in after.all_input_nodes:
-            return True
-        after = after.next
-    return False
+def pack_store(builder: PackBuilder, node: Any, target: Any, value: Any) -> None:
+    """Each member's value goes to its share."""
+    if target.packed:
+        value = builder.front(value) if target.axis == FRONT and value.packed else builder.to(value, target.axis)
+    builder.emit(store_value, target, value)
 
 
 def _part_ndim(node: Any) -> int:

@@ -136,7 +136,7 @@ def _images() -> Iterator[tuple[str, Rule]]:
     for kind, signature in spatial.POOLS.items():
         for name in spatial.pool_names(kind):
             yield name, Rule("spatial", spatial.pool, spatial.pack_image, signature=signature)
-    yield "interpolate", Rule("spatial", spatial.pool, spatial.pack_image, signature=_INTERPOLATE)
+    yield "interpolate", Rule("spatial", spatial.pool, spatial.pack_image, signature=_INTERPOLATE, traits="hands_on")
     grid = "input, grid, mode='bilinear', padding_mode='zeros', align_corners=None"
     yield "grid_sample", Rule("spatial", spatial.grid_sample, spatial.pack_grid_sample, signature=grid)
     yield "deform_conv2d", Rule("spatial", spatial.deform_conv, signature=_DEFORM, mult_adds=mult_adds.conv)

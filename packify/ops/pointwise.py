@@ -8,8 +8,6 @@ import torch
 
 from packify.nn.members import FRONT
 from packify.ops.creation import sized
-from packify.ops.indexing import write_back
-from packify.ops.scattering import own
 from packify.packing.builder import PackBuilder, PackedValue, map_packed_values, packed_values_in
 from packify.widths.dims import Dim
 from packify.widths.propagation import Axes, WidthPropagation, tensors
@@ -22,7 +20,6 @@ def elementwise(widths: WidthPropagation, /, **arguments: Any) -> Any:
     if not operands:
         return sized(widths)
     dims = widths.broadcast(*operands)
-    # In-place operators on a smaller tensor cannot change its shape; a size of 1 in the output never carries a width.
     return dims[len(dims) - widths.out.dim() :]
 
 
@@ -45,18 +42,10 @@ def prelu(widths: WidthPropagation, input: Axes, weight: Axes) -> Any:
 
 
 def pack(builder: PackBuilder, node: Any, /, **arguments: Any) -> Any:
-    """Broadcasting members together; what was written to a part of a tensor is written to the tensor."""
-    made = _pack(builder, node, arguments.get("training", True) is not False)
-    if node.meta["inplace"]:
-        write_back(builder, node, made)
-    return made
-
-
-def _pack(builder: PackBuilder, node: Any, training: bool) -> Any:
     """Broadcasting members together: on a common axis where every operand has one, else on an axis of their own."""
     args, kwargs = builder.values(node)
     operands = packed_values_in((args, kwargs))
-    value = node.meta["val"]
+    value, training = node.meta["val"], arguments.get("training", True) is not False
     if node.meta.get("random") and training and operands and not any(operand.packed for operand in operands):
         first = (
             builder.to(operands[0], 0)
@@ -71,8 +60,7 @@ def _pack(builder: PackBuilder, node: Any, training: bool) -> Any:
             if any(operand.packed for operand in operands)
             else builder.native(node, args, kwargs, None)
         )
-    changed = operands[0] if node.meta["inplace"] and operands else None
-    axis = common_axis(operands, value, changed)
+    axis = common_axis(operands, value)
     if axis is None:
         return builder.native(node, args, kwargs, None)
     if axis == FRONT:
@@ -83,13 +71,11 @@ def _pack(builder: PackBuilder, node: Any, training: bool) -> Any:
         )
         return builder.back(made, value)
     back = axis - value.dim()
-    if changed is not None and not changed.packed:
-        args, kwargs = map_first(args, kwargs, changed, own(builder, changed, axis))
     args, kwargs = (map_packed_values(part, lambda r: _aligned(builder, r, back)) for part in (args, kwargs))
     return builder.native(node, args, kwargs, axis)
 
 
-def common_axis(operands: list[PackedValue], value: torch.Tensor, changed: PackedValue | None = None) -> int | None:
+def common_axis(operands: list[PackedValue], value: torch.Tensor) -> int | None:
     """The axis of the output on which all packed operands can carry their members.
 
     None if none is packed, `FRONT` if there is no such axis.
@@ -98,7 +84,7 @@ def common_axis(operands: list[PackedValue], value: torch.Tensor, changed: Packe
     if not packed:
         return None
     ndim = value.dim()
-    for leader in sorted(packed, key=lambda r: (r is not changed, -r.val.numel())):
+    for leader in sorted(packed, key=lambda r: -r.val.numel()):
         if leader.axis == FRONT:
             continue
         back = int(leader.axis or 0) - leader.ndim

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from packify.nn.members import FRONT
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 from packify.widths.dims import Dim
 from packify.widths.propagation import Axes, WidthPropagation
@@ -68,19 +65,5 @@ def pack(builder: PackBuilder, node: Any, input: Any, dim: int, index: Any, **ot
     axis = next((tensor.axis for tensor in operands if tensor.axis in spared), spared[0])
 
     moved = {"input": x, **({"index": index} if by_element else {}), **others}
-    changes = {name: own(builder, value, axis) for name, value in moved.items() if isinstance(value, PackedValue)}
+    changes = {name: builder.to(value, axis) for name, value in moved.items() if isinstance(value, PackedValue)}
     return builder.call(node, axis, **changes)
-
-
-def own(builder: PackBuilder, tensor: PackedValue, axis: int) -> PackedValue:
-    """A tensor with members on an axis, in memory of its own where it was shared: it may be written to."""
-    if tensor.packed:
-        return builder.to(tensor, axis)
-    made = builder.to(tensor, axis)
-    return PackedValue(_copied(builder, made), made.axis, made.val)
-
-
-def _copied(builder: PackBuilder, tensor: PackedValue) -> Any:
-    node = builder.emit(torch.clone, tensor)
-    node.meta.update(val=tensor.val, axis=tensor.axis if tensor.axis is not None else FRONT)
-    return node

@@ -65,7 +65,8 @@ def _joining() -> Iterator[tuple[str, Rule]]:
 def _indexing() -> Iterator[tuple[str, Rule]]:
     getitem = (indexing.getitem, indexing.pack_getitem, indexing.refit_getitem)
     yield "getitem", Rule("indexing", *getitem, "input, index", None, "hands_on")
-    yield "setitem", Rule("indexing", indexing.setitem, indexing.pack_setitem, indexing.refit_getitem, "input, index, value")
+    yield "setitem", Rule("indexing", indexing.setitem, indexing.pack_setitem, indexing.refit_getitem, "input, index, value, reuse=False")
+    yield "store", Rule("indexing", indexing.store, indexing.pack_store, signature="target, value")
     yield "select", Rule("indexing", indexing.select, indexing.pack_along_dim, signature="input, dim, index")
     narrow = (indexing.narrow, indexing.pack_along_dim, indexing.refit_narrow)
     yield "narrow", Rule("indexing", *narrow, "input, dim, start, length")

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 from packify.capture.binding import Bound, rewritten
+from packify.capture.outplace import Call
 from packify.capture.signatures import Signature
 from packify.core import nested
 from packify.core.report import Note
@@ -86,10 +87,22 @@ class PackBuilder:
         return self.stamp(self.graph.call_method(name, self.nodes(args)))
 
     def again(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
-        """The member's own call on other arguments."""
-        made = self.stamp(self.graph.create_node(node.op, node.target, self.nodes(tuple(args)), self.nodes(dict(kwargs))))
-        made.meta["signature"] = node.meta.get("signature")
+        """The member's own call on other arguments; in place only in memory that is the members' own."""
+        call = Call(node.op, node.target, tuple(args), dict(kwargs))
+        written = bool(node.meta.get("inplace")) and not self.may_write(node, args)
+        if written:
+            call = node.meta["out_of_place"].call(args, kwargs)
+        made = self.stamp(self.graph.create_node(call.op, call.target, self.nodes(call.args), self.nodes(call.kwargs)))
+        made.meta["signature"] = None if written else node.meta.get("signature")
         return made
+
+    def may_write(self, node: fx.Node, args: Any) -> bool:
+        """Whether what the member writes to is new here as it is there: made for it, and with a share for every member if anything has."""
+        target = self.env.get(node.args[0])  # type: ignore[arg-type]
+        if not isinstance(target, PackedValue) or target.node.meta.get("member_node") is not node.args[0]:
+            return False
+        given = [self.env.get(source) for source in node.all_input_nodes]
+        return target.packed or (args[0] is target and not any(tensor.packed for tensor in packed_values_in(given)))
 
     def values(self, node: fx.Node) -> Bound:
         """``args`` and ``kwargs`` of the member's call, packed."""
@@ -193,6 +206,10 @@ class PackBuilder:
         """Run an operator or a module once per member, on views, by default on its own arguments. Always right."""
         if args is None:
             args, kwargs = self.values(node)
+        call = Call(node.op, node.target, tuple(args), dict(kwargs or {}))
+        if node.meta.get("inplace"):
+            call = node.meta["out_of_place"].call(args, kwargs)
+        args, kwargs = call.args, call.kwargs
         marks = tuple(tensor.packed for tensor in packed_values_in((args, kwargs)))
         front_args, front_kwargs = map_packed_values((args, kwargs), self.front)
         self._note(self.fallbacks, f"{node.meta['op']} runs once per member", why)
@@ -200,9 +217,9 @@ class PackBuilder:
             module = self.graph.get_attr(str(node.target))
             made = self.emit(PerMember(None, self.members, marks), module, *front_args, **front_kwargs)
         else:
-            function: Any = Method(str(node.target)) if node.op == "call_method" else node.target
+            function: Any = Method(str(call.target)) if call.op == "call_method" else call.target
             made = self.emit(PerMember(function, self.members, marks), *front_args, **front_kwargs)
-            made.meta["signature"] = node.meta.get("signature")
+            made.meta["signature"] = None if node.meta.get("inplace") else node.meta.get("signature")
         return self.back(made, node.meta["val"])
 
     def _note(self, notes: list[Note], what: str, why: str) -> None:

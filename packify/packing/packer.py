@@ -14,6 +14,7 @@ from packify.capture.operators import rule_of
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
 from packify.nn.members import FRONT
+from packify.nn.writes import store
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 
 
@@ -54,7 +55,7 @@ def pack_graph(
         root: the packed network's module tree.
         members: M.
         rules: operator to rule.
-        written: buffers that any mode's graph writes to, see `changed_in_place`: these hold one value per member.
+        written: buffers that any mode's graph writes to, see `stored_in`: these hold one value per member.
         independent: inputs are ``"(m b) ..."``, one batch per member, instead of shared.
 
     Raises:
@@ -67,7 +68,7 @@ def pack_graph(
         builder.env[node] = packer.visit(node)
         builder.stamp_since(last)
     for node in reversed(list(builder.graph.nodes)):
-        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
+        if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
             builder.graph.erase_node(node)
     return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped)
 
@@ -125,12 +126,13 @@ class _Packer:
         """
         builder, value, name = self.builder, node.meta["val"], str(node.target)
         made = builder.stamp(builder.graph.get_attr(name))
-        if builder.members == 1:  # one member is the network itself: there is nothing to keep apart
-            return PackedValue(made if value.dim() else builder.emit(torch.reshape, made, ()), None, value)
         path, _, attribute = name.rpartition(".")
         owner = builder.root.get_submodule(path)
-        if (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_"):
-            return PackedValue(made, None, value)
+        constant = (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_")
+        if constant or builder.members == 1:  # one member is the network itself: there is nothing to keep apart
+            made = made if constant or value.dim() else builder.emit(torch.reshape, made, ())
+            kept: PackedValue = builder.result(made, value, None)
+            return kept
         if value.dim() == 0:
             tensor: PackedValue = builder.result(made, value, FRONT if attribute in owner._parameters or name in self.changed else None)
             return tensor
@@ -165,9 +167,3 @@ def _floordiv(value: int, members: int) -> int:
 def _repeat(tensor: torch.Tensor, members: int) -> torch.Tensor:
     """A shared output, once per member: ``"... -> m ..."``."""
     return tensor.unsqueeze(0).expand(members, *tensor.shape)
-
-
-def changed_in_place(graph: fx.Graph) -> set[str]:
-    """Buffers that the graph writes to."""
-    targets = (node.args[0] for node in graph.nodes if node.meta.get("inplace") and node.args)
-    return {str(target.target) for target in targets if isinstance(target, fx.Node) and target.op == "get_attr"}
