@@ -19,7 +19,7 @@ from packify.budgets.counters import node_mult_adds
 from packify.capture.binding import arguments
 from packify.capture.values import recurrent_result
 from packify.core import nested
-from packify.core.errors import TraceError
+from packify.core.errors import PackifyError, TraceError
 from packify.nn.functional import grouped_linear, packed_linear
 from packify.ops.table import RULES
 
@@ -107,6 +107,8 @@ def measure(network: Network, dtype: torch.dtype | None = None) -> Run:
             recorder = _Recorder(network)
             try:
                 recorder.run(*network.inputs)
+            except PackifyError:
+                raise
             except Exception as error:
                 raise _refused(error, recorder) from error
             divisor = network.batch or 1
@@ -140,6 +142,8 @@ def kept_for_backward(network: Network, dtype: torch.dtype | None = None) -> int
             batch = network.batch or 1
             try:
                 recorder.run(*network.inputs)
+            except PackifyError:
+                raise
             except Exception as error:
                 raise _refused(error, recorder) from error
     weights = {_storage_id(tensor) for tensor in recorder.attributes.values()}

@@ -28,9 +28,9 @@ def bind(
     name = getattr(function, "__name__", "")
     if name in ("__get__", "__set__"):
         return args, dict(kwargs), GETTER
-    for strict in (True, False):
+    for strict, gathered in ((True, False), (True, True), (False, False), (False, True)):
         for signature in signatures_of(function):
-            found = signature.fitted(args, kwargs, strict)
+            found = signature.fitted(signature.gathered(args) if gathered else args, kwargs, strict)
             if found is not None:
                 return *signature.written(found), signature
     return args, dict(kwargs), OPEN

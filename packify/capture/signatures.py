@@ -177,25 +177,24 @@ class Signature:
         used = {parameter.name for parameter in self._positional} | ({self._rest.name} if self._rest else set())
         return values, {name: value for name, value in found.items() if name not in used}
 
+    def gathered(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Positional arguments with sizes that come one by one, as in ``x.view(2, 3)``, in one list."""
+        first = next((index for index, parameter in enumerate(self._positional) if "List[int]" in parameter.type), None)
+        one_by_one = first is not None and first <= len(args) and all(map(_is_int, args[first:]))
+        return (*args[:first], tuple(args[first:])) if one_by_one else args
+
     def fitted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], strict: bool) -> dict[str, Any] | None:
         """The arguments that a call gives by name, if it fits this signature; None if it does not.
 
-        Sizes that come one by one, as in ``x.view(2, 3)``, are one list. Without `strict`, a number may stand for a list, and a tensor
-        without axes for a number.
+        Without `strict`, a number may stand for a list, and a tensor without axes for a number.
         """
-        attempts = [args]
-        lists = next((index for index, parameter in enumerate(self._positional) if "List[int]" in parameter.type), None)
-        if lists is not None and lists <= len(args) and all(_is_int(value) for value in args[lists:]):
-            attempts.append((*args[:lists], tuple(args[lists:])))
-        for attempt in attempts:
-            try:
-                found = self.given(attempt, kwargs)
-            except TypeError:
-                continue
-            required = all(p.name in found for p in self.parameters if p.default is REQUIRED and not p.variadic)
-            if required and all(_fits(self.names[name], value, strict) for name, value in found.items() if name in self.names):
-                return found
-        return None
+        try:
+            found = self.given(args, kwargs)
+        except TypeError:
+            return None
+        required = all(p.name in found for p in self.parameters if p.default is REQUIRED and not p.variadic)
+        fits = required and all(_fits(self.names[name], value, strict) for name, value in found.items() if name in self.names)
+        return found if fits else None
 
 
 def _is_int(value: Any) -> bool:
