@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,9 +49,14 @@ def relative(a: Tensor, b: Tensor) -> float:
     """Largest difference over the largest value; NaN compares equal to NaN."""
     if a.shape != b.shape:
         return float("inf")
-    both = torch.nan_to_num(a.detach().double()), torch.nan_to_num(b.detach().double())
-    scale = float(max(both[0].abs().max(), both[1].abs().max())) if a.numel() else 0.0
-    return float((both[0] - both[1]).abs().max()) / scale if scale else 0.0
+    a, b = (tensor.detach() if tensor.dtype.itemsize >= 4 else tensor.detach().float() for tensor in (a, b))
+    if not a.numel():
+        return 0.0
+    scale, error = float(torch.maximum(a.abs().max(), b.abs().max())), float((a - b).abs().max())
+    if not (math.isfinite(scale) and math.isfinite(error)):
+        a, b = torch.nan_to_num(a.double()), torch.nan_to_num(b.double())
+        scale, error = float(torch.maximum(a.abs().max(), b.abs().max())), float((a - b).abs().max())
+    return error / scale if scale else 0.0
 
 
 class Observer(fx.Interpreter):

@@ -48,6 +48,12 @@ def make_test_bed(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
     return network
 
 
+def twin(network: PackedNetwork) -> PackedNetwork:
+    """A copy with tensors of its own that runs the same graphs: what it writes to, `network` does not see."""
+    shared = (network.member_template, network.report, *network.graphs.values())
+    return copy.deepcopy(network, {id(one): one for one in shared})
+
+
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if tensor.is_complex():
         return tensor.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
@@ -153,8 +159,8 @@ STANDARD: Draw = torch.randn
 POSITIVE: Draw = torch.rand
 
 
-def random_inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype, draw: Draw = STANDARD) -> Any:
-    """The inputs `x` in another dtype, or, if it is None, random ones shaped like the example: ``"b ..."``, or ``"(m b) ..."``.
+def random_inputs(network: PackedNetwork, x: Any, example: Any, batch: int, dtype: torch.dtype, draw: Draw = STANDARD) -> Any:
+    """The inputs `x` in another dtype, or, if it is None, random ones shaped like `example`: ``"b ..."``, or ``"(m b) ..."``.
 
     A network that takes its example's batch only gets that one.
     """
@@ -171,4 +177,4 @@ def random_inputs(network: PackedNetwork, x: Any, batch: int, dtype: torch.dtype
             return _cast(draw(shape, dtype=dtype, device=device).to(leaf.dtype), dtype)
         return torch.zeros(shape, dtype=leaf.dtype, device=device).random_(0, 2)
 
-    return nested.map_leaves(network.example_inputs if x is None else x, make, in_dataclasses=True)
+    return nested.map_leaves(example if x is None else x, make, in_dataclasses=True)

@@ -140,11 +140,7 @@ class PackedNetwork(GraphNetwork):
         own = dict((*self.named_parameters(), *self.named_buffers()))
 
         def share(name: str, tensor: Tensor) -> Tensor:
-            packed = own[name].detach()
-            shape = tensor.shape
-            if not packed.dim() or name.startswith("_constant_"):
-                return packed.clone()
-            return packed.chunk(self.num_estimators)[member].clone().view(shape)
+            return member_share(name, own[name], self.num_estimators, member, tensor.shape).clone()
 
         body = build_tree(template.body, share, self.leaves)
         whole = leaf_names(body, self.leaves)
@@ -156,6 +152,14 @@ class PackedNetwork(GraphNetwork):
             for setting in _SETTINGS & vars(part).keys():
                 setattr(part, setting, getattr(packed_parts[name], setting))
         return template.over(body)
+
+
+def member_share(name: str, packed: Tensor, members: int, member: int, shape: torch.Size) -> Tensor:
+    """A view of member `member`'s share of the packed tensor called `name`, ``"(m a) ..."``, in the member's own `shape`."""
+    packed = packed.detach()
+    if not packed.dim() or name.startswith("_constant_"):
+        return packed
+    return packed.chunk(members)[member].view(shape)
 
 
 def _folded(output: Any) -> Any:

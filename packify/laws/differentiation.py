@@ -1,0 +1,43 @@
+"""Networks that cannot be differentiated because they overwrite what their own gradient needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from packify.core.errors import PackError
+from packify.laws.observation import call, floating, share
+from packify.nn.packed_network import PackedNetwork
+
+
+@contextlib.contextmanager
+def explained(network: PackedNetwork, inputs: Any) -> Iterator[None]:
+    """Where a member alone cannot be differentiated either, say so.
+
+    Raises:
+        PackError: it cannot.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "inplace operation" not in str(error) or _differentiable(network, inputs):
+            raise
+        raise PackError(
+            f"the backward pass in {'train' if network.training else 'eval'} mode",
+            found=str(error).partition(";")[0],
+            why="the reference overwrites in place what its own gradient needs, so no gradient can be followed",
+            fix="call that operator without the underscore at its end (add instead of add_) and pack again",
+        ) from error
+
+
+def _differentiable(network: PackedNetwork, inputs: Any) -> bool:
+    """Member 0 alone has gradients."""
+    outputs = floating(call(network.extract(0), share(network, inputs, 0)))
+    try:
+        torch.autograd.backward([output.sum() for output in outputs if output.requires_grad])
+    except RuntimeError:
+        return False
+    return True
