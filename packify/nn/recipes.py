@@ -1,0 +1,167 @@
+"""How a module's tensors were filled while it was built, as calls that can be repeated at other shapes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from packify.core.powers import PowerLaw
+from packify.nn.tree import shallow_copy, state_sizes
+
+# Kinds of layer whose integer attributes `state_sizes` can restate, so that their own functions may be called at other sizes.
+SIZED_LAYERS = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.PReLU,
+    nn.modules.conv._ConvNd,
+    nn.RNNBase,
+)
+
+
+class Subject:
+    """Stands, among a call's arguments, for the tensor or the module that the call fills."""
+
+
+SUBJECT = Subject()
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call that filled a tensor.
+
+    Attributes:
+        function: a function of torch, a library or the user.
+        args, kwargs: numbers, words and, once, `SUBJECT`.
+        of_module: the subject is the layer that holds the tensor, not the tensor.
+        label: for the report, e.g. ``"trunc_normal_(std=0.02)"``.
+        site: the line of code that called.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    of_module: bool
+    label: str
+    site: str = ""
+
+    def __call__(self, subject: Any, numbers: Mapping[int | str, float] | None = None) -> None:
+        """Repeat the call on another subject, with other numbers at some positions or keywords."""
+        numbers = numbers or {}
+        args = [subject if arg is SUBJECT else numbers.get(index, arg) for index, arg in enumerate(self.args)]
+        kwargs = {key: subject if arg is SUBJECT else numbers.get(key, arg) for key, arg in self.kwargs.items()}
+        self.function(*args, **kwargs)
+
+    def numbers(self) -> dict[int | str, float]:
+        """The fractions among the arguments, by position or keyword."""
+        places = (*enumerate(self.args), *self.kwargs.items())
+        return {place: value for place, value in places if isinstance(value, float) and value != int(value or 0)}
+
+
+@dataclass
+class Step:
+    """One call of a recipe.
+
+    Attributes:
+        order: calls of one module are repeated in the order in which they were made.
+        call: what was called.
+        laws: the numbers among its arguments that were computed from a size.
+    """
+
+    order: int
+    call: Call
+    laws: dict[int | str, PowerLaw] = field(default_factory=dict)
+
+
+@dataclass
+class Recipe:
+    """How one tensor was filled.
+
+    Attributes:
+        tensor: the tensor itself (weakly), to know whether it is still the one.
+        version: of the tensor when the build ended; whatever is written later raises it.
+        steps: the calls, from the last that overwrote all of it.
+    """
+
+    tensor: weakref.ref[Tensor]
+    version: int
+    steps: list[Step]
+
+    @property
+    def label(self) -> str:
+        """For the report."""
+        words = [step.call.label for step in self.steps]
+        laws = [f"{law}" for step in self.steps for law in dict.fromkeys(step.laws.values())]
+        return ", then ".join(dict.fromkeys(words)) + (f" with {', '.join(dict.fromkeys(laws))}" if laws else "")
+
+
+_RECIPES: weakref.WeakKeyDictionary[nn.Module, dict[str, Recipe]] = weakref.WeakKeyDictionary()
+
+
+def remember(module: nn.Module, recipes: Mapping[str, Recipe]) -> None:
+    """Keep how a module's own tensors were filled for as long as the module lives."""
+    _RECIPES[module] = dict(recipes)
+
+
+def recipe_of(module: nn.Module, attribute: str) -> Recipe | None:
+    """How a tensor of a module was filled, if that was seen and it is still the same tensor."""
+    recipe = _RECIPES.get(module, {}).get(attribute)
+    tensor = module._parameters.get(attribute)
+    return recipe if recipe is not None and tensor is not None and recipe.tensor() is tensor else None
+
+
+def at_sizes(module: nn.Module, shapes: Mapping[str, Sequence[int]], groups: int | None = None, device: str = "cpu") -> nn.Module:
+    """A layer like `module`, not run and never trained, whose parameters are empty tensors of these shapes.
+
+    Buffers and parameters without a shape here are as they are in `module`.
+    """
+    new = shallow_copy(module)
+    for name, tensor in module._parameters.items():
+        if tensor is None or name not in shapes:
+            new._parameters[name] = tensor
+        else:
+            new._parameters[name] = nn.Parameter(torch.empty(tuple(shapes[name]), dtype=tensor.dtype, device=device), tensor.requires_grad)
+    new._buffers = dict(module._buffers)
+    if isinstance(module, SIZED_LAYERS):
+        state_sizes(new, groups)
+    return new
+
+
+def repeat(
+    module: nn.Module,
+    recipes: Mapping[str, Recipe],
+    reference: Mapping[str, Mapping[str, float]],
+    member: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Repeat the recipes of a module's tensors on `module`, in order; draws come from torch's global generator.
+
+    Args:
+        module: what `at_sizes` gave.
+        recipes: by the tensor's attribute.
+        reference, member: the sizes of each tensor by role, there and here.
+    """
+    steps = sorted(((step.order, name, step) for name, recipe in recipes.items() for step in recipe.steps), key=lambda item: item[0])
+    done: set[int] = set()
+    with torch.no_grad():
+        for _, name, step in steps:
+            if step.call.of_module:
+                if id(step.call) not in done:
+                    step.call(module)
+                done.add(id(step.call))
+                continue
+            given = step.call.numbers()
+            numbers = {
+                place: given[place] * (member[name][law.role] / reference[name][law.role]) ** law.exponent
+                for place, law in step.laws.items()
+                if law.role in member[name] and law.role in reference[name]
+            }
+            step.call(module._parameters[name], numbers)
