@@ -43,7 +43,8 @@ class Call:
         function: a function of torch, a library or the user.
         args, kwargs: numbers, words and, once, `SUBJECT`.
         of_module: the subject is the layer that holds the tensor, not the tensor.
-        label: for the report, e.g. ``"trunc_normal_(std=0.02)"``.
+        name: for the report: ``"trunc_normal_"``, ``"Linear.reset_parameters"``, ``"init_weights of Conv2d"``.
+        told: which arguments the report shows, by the place they have and the name they go by.
         site: the line of code that called.
     """
 
@@ -51,7 +52,8 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     of_module: bool
-    label: str
+    name: str
+    told: Mapping[int | str, str]
     site: str = ""
 
     def __call__(self, subject: Any, numbers: Mapping[int | str, float] | None = None) -> None:
@@ -60,6 +62,14 @@ class Call:
         args = [subject if arg is SUBJECT else numbers.get(index, arg) for index, arg in enumerate(self.args)]
         kwargs = {key: subject if arg is SUBJECT else numbers.get(key, arg) for key, arg in self.kwargs.items()}
         self.function(*args, **kwargs)
+
+    def words(self, laws: Mapping[int | str, PowerLaw]) -> str:
+        """``"trunc_normal_(std=0.02)"``, ``"normal_(std=1.414 * fan_out ** -0.5)"``."""
+        if self.of_module:
+            return self.name
+        values = dict((*enumerate(self.args), *self.kwargs.items()))
+        shown = [(f"{label}=" if label else "") + (str(laws[place]) if place in laws else _short(values[place])) for place, label in self.told.items()]
+        return f"{self.name}({', '.join(shown)})"
 
     def numbers(self) -> dict[int | str, float]:
         """The fractions among the arguments, by position or keyword."""
@@ -82,7 +92,11 @@ class Step:
     laws: dict[int | str, PowerLaw] = field(default_factory=dict)
 
 
-@dataclass
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+@dataclass(eq=False)
 class Recipe:
     """How one tensor was filled.
 
@@ -90,18 +104,18 @@ class Recipe:
         tensor: the tensor itself (weakly), to know whether it is still the one.
         version: of the tensor when the build ended; whatever is written later raises it.
         steps: the calls, from the last that overwrote all of it.
+        inner: what a layer's own function called on the tensor, where that is one call.
     """
 
     tensor: weakref.ref[Tensor]
     version: int
     steps: list[Step]
+    inner: str = ""
 
     @property
     def label(self) -> str:
         """For the report."""
-        words = [step.call.label for step in self.steps]
-        laws = [f"{law}" for step in self.steps for law in dict.fromkeys(step.laws.values())]
-        return ", then ".join(dict.fromkeys(words)) + (f" with {', '.join(dict.fromkeys(laws))}" if laws else "")
+        return self.inner or ", then ".join(dict.fromkeys(step.call.words(step.laws) for step in self.steps))
 
 
 _RECIPES: weakref.WeakKeyDictionary[nn.Module, dict[str, Recipe]] = weakref.WeakKeyDictionary()

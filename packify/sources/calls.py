@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import inspect
@@ -24,17 +25,62 @@ _FEW = 5
 
 
 def frames(stop: CodeType) -> Iterator[FrameType]:
-    """The stack from the code that called torch to the frame that runs `stop`, which is left out."""
+    """The stack from the code that called torch to the frame that runs `stop`, which is left out.
+
+    It ends below a constructor: whoever calls one has not got the tensors that it makes.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not stop:
+        if frame.f_code.co_name == "__init__":
+            return
         if not frame.f_code.co_filename.endswith(_BETWEEN):
             yield frame
         frame = frame.f_back
 
 
-def site(stop: CodeType) -> str:
+def init_frame() -> FrameType | None:
+    """The outermost public function of torch.nn.init among those that are running."""
+    found, frame = None, sys._getframe(1)
+    steps: FrameType | None = frame
+    for _ in range(_NEAR):
+        if steps is None:
+            break
+        if steps.f_globals.get("__name__") == "torch.nn.init":
+            found = steps if not steps.f_code.co_name.startswith("_") else found
+        elif found is not None and not steps.f_code.co_filename.endswith(_BETWEEN):
+            break
+        steps = steps.f_back
+    return found
+
+
+_NEAR = 14
+
+
+@contextlib.contextmanager
+def truncated_on_meta() -> Iterator[None]:
+    """On meta torch's truncated normal writes nothing, so that nobody could see it: meanwhile it writes there, too."""
+    name = "_no_grad_trunc_normal_"
+    own = getattr(nn.init, name, None)
+    if own is None:
+        yield
+        return
+
+    def written(tensor: Tensor, mean: float, std: float, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor.normal_(mean, std) if tensor.is_meta else own(tensor, mean, std, *args, **kwargs)
+
+    setattr(nn.init, name, written)
+    try:
+        yield
+    finally:
+        setattr(nn.init, name, own)
+
+
+def site() -> str:
     """The line that called torch."""
-    return next((line_of(frame) for frame in frames(stop)), "")
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.endswith(_BETWEEN):
+        frame = frame.f_back
+    return line_of(frame)
 
 
 def line_of(frame: FrameType | None) -> str:
@@ -75,7 +121,9 @@ def call_of_frame(frame: FrameType, is_subject: Callable[[Any], bool], sizes: It
         return None
     subject, sizes = subjects[0], set(sizes)
     others = [value for value in given if value is not subject]
-    if not is_plain(others) or any(type(value) is int and value >= _FEW and value in sizes for value in others):
+    if not is_plain(others) or any(isinstance(value, (FunctionType, functools.partial)) for value in others):
+        return None  # a function that calls another one with the layer: that one is on the stack as well
+    if any(type(value) is int and value >= _FEW and value in sizes for value in others):
         return None
     function = _function_of(frame)
     if function is None:
@@ -83,8 +131,8 @@ def call_of_frame(frame: FrameType, is_subject: Callable[[Any], bool], sizes: It
     args = tuple(SUBJECT if value is subject else value for value in positional)
     kwargs = {key: SUBJECT if value is subject else value for key, value in keywords.items()}
     of_module = isinstance(subject, nn.Module)
-    label = _label(code.co_name, function, args, kwargs, type(subject).__name__ if of_module else "")
-    return Call(function, args, kwargs, of_module, label, line_of(frame.f_back)), subject
+    name = _name(code.co_name, function, args, type(subject).__name__) if of_module else code.co_name
+    return Call(function, args, kwargs, of_module, name, _told(function, args, kwargs), line_of(frame.f_back)), subject
 
 
 def call_of_method(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: str) -> Call:
@@ -93,7 +141,7 @@ def call_of_method(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     first = next((key for key in ("tensor", "input") if not args and isinstance(kwargs.get(key), Tensor)), None)
     ordered = (SUBJECT, *args[1:]) if args else ()
     named = {key: SUBJECT if key == first else value for key, value in kwargs.items()}
-    return Call(function, ordered, named, False, _label(name, function, ordered, named, ""), site)
+    return Call(function, ordered, named, False, name, _told(function, ordered, named), site)
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
@@ -137,29 +185,18 @@ def _function_of(frame: FrameType) -> Callable[..., Any] | None:
     return FunctionType(code, frame.f_globals, code.co_name, None, tuple(CellType(values[name]) for name in code.co_freevars))
 
 
-def _label(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], layer: str) -> str:
-    """``"trunc_normal_(std=0.02)"``, ``"Linear.reset_parameters"``, ``"init_weight_goog of Conv2d"``."""
-    if layer:
-        return f"{layer}.{name}" if args[:1] == (SUBJECT,) and _first_name(function) == "self" else f"{name} of {layer}"
-    told = [_short(value) for value in args if value is not SUBJECT]
-    told += [f"{key}={_short(value)}" for key, value in kwargs.items() if value is not SUBJECT and value is not None]
-    names = _defaults(function)
-    if names:
-        values = [*zip(names, args, strict=False), *kwargs.items()]
-        told = [f"{key}={_short(value)}" for key, value in values if value is not SUBJECT and names.get(key, SUBJECT) != value]
-    return f"{name}({', '.join(told)})"
-
-
-def _first_name(function: Callable[..., Any]) -> str:
+def _name(name: str, function: Callable[..., Any], args: tuple[Any, ...], layer: str) -> str:
+    """``"Linear.reset_parameters"`` for a method, ``"init_weight_goog of Conv2d"`` for a function."""
     code = getattr(function, "__code__", None)
-    return code.co_varnames[0] if code is not None and code.co_varnames else ""
+    is_method = args[:1] == (SUBJECT,) and code is not None and code.co_varnames[:1] == ("self",)
+    return f"{layer}.{name}" if is_method else f"{name} of {layer}"
 
 
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    if not isinstance(function, FunctionType):
-        return {}
-    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+def _told(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, str]:
+    """The arguments that are not the function's defaults, with their names."""
+    parameters = inspect.signature(function).parameters if isinstance(function, FunctionType) else {}
+    names = dict(enumerate(parameters))
+    places: list[tuple[int | str, str, Any]] = [(index, names.get(index, ""), value) for index, value in enumerate(args)]
+    places += [(key, key, value) for key, value in kwargs.items() if value is not None]
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {place: name for place, name, value in places if value is not SUBJECT and (name not in defaults or defaults[name] != value)}

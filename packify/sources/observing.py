@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from packify.core.powers import power_laws
 from packify.nn.fans import sizes_by_role
-from packify.nn.recipes import Call, Recipe, Step, at_sizes, remember
-from packify.sources.calls import call_of_frame, call_of_method, frames, is_plain, site
+from packify.nn.recipes import SUBJECT, Call, Recipe, Step, at_sizes, remember
+from packify.sources.calls import call_of_frame, call_of_method, frames, init_frame, is_plain, site, truncated_on_meta
 
 # In-place methods that give every element a new value, whatever was there.
 _OVERWRITING = frozenset(
@@ -70,19 +71,28 @@ class BuildObserver(TorchFunctionMode):
     """Active while a network is built.
 
     Args:
-        look_up: also find the functions above each write, up to the frame that started the build.
+        rehearsing: a call is only made to see what it would do: nothing is written, and who called is not looked up.
     """
 
-    def __init__(self, look_up: bool = True) -> None:
+    def __init__(self, rehearsing: bool = False) -> None:
         super().__init__()
         self.histories: dict[int, _History] = {}
-        self.look_up = look_up
+        self.rehearsing = rehearsing
         self._order = 0
-        self._open: dict[int, tuple[FrameType, Call]] = {}
+        self._init_frame: FrameType | None = None
+        self._open: dict[int, tuple[FrameType, Call, Any]] = {}
+
+    def close(self) -> None:
+        """Let go of the frames that were looked at."""
+        self._open.clear()
+        self._init_frame = None
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        if self.rehearsing and _is_fill(getattr(func, "__name__", "")) and "out" not in kwargs:
+            result = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
+        else:
+            result = func(*args, **kwargs)
         with contextlib.suppress(Exception):  # whatever cannot be understood is not known; the build itself must not notice
             self._note(func, args, kwargs, result)
         return result
@@ -91,8 +101,7 @@ class BuildObserver(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in ("__get__", "__set__", "__delete__") or name in _QUIET:
             return
-        inplace = (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "setitem") or _is_augmented(name)
-        if inplace or kwargs.get("out") is not None:
+        if _is_fill(name) or kwargs.get("out") is not None:
             target = kwargs.get("out", args[0] if args else kwargs.get("tensor", kwargs.get("input")))
             for tensor in target if isinstance(target, (tuple, list)) else (target,):
                 if isinstance(tensor, Tensor):
@@ -110,20 +119,39 @@ class BuildObserver(TorchFunctionMode):
     # -- what is written ---------------------------------------------------------------------------------------------
 
     def _wrote(self, func: Callable[..., Any], name: str, tensor: Tensor, args: Any, kwargs: Any) -> None:
-        history = self.histories.setdefault(_storage(tensor), _History())
+        key = _storage(tensor)
+        history = self.histories.setdefault(key, _History())
+        frame = init_frame()
+        if frame is not None:
+            self._initialised(frame, history, tensor)
+            return
         others = (*args[1:], *(value for key, value in kwargs.items() if key not in ("tensor", "generator", "out")))
         plain = is_plain(others) and "out" not in kwargs
-        own = call_of_method(func, args, kwargs, site(_BASE)) if plain and _is_whole(tensor) else None
+        own = call_of_method(func, args, kwargs, site()) if plain and _is_whole(tensor) and name != "copy_" else None
         fill = self._fill(name, others if plain else (None,), tensor, own)
         if name in _OVERWRITING and _is_whole(tensor):
             history.fills.clear()
         history.fills.append(fill)
         history.written = True
 
+    def _initialised(self, frame: FrameType, history: _History, tensor: Tensor) -> None:
+        """A function of torch.nn.init is one fill, whatever it does inside."""
+        filled = frame.f_locals.get("tensor")
+        if frame is self._init_frame or not isinstance(filled, Tensor) or _storage(filled) != _storage(tensor):
+            return
+        self._init_frame = frame
+        found = call_of_frame(frame, lambda value: value is filled, ())
+        own = found[0] if found is not None else None
+        numbers = (*own.args, *own.kwargs.values()) if own is not None else (None,)
+        if _is_whole(filled):
+            history.fills.clear()
+        history.fills.append(self._fill(frame.f_code.co_name, tuple(value for value in numbers if value is not SUBJECT), filled, own))
+        history.written = True
+
     def _fill(self, name: str, numbers: tuple[Any, ...], tensor: Tensor, own: Call | None) -> _Fill:
         self._order += 1
-        fill = _Fill(self._order, name, numbers, tuple(tensor.shape), own)
-        if self.look_up:
+        fill = _Fill(self._order, name, numbers, tuple(tensor.shape), own if own is None or _is_whole(tensor) else None)
+        if not self.rehearsing:
             self._look_up(fill, tensor)
         return fill
 
@@ -169,21 +197,21 @@ class BuildObserver(TorchFunctionMode):
         if method in _POINTWISE and is_plain(others) and tuple(source.shape) == tuple(tensor.shape) and len(args) + len(kwargs) < 4:
             function = getattr(torch.Tensor, f"{method}_")
             ordered = (source, *(value for value in args if value is not source))
-            own = call_of_method(function, ordered, kwargs, site(_BASE))
+            own = call_of_method(function, ordered, kwargs, site())
             return _History([*history.fills, self._fill(f"{method}_", tuple(others), tensor, own)], True)
         return None
 
     def _started(self, method: str, numbers: tuple[Any, ...], tensor: Tensor) -> _History:
-        own = call_of_method(getattr(torch.Tensor, method), (tensor, *numbers), {}, site(_BASE))
+        own = call_of_method(getattr(torch.Tensor, method), (tensor, *numbers), {}, site())
         return _History([self._fill(method, numbers, tensor, own)], True)
 
 
 def observe_build(build: Callable[[], nn.Module]) -> nn.Module:
     """The network that `build` builds; how each of its tensors was filled is kept for as long as it lives."""
     observer = BuildObserver()
-    with observer:
+    with observer, truncated_on_meta():
         model = build()
-    observer._open.clear()
+    observer.close()
     if isinstance(model, nn.Module):
         with contextlib.suppress(Exception):
             _RecipeBook(observer.histories).write(model)
@@ -198,6 +226,7 @@ class _RecipeBook:
 
     def __init__(self, histories: dict[int, _History]) -> None:
         self.histories = histories
+        self.inner: dict[Recipe, str] = {}
         self._checked: dict[tuple[int, str], list[tuple[str, tuple[Any, ...]]]] = {}
 
     def write(self, model: nn.Module) -> None:
@@ -211,10 +240,13 @@ class _RecipeBook:
                     continue
                 steps = self._steps(module, attribute, tensor, history)
                 if steps is not None:
-                    recipes.setdefault(module, {})[attribute] = Recipe(weakref.ref(tensor), tensor._version, steps)
+                    recipe = recipes.setdefault(module, {})[attribute] = Recipe(weakref.ref(tensor), tensor._version, steps)
+                    called = dict.fromkeys(fill.of_tensor or fill.own for fill in history.fills)
+                    self.inner[recipe] = ", then ".join(call.words({}) for call in called if call is not None)
                     sizes = sizes_by_role(module, attribute)
                     places += [(step, sizes) for step in steps if not step.call.of_module]
         _find_laws(places)
+        _name_inner_calls(recipes, self.inner)
         for module, own in recipes.items():
             remember(module, own)
 
@@ -254,11 +286,11 @@ class _RecipeBook:
 
 def _written_by(call: Call, module: nn.Module, attribute: str) -> list[tuple[str, tuple[Any, ...]]]:
     shapes = {name: tensor.shape for name, tensor in module._parameters.items() if tensor is not None}
-    watch = BuildObserver(look_up=False)
+    watch = BuildObserver(rehearsing=True)
     try:
         copy = at_sizes(module, shapes, device="meta")
         subject = copy if call.of_module else copy._parameters[attribute]
-        with torch.no_grad(), watch:
+        with torch.no_grad(), truncated_on_meta(), watch:
             call(subject)
         tensor = copy._parameters[attribute]
         history = None if tensor is None else watch.histories.get(_storage(tensor))
@@ -269,6 +301,23 @@ def _written_by(call: Call, module: nn.Module, attribute: str) -> list[tuple[str
 
 def _alike(some: list[tuple[str, tuple[Any, ...]]], others: list[tuple[str, tuple[Any, ...]]]) -> bool:
     return bool(some) and len(some) == len(others) and all(a[0] == b[0] and repr(a[1]) == repr(b[1]) for a, b in zip(some, others, strict=True))
+
+
+_FEW_WORDS, _DIGITS = 3, 2
+
+
+def _name_inner_calls(recipes: dict[nn.Module, dict[str, Recipe]], inner: dict[Recipe, str]) -> None:
+    """Where a layer's own function calls one or two things on all tensors of a kind, that is what the report says."""
+    kinds: dict[tuple[str, str], list[Recipe]] = {}
+    for own in recipes.values():
+        for attribute, recipe in own.items():
+            if all(step.call.of_module for step in recipe.steps):
+                kinds.setdefault((recipe.label, attribute), []).append(recipe)
+    for alike in kinds.values():
+        words = {inner.get(recipe, "") for recipe in alike}
+        computed = any(len(number) > _DIGITS for word in words for number in re.findall(r"\.(\d+)(?!e)", word))
+        for recipe in alike if len(words) <= _FEW_WORDS and not computed else ():
+            recipe.inner = inner.get(recipe, "")
 
 
 def _find_laws(places: Iterable[tuple[Step, dict[str, float]]]) -> None:
@@ -311,8 +360,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield from _tensors(tuple(value.values()))
 
 
-def _is_augmented(name: str) -> bool:
-    return name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ipow__")
+def _is_fill(name: str) -> bool:
+    """A method that writes to its tensor."""
+    return (name.endswith("_") and not name.endswith("__") and name not in _QUIET) or name in _AUGMENTED
+
+
+_AUGMENTED = frozenset("__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __idiv__ __ipow__".split())
 
 
 def _attribute(module: nn.Module, key: int) -> str | None:
