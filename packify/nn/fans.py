@@ -41,6 +41,8 @@ def sizes_by_role(
         shapes = {name: tensor.shape for name, tensor in module._parameters.items() if tensor is not None}
     groups = groups_of(module) if groups is None else groups
     shape = shapes[attribute]
+    if isinstance(module, nn.RNNBase):
+        return {"hidden size": float(shapes["weight_hh_l0"][1])} if "weight_hh_l0" in shapes else {}
     if len(shape) < 2:
         weight = shapes.get("weight", ())
         found = {"width": float(shape[0])} if len(shape) else {}
@@ -48,5 +50,5 @@ def sizes_by_role(
             found = {"its layer's fan_in": fans_of(weight)[0], "its layer's fan_out": fans_of(weight)[1] / groups, **found}
         return found
     fan_in, fan_out = fans_of(shape)
-    found = {"fan_in": fan_in, "fan_out": fan_out, "fan_out of a group": fan_out / groups, "fan_in + fan_out": fan_in + fan_out}
+    found = {"fan_in": fan_in, "fan_out": fan_out, "fan_out of a group": fan_out / groups, "fan_avg": (fan_in + fan_out) / 2}
     return {**found, "last axis": float(shape[-1]), "first axis": float(shape[0])}

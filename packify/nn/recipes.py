@@ -136,14 +136,15 @@ def recipe_of(module: nn.Module, attribute: str) -> Recipe | None:
 def at_sizes(module: nn.Module, shapes: Mapping[str, Sequence[int]], groups: int | None = None, device: str = "cpu") -> nn.Module:
     """A layer like `module`, not run and never trained, whose parameters are empty tensors of these shapes.
 
-    Buffers and parameters without a shape here are as they are in `module`.
+    Buffers and parameters without a shape here are as they are in `module`. What has half precision is drawn in float32.
     """
     new = shallow_copy(module)
     for name, tensor in module._parameters.items():
         if tensor is None or name not in shapes:
             new._parameters[name] = tensor
         else:
-            new._parameters[name] = nn.Parameter(torch.empty(tuple(shapes[name]), dtype=tensor.dtype, device=device), tensor.requires_grad)
+            dtype = torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
+            new._parameters[name] = nn.Parameter(torch.empty(tuple(shapes[name]), dtype=dtype, device=device), tensor.requires_grad)
     new._buffers = dict(module._buffers)
     if isinstance(module, SIZED_LAYERS):
         state_sizes(new, groups)
