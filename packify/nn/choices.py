@@ -47,6 +47,12 @@ class Choice:
             return self.recipes[path][attribute].label
         return self.schemes[name].name if name in self.schemes else self.reset_names[path]
 
+    def give_up(self, path: str, module: nn.Module) -> None:
+        """Draw a module's tensors by what their numbers show, instead of by their recipes."""
+        names = {f"{path}.{attribute}" if path else attribute: attribute for attribute in self.recipes.pop(path)}
+        facts = [facts_of(name, module.get_parameter(attribute), module, some_train=False) for name, attribute in names.items()]
+        self.schemes |= pooled_schemes(facts)
+
 
 def choose(reference: nn.Module, names: Sequence[str], init: object) -> Choice:
     """The way of each of these parameters.
@@ -104,8 +110,7 @@ def _pooled(waiting: Sequence[Facts], everything: Sequence[Facts], tensors: Mapp
 def _spread_only(facts: Sequence[Facts]) -> dict[str, Scheme]:
     """For tensors of no layer in a trained network: as wide as they are now; vectors start at their mean."""
     return {
-        fact.name: fact.fixed
-        or (Scheme("normal", 0.0, fact.std) if fact.drawn is not None else Scheme("constant", fact.mean))
+        fact.name: fact.fixed or (Scheme("normal", 0.0, fact.std) if fact.drawn is not None else Scheme("constant", fact.mean))
         for fact in facts
     }
 

@@ -129,8 +129,11 @@ class _Drawing:
 
     def draw(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter by name."""
-        for path, recipes in self.choice.recipes.items():
-            yield from self._repeated(path, recipes)
+        for path, recipes in list(self.choice.recipes.items()):
+            try:
+                yield from list(self._repeated(path, recipes))
+            except Exception:  # a library's or a user's function that does not work at the member's sizes
+                self.choice.give_up(path, self.modules[path])
         for path, attributes in self.choice.resets.items():
             drawn = reset(self.modules[path], self._own_shapes(path), self.groups.get(path))
             yield from ((_joined(path, attribute), drawn[attribute]) for attribute in attributes)

@@ -80,9 +80,10 @@ def _best(pool: Sequence[Facts], among: int) -> tuple[Scheme, list[Facts]]:
 
 def _candidates(pool: Sequence[Facts]) -> Iterator[Scheme]:
     """Schemes from the simplest on: torch's default, a round number, torch.nn.init's gains, any number, any gain."""
-    distribution = next((fact.distribution for fact in pool if fact.distribution), "normal")
+    shown = next((fact.distribution for fact in pool if fact.distribution), None)
+    distribution: Distribution = shown or "normal"
     roles = list(dict.fromkeys(role for fact in pool for role in fact.sizes))
-    if distribution == "uniform":
+    if shown in ("uniform", None):
         yield from (Scheme("uniform", gain=_DEFAULT_GAIN, role=role) for role in _DEFAULT_ROLES if role in roles)
     fixed = _fixed(pool)
     digit = float(f"{fixed.std:.0e}")
@@ -105,7 +106,7 @@ def _fixed(pool: Sequence[Facts]) -> Scheme:
     count = sum(fact.count for fact in near)
     std = math.sqrt(sum(fact.count * fact.std**2 for fact in near) / count)
     mean = sum(fact.count * fact.mean for fact in near) / count
-    distribution = next((fact.distribution for fact in near if fact.distribution), "normal")
+    distribution: Distribution = next((fact.distribution for fact in near if fact.distribution), "normal")
     return Scheme(distribution, mean if abs(mean) > std * max(_ERRORS / math.sqrt(count), 0.02) else 0.0, std)
 
 

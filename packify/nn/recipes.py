@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -25,6 +26,23 @@ SIZED_LAYERS = (
     nn.PReLU,
     nn.modules.conv._ConvNd,
     nn.RNNBase,
+)
+
+
+def is_resizable(module: nn.Module) -> bool:
+    """A layer whose sizes are all said by the attributes that `state_sizes` restates, so that its own functions work at any size."""
+    if module._modules or not isinstance(module, SIZED_LAYERS):
+        return False
+    if type(module).__module__.startswith("torch.nn."):
+        return True
+    sizes = {size for tensor in module._parameters.values() if tensor is not None for size in tensor.shape if size >= _FEW}
+    return not any(type(value) is int and value in sizes for key, value in vars(module).items() if key not in _STATED)
+
+
+_FEW = 5
+_STATED = frozenset(
+    "in_features out_features in1_features in2_features num_embeddings embedding_dim num_features num_channels num_groups num_parameters"
+    " in_channels out_channels groups input_size hidden_size proj_size".split()
 )
 
 
@@ -67,13 +85,14 @@ class Call:
         """``"trunc_normal_(std=0.02)"``, ``"normal_(std=1.414 * fan_out ** -0.5)"``."""
         if self.of_module:
             return self.name
-        values = dict((*enumerate(self.args), *self.kwargs.items()))
-        shown = [(f"{label}=" if label else "") + (str(laws[place]) if place in laws else _short(values[place])) for place, label in self.told.items()]
-        return f"{self.name}({', '.join(shown)})"
+        values: dict[int | str, Any] = dict(enumerate(self.args))
+        values.update(self.kwargs)
+        shown: dict[int | str, str] = {place: str(laws[place]) if place in laws else _short(values[place]) for place in self.told}
+        return f"{self.name}({', '.join(f'{label}={shown[place]}' if label else shown[place] for place, label in self.told.items())})"
 
     def numbers(self) -> dict[int | str, float]:
         """The fractions among the arguments, by position or keyword."""
-        places = (*enumerate(self.args), *self.kwargs.items())
+        places: list[tuple[int | str, Any]] = [*enumerate(self.args), *self.kwargs.items()]
         return {place: value for place, value in places if isinstance(value, float) and value != int(value or 0)}
 
 
@@ -85,11 +104,26 @@ class Step:
         order: calls of one module are repeated in the order in which they were made.
         call: what was called.
         laws: the numbers among its arguments that were computed from a size.
+        rows: the part of the first axis that it fills, from which share of it to which; None for all of it.
     """
 
     order: int
     call: Call
     laws: dict[int | str, PowerLaw] = field(default_factory=dict)
+    rows: tuple[Fraction, Fraction] | None = None
+
+    def part_of(self, tensor: Tensor) -> Tensor:
+        """What the call fills of a tensor.
+
+        Raises:
+            ValueError: the first axis cannot be parted like that.
+        """
+        if self.rows is None:
+            return tensor
+        start, stop = (share * tensor.shape[0] for share in self.rows)
+        if start.denominator > 1 or stop.denominator > 1:
+            raise ValueError(f"{tensor.shape[0]} rows have no part from {self.rows[0]} to {self.rows[1]} of them")
+        return tensor[int(start) : int(stop)]
 
 
 def _short(value: Any) -> str:
@@ -179,4 +213,6 @@ def repeat(
                 for place, law in step.laws.items()
                 if law.role in member[name] and law.role in reference[name]
             }
-            step.call(module._parameters[name], numbers)
+            tensor = module._parameters[name]
+            if tensor is not None:
+                step.call(step.part_of(tensor), numbers)

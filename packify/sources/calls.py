@@ -66,7 +66,8 @@ def truncated_on_meta() -> Iterator[None]:
         return
 
     def written(tensor: Tensor, mean: float, std: float, *args: Any, **kwargs: Any) -> Tensor:
-        return tensor.normal_(mean, std) if tensor.is_meta else own(tensor, mean, std, *args, **kwargs)
+        with torch.no_grad():
+            return tensor.normal_(mean, std) if tensor.is_meta else own(tensor, mean, std, *args, **kwargs)
 
     setattr(nn.init, name, written)
     try:
