@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from packify.cli.numbers import span
 from packify.cli.staging import stages
-from packify.cli.tables import SHOWN_REASONS, networks_table, notes_text
+from packify.cli.tables import networks_table, notes_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,13 +131,20 @@ def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
 
 
 def schemes_text(report: Report) -> Text:
-    """How outputs are averaged and how the members' weights were drawn, in two lines."""
+    """How outputs are averaged, and how the members' weights were drawn: a line per kind of layer."""
     from rich.text import Text
 
     averages = ", ".join(f"{name or 'the output'}: {_AVERAGES.get(how, how)}" for name, how in report.averages.items())
-    drawn = ", ".join(f"{scheme} ({count})" for scheme, count in Counter(report.initialised.values()).most_common(SHOWN_REASONS))
     text = Text()
-    for label, line in (("eval mode returns", averages), ("weights drawn by", drawn)):
-        if line:
-            text.append(f"{label}: ", style="bold").append(f"{line}\n")
+    if averages:
+        text.append("eval mode returns: ", style="bold").append(f"{averages}\n")
+    if report.schemes:
+        text.append("initial weights\n", style="bold")
+    for kind in report.schemes[:_SHOWN_KINDS]:
+        text.append(f"  {kind}\n")
+    if len(report.schemes) > _SHOWN_KINDS:
+        text.append(f"  and {len(report.schemes) - _SHOWN_KINDS} more kinds: --json lists them all\n", style="dim")
     return text
+
+
+_SHOWN_KINDS = 12

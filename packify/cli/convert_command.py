@@ -44,6 +44,10 @@ Average = Annotated[
         show_default="by the output",
     ),
 ]
+Init = Annotated[
+    Literal["scheme", "reset"],
+    typer.Option("--init", help="Draw initial weights as the network's own code does, or by each layer type's own reset."),
+]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the check of the laws.")]
 
 
@@ -66,6 +70,7 @@ def convert(
     free_output: FreeOutput = None,
     drop_output: DropOutput = None,
     seed: Seed = 0,
+    init: Init = "scheme",
     inputs: Inputs = "shared",
     average: Average = None,
     no_verify: NoVerify = False,
@@ -99,7 +104,7 @@ def convert(
             recording = packify.record(reference.model, example, outputs=output_choices(free_output, drop_output))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", packify.AverageWarning)  # the report says it
-                packed = recording.pack(**options, seed=seed, inputs=inputs, average=average)
+                packed = recording.pack(**options, seed=seed, init=init, inputs=inputs, average=average)
             costs = recording.budget(**options)
         with step("verify", "checking the laws"):
             from packify.laws.verification import verify

@@ -38,6 +38,32 @@ class LayerWidth:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class KindScheme:
+    """How the parameters of one kind were drawn.
+
+    Attributes:
+        kind: e.g. ``"Conv2d weight"``.
+        scheme: of most of them.
+        count: of all of them.
+        odd: the others by name, each with its own scheme.
+    """
+
+    kind: str
+    scheme: str
+    count: int
+    odd: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        names = list(self.odd)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        but = "; but " + ", ".join(f"{name}: {self.odd[name]}" for name in names[:_NAMED]) + more if names else ""
+        return f"{self.kind} ({self.count}): {self.scheme}{but}"
+
+
+_NAMED = 3
+
+
 @dataclass
 class Report:
     """The outcome of one conversion.
@@ -53,6 +79,7 @@ class Report:
         averages: per output, how the members are averaged.
         averaging: what speaks for these averages, or that nothing does.
         initialised: per parameter, the scheme it was drawn by.
+        schemes: the same by kind of layer, in a few lines.
         reference_params, member_params, packed_params: number of parameters.
     """
 
@@ -67,6 +94,7 @@ class Report:
     averages: dict[str, str] = field(default_factory=dict)
     averaging: list[Note] = field(default_factory=list)
     initialised: dict[str, str] = field(default_factory=dict)
+    schemes: list[KindScheme] = field(default_factory=list)
     reference_params: int = 0
     member_params: int = 0
     packed_params: int = 0
@@ -96,5 +124,6 @@ class Report:
                 lines.append(f"{title}: {len(notes)}")
                 lines += [f"  {note}" for note in notes[:8]]
                 lines += [f"  ... and {len(notes) - 8} more"] if len(notes) > 8 else []
+        lines += ["initial weights:", *(f"  {kind}" for kind in self.schemes)] if self.schemes else []
         lines += [f"average of {name or 'the output'}: {how}" for name, how in self.averages.items()]
         return "\n".join(lines)

@@ -23,7 +23,7 @@ from packify.core.spec import GammaPolicy, Spec, whole_number
 from packify.ensembles.assembly import assemble
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
-from packify.nn.initialisation import initialise_members
+from packify.nn.initialisation import Init, check_init, initialise_members
 from packify.nn.packed_network import PackedNetwork
 from packify.ops.rule import Rule
 from packify.ops.table import merged, random_operators
@@ -97,6 +97,7 @@ class Recording:
         min_channels_per_group: int = 64,
         round_to: int = 1,
         seed: int = 0,
+        init: Init = "scheme",
         inputs: str = "shared",
         average: Any = None,
     ) -> PackedNetwork:
@@ -108,6 +109,7 @@ class Recording:
         """
         spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
         seed = whole_number("seed", seed, 0, 2**63)
+        check_init(init)
         require_packable(self.model, self.graphs, self.table)
         try:
             member = self.slimmer.member(spec)
@@ -119,7 +121,9 @@ class Recording:
         packed.report.notes += unused_rules(self.rules, self.table, self.graphs)
         if not any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
             shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
-            packed.report.initialised = initialise_members(packed, self.model, shapes, num_estimators, seed)
+            drawn = initialise_members(packed, self.model, shapes, num_estimators, seed, packed.report.layers, init)
+            packed.report.initialised, packed.report.schemes = drawn.schemes, drawn.kinds
+            packed.report.notes += drawn.notes
         return packed
 
     def budget(

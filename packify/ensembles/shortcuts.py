@@ -14,6 +14,7 @@ from packify.budgets.fitting import Fit
 from packify.budgets.sweeping import Progress, Sweep
 from packify.core.spec import GammaPolicy, Spec, whole_number
 from packify.ensembles.recording import record
+from packify.nn.initialisation import Init, check_init
 from packify.nn.packed_network import PackedNetwork
 
 
@@ -28,6 +29,7 @@ def pack(
     min_channels_per_group: int = 64,
     round_to: int = 1,
     seed: int = 0,
+    init: Init = "scheme",
     inputs: str = "shared",
     average: Any = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -43,6 +45,9 @@ def pack(
         alpha, num_estimators, gamma: the paper's three numbers.
         gamma_policy, min_channels_per_group, round_to: see `Spec`.
         seed: of the members' initial weights.
+        init: ``"scheme"`` draws them as the reference's own code would at the member's widths, ``"reset"`` by each layer type's own
+            reset. A function ``(name, tensor, member) -> None`` is called with every parameter of every member, drawn by the scheme,
+            and may fill it in place.
         inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."``.
         average: ``"probs"`` for logits, ``"mean"`` for values, ``"none"``, a list or a dict of them by output, or None to choose by
             the output's shape. Whole numbers and booleans are voted on.
@@ -58,6 +63,7 @@ def pack(
     """
     Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)  # a wrong number is said before any work
     whole_number("seed", seed, 0, 2**63)
+    check_init(init)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).pack(
         alpha=alpha,
         num_estimators=num_estimators,
@@ -66,6 +72,7 @@ def pack(
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
         seed=seed,
+        init=init,
         inputs=inputs,
         average=average,
     )

@@ -15,6 +15,7 @@ from torch import nn
 from packify.core.errors import SourceError
 from packify.sources.factories import Factory, find_factory
 from packify.sources.names import parse_name
+from packify.sources.observing import observe_build
 from packify.sources.registries import registry_of
 from packify.sources.registry import Registry, Wanted
 from packify.sources.source import REGISTRIES, Kind, Reference, Source, checked_value, refuse_weights
@@ -165,13 +166,16 @@ def _device(device: torch.device | str | None) -> torch.device:
 
 
 def _built(build: Callable[[], nn.Module], device: torch.device) -> nn.Module:
-    """The network on `device`; on meta no weight is allocated, unless its initialisation needs to read numbers."""
+    """The network on `device`; on meta no weight is allocated, unless its initialisation needs to read numbers.
+
+    How real weights are drawn is kept, so that members can be drawn in the same way.
+    """
     with warnings.catch_warnings():
         # What a library says about coming defaults of its own builders is no news to somebody converting a network.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         if device.type != "meta":
-            return build().to(device)
+            return observe_build(build).to(device)
         with torch.random.fork_rng(devices=[]):
             try:
                 with torch.device("meta"):

@@ -1,8 +1,9 @@
-"""New members are drawn as the reference's scheme would draw them at the member's shape."""
+"""New members are drawn as the reference's own code would draw them at the member's shape."""
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 
 import pytest
@@ -10,35 +11,103 @@ import torch
 from torch import Tensor, nn
 
 import packify
-from packify.nn.initialisation import draw, fans, resized, scheme_of
+from packify.core.errors import SpecError
+from packify.nn.layer_sizes import fans
+from packify.nn.pooling import pooled_schemes
+from packify.nn.schemes import Scheme, draw
+from packify.nn.statistics import facts_of
+from packify.nn.tree import resized
+
+
+def schemes_of(model: nn.Module) -> dict[str, Scheme]:
+    """What the numbers of a network show."""
+    modules = dict(model.named_modules())
+    facts = [facts_of(name, tensor, modules[name.rpartition(".")[0]], some_train=True) for name, tensor in model.named_parameters()]
+    return pooled_schemes(facts)
 
 
 @pytest.mark.parametrize(
-    ("fill", "fan", "uniform"),
+    ("fill", "role", "distribution"),
     [
-        (lambda w: nn.init.kaiming_uniform_(w, a=math.sqrt(5)), "in", True),
-        (lambda w: nn.init.kaiming_normal_(w, mode="fan_in", nonlinearity="relu"), "in", False),
-        (lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"), "out", False),
-        (nn.init.xavier_uniform_, "avg", True),
-        (nn.init.xavier_normal_, "avg", False),
-        (lambda w: nn.init.normal_(w, std=0.3), "", False),
-        (lambda w: nn.init.trunc_normal_(w, std=0.02), "", False),
+        (lambda w: nn.init.kaiming_uniform_(w, a=math.sqrt(5)), "fan_in", "uniform"),
+        (lambda w: nn.init.kaiming_normal_(w, mode="fan_in", nonlinearity="relu"), "fan_in", "normal"),
+        (lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"), "fan_out", "normal"),
+        (nn.init.xavier_uniform_, "fan_avg", "uniform"),
+        (nn.init.xavier_normal_, "fan_avg", "normal"),
+        (lambda w: nn.init.normal_(w, std=0.3), "", "normal"),
+        (lambda w: nn.init.trunc_normal_(w, std=0.02), "", "normal"),
+        (lambda w: nn.init.trunc_normal_(w, std=0.02, a=-0.04, b=0.04), "", "truncated"),
+        (lambda w: nn.init.normal_(w, std=math.sqrt(0.7 / w.shape[0])), "fan_out", "normal"),
     ],
 )
-def test_schemes_are_recognised_and_rescaled(fill: Callable[[Tensor], Tensor], fan: str, uniform: bool) -> None:
+def test_schemes_are_recognised_over_several_layers(fill: Callable[[Tensor], Tensor], role: str, distribution: str) -> None:
     torch.manual_seed(0)
-    reference, wanted = fill(torch.empty(96, 256)), fill(torch.empty(48, 64))
-    scheme = scheme_of(reference)
-    assert (scheme.fan, scheme.uniform) == (fan, uniform)
-    drawn = draw((48, 64), reference, scheme, torch.Generator().manual_seed(0))
+    model = nn.Sequential(*(nn.Linear(a, b) for a, b in ((64, 96), (96, 256), (256, 160), (160, 90))))
+    for layer in model:
+        fill(layer.weight.data)
+    wanted = fill(torch.empty(48, 64))
+    schemes = schemes_of(model)
+    for index in range(4):
+        scheme = schemes[f"{index}.weight"]
+        assert (scheme.role, scheme.distribution) == (role, distribution)
+        assert scheme == schemes["0.weight"]
+        assert schemes[f"{index}.bias"].name == "uniform, variance 1/3 / its layer's fan_in"
+    drawn = draw((48, 64), schemes["0.weight"], {"fan_in": 64, "fan_out": 48, "fan_avg": 56, "fan_out of a group": 48})
     assert math.isclose(float(drawn.std()), float(wanted.std()), rel_tol=0.06)
     assert float(drawn.abs().max()) <= 1.3 * float(wanted.abs().max())
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_seen_once_among_many_is_not_believed(seed: int) -> None:
+    """Equal layers of std 0.02 whose size also gives variance 1/3 / fan_avg, as in a Swin Transformer."""
+    torch.manual_seed(seed)
+    width = 417  # 1 / 3 / (2 * width) is 0.02 ** 2, nearly
+    model = nn.Sequential(
+        *(layer for _ in range(12) for layer in (nn.Linear(width, 3 * width), nn.Linear(3 * width, width))), nn.Linear(64, 64)
+    )
+    for layer in model:
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+    schemes = schemes_of(model)
+    assert {schemes[f"{index}.weight"].name for index in range(25)} == {"normal, std 0.02"}
+
+
+def test_odd_ones_keep_their_own_number() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(128, 128) for _ in range(8)), nn.Linear(128, 10))
+    for index, layer in enumerate(model):
+        nn.init.normal_(layer.weight, std=0.05 if index < 7 else 0.3)
+    schemes = schemes_of(model)
+    assert {schemes[f"{index}.weight"].name for index in range(7)} == {"normal, std 0.05"}
+    assert math.isclose(schemes["7.weight"].std, 0.3, rel_tol=0.02)
+    assert not schemes["8.weight"].role
+
+
+def test_depthwise_convs_and_fan_out_per_group() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(c, d, k, groups=g) for c, d, k, g in ((3, 32, 3, 1), (32, 32, 3, 32), (32, 96, 1, 1), (96, 96, 5, 96)))
+    )
+    for layer in model:
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / (layer.kernel_size[0] ** 2 * layer.out_channels / layer.groups)))
+    assert {schemes_of(model)[f"{index}.weight"].name for index in range(4)} == {"normal, variance 2 / fan_out of a group"}
+
+
+def test_a_stray_element_says_nothing() -> None:
+    """timm's truncated normal clamps the infinity that its inverse error function gives once in ten million draws."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(384, 384) for _ in range(4)))
+    for layer in model:
+        nn.init.normal_(layer.weight, std=0.02)
+    with torch.no_grad():
+        model[2].weight[3, 5] = -2.0
+    assert schemes_of(model)["2.weight"].name == "normal, std 0.02"
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-6, -2.5])
 def test_constants_stay(value: float) -> None:
-    reference = torch.full((7,), value)
-    assert torch.equal(draw((3,), reference, scheme_of(reference), torch.Generator()), torch.full((3,), value))
+    facts = facts_of("weight", nn.Parameter(torch.full((7,), value)), nn.LayerNorm(7), some_train=True)
+    assert facts.fixed is not None
+    assert torch.equal(draw((3,), facts.fixed, {}), torch.full((3,), value))
 
 
 def test_fans_of_convs() -> None:
@@ -50,24 +119,32 @@ def test_buffers_are_cut_or_repeated() -> None:
     assert resized(torch.arange(3), (5,)).tolist() == [0, 1, 2, 0, 1]
 
 
-def test_members_of_a_network_have_the_scheme_of_their_own_shape() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
         nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 128, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10)
     )
+
+
+IMAGES = torch.randn(2, 3, 8, 8)
+
+
+def test_members_of_a_network_have_the_scheme_of_their_own_shape() -> None:
+    model = network()
     for layer in model:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     with torch.no_grad():
         model[1].running_mean.fill_(3)
-    packed = packify.pack(model, torch.randn(2, 3, 8, 8), alpha=2, num_estimators=4)
+    packed = packify.pack(model, IMAGES, alpha=2, num_estimators=4)
     for share in packed.get_parameter("3.weight").detach().chunk(4):
         assert math.isclose(float(share.std()), math.sqrt(2 / (64 * 9)), rel_tol=0.05)
     assert not packed.get_parameter("3.bias").any()
     assert (packed.get_parameter("1.weight") == 1).all()
     assert not packed.get_buffer("1.running_mean").any()
     assert set(packed.report.initialised) == set(dict(model.named_parameters()))
+    assert "Conv2d weight (2): normal, variance 2 / fan_out" in str(packed.report)
 
 
 def test_layer_scales_and_positions() -> None:
@@ -84,3 +161,153 @@ def test_layer_scales_and_positions() -> None:
     packed = packify.pack(Net(), torch.randn(2, 5), alpha=2, num_estimators=2)
     assert (packed.get_parameter("scale") == 1e-6).all()
     assert 0.01 < float(packed.get_parameter("pos").detach().std()) < 0.03
+
+
+def test_gamma_and_depthwise_groups_count_in_the_fans() -> None:
+    model = packify.load_reference("torchvision:mobilenet_v3_small", num_classes=10)
+    packed = packify.pack(model, torch.randn(2, 3, 32, 32), alpha=2, num_estimators=4, gamma=2, gamma_policy="uniform")
+    member = packed.extract(0)
+    for name, layer in member.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 2000:
+            wanted = math.sqrt(2 / (layer.weight.shape[0] * layer.weight[0, 0].numel()))  # kaiming_normal_(mode="fan_out")
+            assert math.isclose(float(layer.weight.detach().std()), wanted, rel_tol=0.15), name
+
+
+def test_draws_depend_on_the_seed_and_the_member_alone() -> None:
+    model = network()
+    state = torch.get_rng_state()
+    small, large, again = (packify.pack(model, IMAGES, alpha=m / 2, num_estimators=m, seed=5) for m in (2, 4, 4))
+    other = packify.pack(model, IMAGES, alpha=2, num_estimators=4, seed=6)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(large.parameters(), again.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(small.extract(1).parameters(), large.extract(1).parameters(), strict=True))
+    weights = [network.extract(member).get_parameter("3.weight") for network in (large, other) for member in range(4)]
+    assert len({float(weight.detach().sum()) for weight in weights}) == 8
+
+
+def trained(steps: int = 120) -> nn.Sequential:
+    """A network that has learned something, so that its weights are no draw any more."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.LayerNorm(64), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        x = torch.randn(64, 16)
+        loss = nn.functional.cross_entropy(model(x), (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return model
+
+
+def test_a_trained_reference_is_recognised_and_said_to_be() -> None:
+    packed = packify.pack(trained(), torch.randn(2, 16), alpha=2, num_estimators=4)
+    (note,) = [note for note in packed.report.notes if "look trained" in note.what]
+    assert "packify.pack_members" in note.why
+    weight = packed.get_parameter("3.weight").detach()
+    assert math.isclose(float(weight.std()), 1 / math.sqrt(3 * 32), rel_tol=0.05)
+    assert (packed.get_parameter("2.weight") == 1).all()
+    assert packed.report.initialised["3.weight"] == "Linear's own reset"
+    fresh = packify.pack(trained(0), torch.randn(2, 16), alpha=2, num_estimators=4)
+    assert not [note for note in fresh.report.notes if "trained" in note.what]
+
+
+def test_a_trained_network_that_packify_built_is_drawn_as_it_was() -> None:
+    model = packify.load_reference("resnet18", num_classes=10)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(torch.rand(parameter.shape[0]).pow(3).view(-1, *(1,) * (parameter.dim() - 1)))
+    packed = packify.pack(model, torch.randn(2, 3, 32, 32), alpha=1, num_estimators=2)
+    assert packed.report.initialised["layer4.0.conv1.weight"] == "kaiming_normal_(mode='fan_out', nonlinearity='relu')"
+    assert "as its own code draws them" in str(packed.report)
+
+
+def test_weights_that_a_user_drew_anew_count() -> None:
+    model = packify.load_reference("resnet18", num_classes=10)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.07)
+    packed = packify.pack(model, torch.randn(2, 3, 32, 32), alpha=1, num_estimators=2)
+    assert packed.report.initialised["layer4.0.conv1.weight"] == "normal, std 0.07"
+    assert packed.report.initialised["fc.weight"] == "Linear.reset_parameters"
+
+
+def test_each_layers_own_reset() -> None:
+    model = network()
+    nn.init.normal_(model[3].weight, std=7)
+    packed = packify.pack(model, IMAGES, alpha=2, num_estimators=2, init="reset")
+    assert math.isclose(float(packed.get_parameter("3.weight").detach().std()), 1 / math.sqrt(3 * 64 * 9), rel_tol=0.05)
+    assert packed.report.initialised["3.weight"] == "Conv2d's own reset"
+
+
+def test_attention_resets_as_torch_does() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
+            self.head = nn.Linear(64, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.block(x).mean(1))
+
+    model = Net()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7)
+    packed = packify.pack(model, torch.randn(2, 5, 64), alpha=1, num_estimators=1, init="reset")
+    wanted = Net()
+    for name, tensor in wanted.named_parameters():
+        drawn = packed.get_parameter(name).detach()
+        if tensor.numel() < 10:
+            continue
+        assert float(drawn.abs().max()) <= 1.1 * float(tensor.detach().abs().max()) + 1e-9, name
+        assert math.isclose(float(drawn.std()), float(tensor.detach().std()), rel_tol=0.2, abs_tol=1e-9), name
+
+
+def test_a_function_of_the_users() -> None:
+    seen: list[tuple[str, tuple[int, ...], int]] = []
+
+    def own(name: str, tensor: Tensor, member: int) -> None:
+        seen.append((name, tuple(tensor.shape), member))
+        if name == "3.weight":
+            nn.init.constant_(tensor, member + 1.0)
+
+    packed = packify.pack(network(), IMAGES, alpha=2, num_estimators=4, init=own)
+    assert [float(share.mean()) for share in packed.get_parameter("3.weight").detach().chunk(4)] == [1, 2, 3, 4]
+    assert ("3.weight", (64, 32, 3, 3), 2) in seen
+    assert len(seen) == 4 * len(list(packed.parameters()))
+    assert packed.report.initialised["3.weight"].startswith("own")
+    assert packed.report.initialised["6.weight"] == "uniform, variance 1/3 / fan_in"
+
+
+def test_what_init_may_be() -> None:
+    with pytest.raises(SpecError, match="a function"):
+        packify.pack(network(), IMAGES, alpha=2, num_estimators=4, init="xavier")  # type: ignore[arg-type]
+
+    def broken(name: str, tensor: Tensor, member: int) -> None:
+        raise KeyError(name)
+
+    with pytest.raises(SpecError, match="member 0"):
+        packify.pack(network(), IMAGES, alpha=2, num_estimators=4, init=broken)
+
+
+def test_frozen_tables_are_copied_and_frozen_draws_are_drawn() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.out = nn.Linear(5, 64), nn.Linear(64, 3)
+            self.table = nn.Parameter(torch.linspace(0, 1, 64), requires_grad=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.fc(x) + self.table)
+
+    packed = packify.pack(Net(), torch.randn(2, 5), alpha=2, num_estimators=2)
+    assert torch.equal(packed.get_parameter("table").chunk(2)[1], torch.linspace(0, 1, 64))
+
+
+def test_other_generators_and_dtypes_are_left_alone() -> None:
+    random.seed(0)
+    before = random.getstate()
+    packed = packify.pack(network().to(torch.bfloat16), IMAGES.to(torch.bfloat16), alpha=2, num_estimators=2)
+    assert random.getstate() == before
+    assert packed.get_parameter("3.weight").dtype == torch.bfloat16
+    assert math.isclose(float(packed.get_parameter("3.weight").detach().float().std()), 1 / math.sqrt(3 * 64 * 9), rel_tol=0.05)
