@@ -96,11 +96,11 @@ def _from_the_back(source: fx.Node) -> int | str:
 
 def _on_channels(node: fx.Node, packed: list[fx.Node]) -> bool:
     """Parameters are packed on axis 0, and what they are applied to on the axis of its channels."""
+    if len(packed) < 2:
+        return True
     data, *parameters = (source for source in node.all_input_nodes if isinstance(source.meta.get("val"), Tensor))
     if data not in packed:
         return all(source.meta["axis"] == 0 for source in packed)
-    if len(packed) == 1:
-        return True
     rank = parameters[0].meta["val"].dim()
     batched = data.meta["val"].dim() == rank if node.meta["op"].startswith("conv") else data.meta["val"].dim() > 1
     return data.meta["axis"] == int(batched) and all(source.meta["axis"] == 0 for source in packed if source is not data)
@@ -133,7 +133,7 @@ class _MetaRun:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
         target: Any = getattr(torch.Tensor, str(node.target)) if node.op == "call_method" else node.target
         try:
-            return call_on_meta(node.meta["op"] if node.meta["op"] == "to" else "", target, args, kwargs)
+            return call_on_meta(str(node.target) if node.op == "call_method" else "", target, args, kwargs)
         except Exception as error:
             shapes = [tuple(leaf.shape) for leaf in nested.leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             found = f"{type(error).__name__}: {error} (operands {shapes})"
