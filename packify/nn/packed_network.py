@@ -18,7 +18,7 @@ from packify.nn.code import written
 from packify.nn.graph_network import GraphNetwork, Interface, MemberNetwork
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
-from packify.nn.tree import build_tree, leaf_names, state_sizes
+from packify.nn.tree import build_tree, is_constant, leaf_names, state_sizes
 
 # What a user may change on a layer of a packed network, and an extracted member must have too.
 _SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
@@ -157,7 +157,7 @@ class PackedNetwork(GraphNetwork):
 def member_share(name: str, packed: Tensor, members: int, member: int, shape: torch.Size) -> Tensor:
     """A view of member `member`'s share of the packed tensor called `name`, ``"(m a) ..."``, in the member's own `shape`."""
     packed = packed.detach()
-    if not packed.dim() or name.startswith("_constant_"):
+    if not packed.dim() or is_constant(name):
         return packed
     return packed.chunk(members)[member].view(shape)
 

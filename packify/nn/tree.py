@@ -10,6 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+# Tensors that the reference's code has made are buffers called so, of the module whose code it was.
+CONSTANT = "_constant_"
+
+
+def is_constant(name: str) -> bool:
+    """Whether a tensor's dotted name is that of a constant of the code, which all members share."""
+    return name.rpartition(".")[2].startswith(CONSTANT)
+
+
 MakeTensor = Callable[[str, torch.Tensor], torch.Tensor]
 
 

@@ -14,6 +14,7 @@ from packify.capture.operators import rule_of
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
 from packify.nn.members import FRONT
+from packify.nn.tree import is_constant
 from packify.nn.writes import store
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 
@@ -31,12 +32,18 @@ class HasPack(Protocol):
 
 @dataclass
 class PackedGraph:
-    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way; `ungrouped` weights read a shared input."""
+    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way.
+
+    Attributes:
+        ungrouped: weights that read a shared input.
+        values: the member's values in the packed graph, by the names of the member's nodes.
+    """
 
     graph: fx.Graph
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
     ungrouped: set[str] = field(default_factory=set)
+    values: dict[str, fx.Node] = field(default_factory=dict)
 
 
 def pack_graph(
@@ -70,7 +77,10 @@ def pack_graph(
     for node in reversed(list(builder.graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
             builder.graph.erase_node(node)
-    return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped)
+    made = {node.name: value.node if isinstance(value, PackedValue) else value for node, value in builder.env.items()}
+    left = set(builder.graph.nodes)
+    values = {name: value for name, value in made.items() if isinstance(value, fx.Node) and value in left}
+    return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped, values)
 
 
 class _Packer:
@@ -128,7 +138,7 @@ class _Packer:
         made = builder.stamp(builder.graph.get_attr(name))
         path, _, attribute = name.rpartition(".")
         owner = builder.root.get_submodule(path)
-        constant = (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_")
+        constant = (attribute not in owner._parameters and attribute not in owner._buffers) or is_constant(name)
         if constant or builder.members == 1:  # one member is the network itself: there is nothing to keep apart
             made = made if constant or value.dim() else builder.emit(torch.reshape, made, ())
             kept: PackedValue = builder.result(made, value, None)
