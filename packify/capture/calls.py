@@ -61,15 +61,15 @@ class ModuleCall:
         return self.stack[-1][0]
 
 
-def described(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """Arguments or results with ``leaf(item)`` for everything that is no container, and dataclasses as `Made`."""
+def described(value: Any, leaf: Callable[[Any], Any], make: Callable[[type, dict[str, Any]], Any] = Made) -> Any:
+    """Arguments or results with ``leaf(item)`` for everything that is no container, and ``make(class, fields)`` for a dataclass."""
 
     def visit(item: Any) -> Any:
         if isinstance(item, Made):
-            return Made(item.kind, {name: described(field, leaf) for name, field in item.fields.items()})
+            return make(item.kind, {name: described(field, leaf, make) for name, field in item.fields.items()})
         if dataclasses.is_dataclass(item) and not isinstance(item, (type, Ref, Unwritten)):
             fields = {field.name: getattr(item, field.name) for field in dataclasses.fields(item) if field.init}
-            return Made(type(item), {name: described(field, leaf) for name, field in fields.items()})
+            return make(type(item), {name: described(field, leaf, make) for name, field in fields.items()})
         return leaf(item)
 
     return nested.map_leaves(value, visit)

@@ -19,6 +19,7 @@ from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import build_tree, leaf_names, sized_tree
 from packify.packing.layout_check import check_layouts
+from packify.packing.nesting import Nest
 from packify.packing.packer import pack_graph
 from packify.widths.slimming import Member
 
@@ -50,7 +51,7 @@ def assemble(
     packed = PackedNetwork(
         root,
         {mode: graphs[id(graph)].graph for mode, graph in member.graphs.items()},
-        MemberNetwork(alone, member.graphs, interface),
+        MemberNetwork(alone, member.graphs, interface, Nest(recorded.calls, 1)),
         interface,
         spec=member.spec,
         report=report,
@@ -59,6 +60,7 @@ def assemble(
         example_inputs=_shapes_only(example_inputs),
         batched=recorded.any_batch,
         leaves=recorded.leaves,
+        cut=Nest(recorded.calls, members),
         output_choices=recorded.output_choices,
     )
     packed.report.packed_params = sum(parameter.numel() for parameter in packed.parameters())

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import fx, nn
 
 from packify.core import nested
 from packify.core.errors import PackError
-from packify.nn.code import functions_of, give_own_class, shared_class, written
+from packify.nn.block import Form, shown
+from packify.nn.code import give_own_class, shared_class
 
 # What a network and its module tree hold as one object each.
 _SHARED_WITH_BODY = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-# What a pickle leaves out: functions, the graphs' and those of `packed.compile()`.
-_NOT_KEPT = ("_functions", "_compiled_call_impl")
+# What a pickle leaves out: what `packed.compile()` has made.
+_NOT_KEPT = ("_compiled_call_impl",)
+# Makes blocks of a module tree, by flat graphs, and gives what the network itself runs.
+Cut = Callable[[Mapping[str, fx.Graph], nn.Module], Form]
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -46,6 +50,8 @@ class Interface:
         Raises:
             PackError: the call has other tensors than the recorded one.
         """
+        if not kwargs and self._plain and len(args) == len(self._plain) and all(isinstance(argument, torch.Tensor) for argument in args):
+            return [args[position] for position in self._plain]
         given = self.signature.bind_partial(*args, **kwargs).arguments.keys() | kwargs.keys()
         recorded = {
             name: value
@@ -68,6 +74,18 @@ class Interface:
             )
         self._check_constants({path: leaf for path, leaf in found.items() if path not in wanted})
         return tensors  # type: ignore[return-value]
+
+    @functools.cached_property
+    def _plain(self) -> list[int]:
+        """The position of each input among the arguments, where all of them are tensors and come by position; else nothing."""
+        names = list(self.signature.parameters)[: len(self.template)]
+        kinds = {self.signature.parameters[name].kind for name in names}
+        leaves = [self.template.get(name) for name in names]
+        if not kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}:
+            return []
+        if not all(isinstance(leaf, nested.Leaf) for leaf in leaves):
+            return []
+        return sorted(range(len(leaves)), key=lambda position: leaves[position].index)  # type: ignore[union-attr]
 
     def _check_constants(self, given: Mapping[str, Any]) -> None:
         """Arguments that are no tensors are part of the recording: another value would be another graph."""
@@ -99,21 +117,25 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 class GraphNetwork(nn.Module):
-    """Runs a graph over a module tree whose children it shares.
+    """Runs graphs over a module tree whose children it shares: small ones of its blocks, which are one flat graph cut into pieces.
 
     Args:
         body: the module tree. Its parameters, buffers and children become this module's own.
-        graphs: by mode, ``"eval"`` and ``"train"``.
+        graphs: flat, by mode, ``"eval"`` and ``"train"``; what passes and laws work on.
         interface: how it is called.
+        cut: makes blocks of the body and gives what the network itself runs; without it, that is the flat graphs.
     """
 
     body: nn.Module
     graphs: dict[str, fx.Graph]
     interface: Interface
+    form: Form
+    cut: Cut | None
+    source: ClassVar[str] = ""
 
-    def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface) -> None:
+    def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface, cut: Cut | None = None) -> None:
         super().__init__()
-        self.__dict__ |= {"graphs": dict(graphs), "interface": interface}
+        self.__dict__ |= {"graphs": dict(graphs), "interface": interface, "cut": cut}
         self._hold(body)
         self.training = body.training
         self.recompile()
@@ -127,15 +149,16 @@ class GraphNetwork(nn.Module):
         """The same graphs over another module tree, run by the same code: what `torch.compile` made for one serves the other."""
         twin = type(self).__new__(type(self))
         nn.Module.__init__(twin)
-        twin.__dict__ |= {"graphs": self.graphs, "interface": self.interface, "_functions": self.__dict__["_functions"]}
+        twin.__dict__ |= {"graphs": self.graphs, "interface": self.interface, "cut": self.cut, "form": self.form}
         twin._hold(body)
         twin.training = body.training
         return twin
 
     def recompile(self) -> None:
-        """Make the graphs as they are now what runs."""
-        self.__dict__["_functions"] = functions_of(self.graphs)
-        give_own_class(self)
+        """Make the flat graphs as they are now what runs."""
+        flat = Form(self.graphs["eval"], self.graphs["train"])
+        self.__dict__["form"] = flat if self.cut is None else self.cut(self.graphs, self.body)
+        give_own_class(self, self.form, self.interface.signature)
 
     def get_submodule(self, target: str) -> nn.Module:
         """A part by its dotted name, also where a child is called like an attribute of this class."""
@@ -151,8 +174,8 @@ class GraphNetwork(nn.Module):
 
     @property
     def code(self) -> str:
-        """The Python code of the graph that the current mode runs."""
-        return str(written(self.graphs["train" if self.training else "eval"]).src)
+        """The Python code that runs, with names relative to this network; that of its parts is ``packed.layer1.code``."""
+        return shown(self.source)
 
     def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
         """The tensors among a call's arguments, in the graph's order."""
@@ -160,8 +183,7 @@ class GraphNetwork(nn.Module):
 
     def run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The graph's outputs, flat."""
-        inputs = self.flat_inputs(args, kwargs)
-        outputs: tuple[Any, ...] = self.__dict__["_functions"]["train" if self.training else "eval"](self.body, *inputs)
+        outputs: tuple[Any, ...] = self._graph(*self.flat_inputs(args, kwargs))  # type: ignore[operator]
         return outputs
 
     def restructure(self, leaves: list[Any]) -> Any:
@@ -177,12 +199,12 @@ class GraphNetwork(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._hold(self.body)
-        self.recompile()
+        give_own_class(self, self.form, self.interface.signature)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy of everything but the code, which a copy of the same graphs can run as well."""
         memo[id(self)] = twin = type(self).__new__(type(self))
-        twin.__dict__ |= copy.deepcopy(self.__getstate__(), memo) | {"_functions": dict(self.__dict__["_functions"])}
+        twin.__dict__ |= copy.deepcopy(self.__getstate__(), memo)
         return twin
 
 

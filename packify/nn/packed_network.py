@@ -15,7 +15,7 @@ from packify.core.report import Report
 from packify.core.spec import Spec
 from packify.nn.averaging import averaged
 from packify.nn.code import written
-from packify.nn.graph_network import GraphNetwork, Interface, MemberNetwork
+from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
 from packify.nn.tree import build_tree, is_constant, leaf_names, state_sizes
@@ -64,8 +64,9 @@ class PackedNetwork(GraphNetwork):
         batched: bool,
         leaves: tuple[type[nn.Module], ...] = (),
         output_choices: Mapping[str, str] | None = None,
+        cut: Cut | None = None,
     ) -> None:
-        super().__init__(body, graphs, interface)
+        super().__init__(body, graphs, interface, cut)
         state = self.__dict__
         state["member_template"] = member
         state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs

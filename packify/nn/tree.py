@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from packify.nn.block import Block
+from packify.nn.members import OWN_CODE
+
 # Tensors that the reference's code has made are buffers called so, of the module whose code it was.
 CONSTANT = "_constant_"
 
@@ -86,7 +89,7 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
         inside = inside or isinstance(module, leaves)
         new = modules[id(module)] = (
             shallow_copy(module)
-            if inside or is_plain_layer(module)
+            if inside or isinstance(module, Block) or is_plain_layer(module)
             else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
         )
         new.training = module.training
@@ -135,7 +138,7 @@ def shallow_copy(module: nn.Module) -> nn.Module:
             new.__dict__[key] = {}
         elif key.endswith("_hooks") or "_hooks_" in key:
             new.__dict__[key] = OrderedDict()
-        elif key != "forward":
+        elif key not in ("forward", OWN_CODE):
             new.__dict__[key] = copy.copy(value)
     if isinstance(new, nn.RNNBase):
         new._flat_weight_refs = []

@@ -20,6 +20,8 @@ from packify.nn.members import FRONT, PerMember
 _PER_CHANNEL = frozenset(
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d batch_norm instance_norm group_norm prelu linear".split()
 )
+# Of other tensors than the first, only the dtype and the device are read.
+_READS_KIND = frozenset(("to", "type_as"))
 _PASS = "packing"  # noqa: S105  the name of a pass
 
 
@@ -72,7 +74,8 @@ def _check_operands(node: fx.Node, root: nn.Module) -> None:
     """Packed tensors meet only where their members are on the same axis, unless the function is made to keep them apart."""
     if not node.op.startswith("call") or _keeps_apart(node.target):
         return
-    packed = [source for source in node.all_input_nodes if source.meta.get("axis") is not None]
+    operands = node.all_input_nodes[:1] if node.meta["op"] in _READS_KIND else node.all_input_nodes
+    packed = [source for source in operands if source.meta.get("axis") is not None]
     if node.op == "call_module":
         per_channel = any(tensor.dim() for tensor in root.get_submodule(str(node.target)).parameters())
         together = not per_channel or all(source.meta["axis"] == min(1, source.meta["val"].dim() - 1) for source in packed)

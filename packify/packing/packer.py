@@ -36,14 +36,12 @@ class PackedGraph:
 
     Attributes:
         ungrouped: weights that read a shared input.
-        values: the member's values in the packed graph, by the names of the member's nodes.
     """
 
     graph: fx.Graph
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
     ungrouped: set[str] = field(default_factory=set)
-    values: dict[str, fx.Node] = field(default_factory=dict)
 
 
 def pack_graph(
@@ -77,10 +75,11 @@ def pack_graph(
     for node in reversed(list(builder.graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
             builder.graph.erase_node(node)
-    made = {node.name: value.node if isinstance(value, PackedValue) else value for node, value in builder.env.items()}
-    left = set(builder.graph.nodes)
-    values = {name: value for name, value in made.items() if isinstance(value, fx.Node) and value in left}
-    return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped, values)
+    for node, value in builder.env.items():
+        made = value.node if isinstance(value, PackedValue) else value
+        if isinstance(made, fx.Node):
+            made.meta["recorded"] = (*made.meta.get("recorded", ()), *node.meta["recorded"])
+    return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped)
 
 
 class _Packer:

@@ -1,0 +1,209 @@
+"""Nest: a flat graph per mode becomes a tree of blocks, one for every module that is called.
+
+flat graph  --frames-->  calls as a tree  --ports-->  what each needs and gives  --small graphs-->  one graph per call
+--forms-->  calls of a module that run the same graph are one form  --blocks-->  the module tree runs them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+
+from packify.capture.calls import ModuleCall
+from packify.core import nested as values
+from packify.nn.block import PORTS, Form, OwnCode, Ports, base_of, block_class, code_key, is_block_class
+from packify.nn.layouts import Layout
+from packify.nn.members import OWN_CODE
+from packify.packing.frames import Frame, Frames
+from packify.packing.plain_layers import runs_its_own_forward
+from packify.packing.ports import OwnNames
+from packify.packing.ports import Ports as SettledPorts
+from packify.packing.small_graphs import SmallGraph, small_graph
+
+
+@dataclass
+class Nested:
+    """What nesting found.
+
+    Attributes:
+        root: the graphs that the network itself runs.
+        blocks: the forms of every module that runs small graphs.
+        layers: of every layer whose own forward computes the same.
+        ports: what goes in and out of every module that is called; several where it is called with several layouts.
+        once_per_member: the modules whose own code runs once per member.
+    """
+
+    root: Form
+    blocks: dict[str, tuple[Form, ...]] = field(default_factory=dict)
+    layers: dict[str, tuple[Form, ...]] = field(default_factory=dict)
+    ports: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
+    once_per_member: set[str] = field(default_factory=set)
+
+
+def nest(graphs: Mapping[str, fx.Graph], calls: Mapping[str, Sequence[ModuleCall]], tree: nn.Module, members: int) -> Nested:
+    """The small graphs of a network.
+
+    Args:
+        graphs: flat, by mode, ``"eval"`` and ``"train"``; of a packed network or of a member.
+        calls: of the recording, by mode.
+        tree: the module tree that the graphs run on.
+        members: M; 1 for a member.
+    """
+    own = OwnNames(tree)
+    cut: dict[int, _Mode] = {}
+    for mode, graph in graphs.items():
+        if id(graph) not in cut:
+            frames = Frames(graph, calls[mode], own.reaches)
+            cut[id(graph)] = _Mode(frames, SettledPorts(frames, own))
+    return _Nesting([*cut.values()], tree, members).run()
+
+
+@dataclass(eq=False)
+class _Mode:
+    """One flat graph, cut into calls."""
+
+    frames: Frames
+    ports: SettledPorts
+
+    def __post_init__(self) -> None:
+        self.by_path: dict[str, list[Frame]] = {}
+        for frame in self.frames.root.frames():
+            self.by_path.setdefault(frame.path, []).append(frame)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A small graph with what tells it from others: its code, and the names and layouts of its ports."""
+
+    small: SmallGraph
+    code: Any
+    signature: Any
+
+
+class _Nesting:
+    def __init__(self, modes: list[_Mode], tree: nn.Module, members: int) -> None:
+        self.modes, self.tree, self.members = modes, tree, members
+        self.found = Nested(Form(fx.Graph(), fx.Graph()))
+
+    def run(self) -> Nested:
+        for path in self._inner_first():
+            self._settle(path)
+        graphs = [small_graph(mode.frames, mode.ports, mode.frames.root).graph for mode in self.modes]
+        self.found.root = Form(graphs[0], graphs[-1])
+        return self.found
+
+    def _inner_first(self) -> list[str]:
+        """The modules that are called, each after those that it calls."""
+        called: dict[str, dict[str, None]] = {}
+        for mode in self.modes:
+            for frame in mode.frames.root.frames():
+                own = called.setdefault(frame.path, {})
+                own.update((item.path, None) for item in frame.items if isinstance(item, Frame))
+        order: dict[str, None] = {}
+
+        def visit(path: str) -> None:
+            for inner in called[path]:
+                if inner not in order:
+                    visit(inner)
+            order[path] = None
+
+        visit("")
+        return [path for path in order if path]
+
+    def _settle(self, path: str) -> None:
+        """The forms of one module, and which of them each of its calls runs."""
+        frames = [mode.by_path.get(path, []) for mode in self.modes]
+        written = [{frame: self._write(mode, frame) for frame in of_mode} for mode, of_mode in zip(self.modes, frames, strict=True)]
+        smalls = [one.small for of_mode in written for one in of_mode.values()]
+        self.found.ports[path] = tuple(dict.fromkeys(Ports.of(small.inputs, small.output) for small in smalls))
+        if any(_is_called_as_it_is(frame) for of_mode in frames for frame in of_mode):
+            return
+        if any(frame.whole for of_mode in frames for frame in of_mode):
+            self.found.once_per_member.add(path)
+        forms = self._forms(written)
+        module = self.tree.get_submodule(path)
+        plain = len(forms) == 1 and runs_its_own_forward(module, forms[0], smalls[0], self.members)
+        (self.found.layers if plain else self.found.blocks)[path] = forms
+
+    def _write(self, mode: _Mode, frame: Frame) -> _Written:
+        small = small_graph(mode.frames, mode.ports, frame)
+        layouts = [_axes(value) for value in (*small.inputs.values(), small.output)]
+        code = code_key(small.graph, base_of(self.tree.get_submodule(frame.path)))
+        return _Written(small, code, (tuple(small.inputs), str(layouts)))
+
+    def _forms(self, written: list[dict[Frame, _Written]]) -> tuple[Form, ...]:
+        """Calls that run the same code share a form; calls of the two modes that have the same ports make one form together.
+
+        The block's own mode then chooses. Where the ports differ, the call does.
+        """
+        evaluation, training = written[0], {_stack(frame): one for frame, one in written[-1].items()}
+        forms: dict[Any, Form] = {}
+        numbers: dict[Any, int] = {}
+
+        def form(first: _Written, second: _Written) -> int:
+            key = (first.code, second.code)
+            if key not in forms:
+                forms[key] = Form(first.small.graph, first.small.graph if first.code == second.code else second.small.graph)
+                numbers[key] = len(numbers)
+            return numbers[key]
+
+        paired: dict[Any, int] = {}
+        for frame, one in evaluation.items():
+            other = training.get(_stack(frame))
+            agree = other is not None and other.signature == one.signature
+            frame.form = form(one, other if agree and other is not None else one)
+            if agree:
+                paired[_stack(frame)] = frame.form
+        for frame, one in written[-1].items():
+            if written[-1] is not evaluation:
+                frame.form = paired[_stack(frame)] if _stack(frame) in paired else form(one, one)
+        return tuple(forms.values())
+
+
+def _stack(frame: Frame) -> Any:
+    return frame.call.stack if frame.call is not None else ()
+
+
+def _is_called_as_it_is(frame: Frame) -> bool:
+    """The module's own code is what the flat graph calls."""
+    return frame.whole and any(isinstance(item, fx.Node) and item.op == "call_module" for item in frame.items)
+
+
+def _axes(value: Any) -> Any:
+    """The layouts of a port without its sizes."""
+    return values.map_leaves(value, lambda leaf: (leaf.axis, len(leaf.shape)) if isinstance(leaf, Layout) else None)
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Cuts the flat graphs of a network into those of its blocks.
+
+    Attributes:
+        calls: of modules in the recording, by mode.
+        members: M; 1 for a member.
+    """
+
+    calls: Mapping[str, Sequence[ModuleCall]]
+    members: int
+
+    def __call__(self, graphs: Mapping[str, fx.Graph], tree: nn.Module) -> Form:
+        """Make blocks of the modules of `tree`; what is left is what the network itself runs."""
+        for module in tree.modules():
+            if is_block_class(type(module)):
+                module.__class__ = base_of(module)
+        nested = nest(graphs, self.calls, tree, self.members)
+        for path, ports in nested.ports.items():
+            vars(tree.get_submodule(path))[PORTS] = ports
+        for path, forms in nested.blocks.items():
+            module = tree.get_submodule(path)
+            module.__class__ = block_class(type(module), forms)
+            if path in nested.once_per_member:
+                vars(module)[OWN_CODE] = OwnCode(module)
+        return nested.root
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Nest:
+        """Nothing changes it."""
+        return self
