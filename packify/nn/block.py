@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 
 from torch import fx, nn
 
-from packify.core import nested
-from packify.nn.layouts import Layout
+from packify.nn.exchange import Exchangeable
+from packify.nn.ports import ports_of
 from packify.nn.printing import Body, Names, body_of, without_frees
 
 
@@ -33,44 +33,7 @@ class Form:
         return self
 
 
-@dataclass(frozen=True)
-class Ports:
-    """What goes in and out of a module in one kind of call.
-
-    Attributes:
-        names: of the parameters of its ``forward``.
-        inputs: the layouts of the tensors among its arguments, in order.
-        outputs: of those in what it returns.
-    """
-
-    names: tuple[str, ...]
-    inputs: tuple[Layout, ...]
-    outputs: tuple[Layout, ...]
-
-    @classmethod
-    def of(cls, inputs: Mapping[str, Any], output: Any) -> Ports:
-        """Of nested arguments by name, and of a nested result."""
-        return cls(tuple(inputs), _layouts(list(inputs.values())), _layouts(output))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Ports:
-        """Nothing changes it."""
-        return self
-
-    def __str__(self) -> str:
-        """``"b (m c) h w -> b (m c) h w"``."""
-        inputs, outputs = (", ".join(layout.pattern for layout in part) for part in (self.inputs, self.outputs))
-        return f"{inputs} -> {outputs}" if inputs and outputs else ""
-
-
-def _layouts(value: Any) -> tuple[Layout, ...]:
-    return tuple(leaf for leaf in nested.leaves(value) if isinstance(leaf, Layout))
-
-
-PORTS = "_packify_ports"
-"""Where a module of a packed network or of a member keeps its `Ports`."""
-
-
-class Block(nn.Module):
+class Block(Exchangeable):
     """A module of a packed network, or of a member, that computes: its code is that of a small graph.
 
     Attributes:
@@ -198,9 +161,3 @@ def code_key(graph: fx.Graph, base: type[nn.Module]) -> Any:
     names = Names()
     body = body_of(graph, names, hidden_names(base))
     return tuple(body.parameters), tuple(body.lines), _objects_key(names.objects)
-
-
-def ports_of(module: nn.Module) -> tuple[Ports, ...]:
-    """What goes in and out of a module of a packed network or of a member, by kind of call; nothing for one that is never called."""
-    found: tuple[Ports, ...] = vars(module).get(PORTS, ())
-    return found

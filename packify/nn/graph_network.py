@@ -16,6 +16,7 @@ from packify.core import nested
 from packify.core.errors import PackError
 from packify.nn.block import Form, shown
 from packify.nn.code import give_own_class, shared_class
+from packify.nn.exchange import Exchangeable
 
 # What a network and its module tree hold as one object each.
 _SHARED_WITH_BODY = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
@@ -116,7 +117,7 @@ def _equal(a: Any, b: Any) -> bool:
         return False
 
 
-class GraphNetwork(nn.Module):
+class GraphNetwork(Exchangeable):
     """Runs graphs over a module tree whose children it shares: small ones of its blocks, which are one flat graph cut into pieces.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,9 @@ from packify.core.report import Report
 from packify.core.spec import Spec
 from packify.nn.averaging import averaged
 from packify.nn.code import written
+from packify.nn.exchange import held_tensor, member_parts, part_of, replace_parts, require_own_parts
 from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
+from packify.nn.heads import resize_layer
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
 from packify.nn.tree import build_tree, is_constant, leaf_names, state_sizes
@@ -37,6 +39,7 @@ class PackedNetwork(GraphNetwork):
         batched: any batch size will do on the leading axis of all inputs; otherwise the network takes the example's only.
         inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."`` with one batch per member.
         example_inputs: meta tensors shaped like the example the network was packed with.
+        resized: layers that `resize` has given another number of output features.
     """
 
     member_template: MemberNetwork
@@ -48,6 +51,7 @@ class PackedNetwork(GraphNetwork):
     example_inputs: Any
     leaves: tuple[type[nn.Module], ...]
     output_choices: dict[str, str]
+    resized: dict[str, int]
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class PackedNetwork(GraphNetwork):
         state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs
         state["averages"], state["batched"], state["leaves"] = average, batched, leaves
         state["output_choices"] = dict(output_choices or {})
+        state["resized"] = {}
 
     @property
     def num_estimators(self) -> int:
@@ -88,7 +93,12 @@ class PackedNetwork(GraphNetwork):
 
     @property
     def digest(self) -> str:
-        """A fingerprint of names, shapes, code and layers' settings: equal for networks that can exchange weights."""
+        """A fingerprint of names, shapes, code and layers' settings: equal for networks that can exchange weights.
+
+        Raises:
+            PackError: a part was exchanged, of which another network knows nothing.
+        """
+        require_own_parts(self, "a network that weights are exchanged with")
         parts = [
             f"{name} {tuple(tensor.shape)}"
             for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
@@ -138,21 +148,50 @@ class PackedNetwork(GraphNetwork):
                 fix=f"pass a number from 0 to {self.num_estimators - 1}",
             )
         template = self.member_template
-        own = dict((*self.named_parameters(), *self.named_buffers()))
+        exchanged = member_parts(self, member)
 
         def share(name: str, tensor: Tensor) -> Tensor:
-            return member_share(name, own[name], self.num_estimators, member, tensor.shape).clone()
+            if any(name.startswith(f"{part}.") for part in exchanged):
+                return tensor
+            return member_share(name, held_tensor(self, name), self.num_estimators, member, tensor.shape).clone()
 
         body = build_tree(template.body, share, self.leaves)
         whole = leaf_names(body, self.leaves)
         for name, part in body.named_modules():
             if name not in whole:
                 state_sizes(part)
-        packed_parts = dict(self.named_modules())
         for name, part in body.named_modules():
             for setting in _SETTINGS & vars(part).keys():
-                setattr(part, setting, getattr(packed_parts[name], setting))
+                setattr(part, setting, getattr(part_of(self, name), setting, getattr(part, setting)))
+        for name, part in exchanged.items():
+            path, _, own = name.rpartition(".")
+            body.get_submodule(path)._modules[own] = part
         return template.over(body)
+
+    def replace(self, which: Any, make: Callable[[nn.Module], nn.Module]) -> list[str]:
+        """Exchange all parts of a kind: ``packed.replace(nn.ReLU, lambda old: nn.SiLU())``.
+
+        Args:
+            which: a type of modules, a tuple of types, or a function that says of a module whether it is meant.
+            make: gives the new part for an old one.
+
+        Returns:
+            The names of the parts that were exchanged.
+
+        Raises:
+            PackError: there is no such part, or a new one does not fit.
+        """
+        return replace_parts(self, which, make)
+
+    def resize(self, name: str, size: int, *, seed: int = 0) -> None:
+        """Give every member a new head: the layer called `name` gets `size` output features per member, drawn anew.
+
+        Optimisers and wrappers hold the old parameters: make them afterwards.
+
+        Raises:
+            PackError: there is no such layer, or what reads it needs the size that it has.
+        """
+        resize_layer(self, name, size, seed)
 
 
 def member_share(name: str, packed: Tensor, members: int, member: int, shape: torch.Size) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from packify.nn.block import Block
+from packify.nn.exchange import Exchangeable
 from packify.nn.members import OWN_CODE
 
 # Tensors that the reference's code has made are buffers called so, of the module whose code it was.
@@ -25,7 +26,7 @@ def is_constant(name: str) -> bool:
 MakeTensor = Callable[[str, torch.Tensor], torch.Tensor]
 
 
-class Scope(nn.Module):
+class Scope(Exchangeable):
     """A module of the reference that is only a name here: it holds parameters and children, the graph does its work.
 
     Indexing and iterating work as on the reference's containers: ``packed.layer1[0].conv1``.
@@ -42,6 +43,9 @@ class Scope(nn.Module):
         if isinstance(index, str):
             return self._modules[index]  # type: ignore[return-value]
         return list(self._modules.values())[index]  # type: ignore[return-value]
+
+    def __setitem__(self, index: int | str, module: nn.Module) -> None:
+        setattr(self, index if isinstance(index, str) else list(self._modules)[index], module)
 
     def __len__(self) -> int:
         return len(self._modules)

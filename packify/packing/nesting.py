@@ -6,21 +6,22 @@ flat graph  --frames-->  calls as a tree  --ports-->  what each needs and gives 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx, nn
 
 from packify.capture.calls import ModuleCall
 from packify.core import nested as values
-from packify.nn.block import PORTS, Form, OwnCode, Ports, base_of, block_class, code_key, is_block_class
+from packify.nn.block import Form, OwnCode, base_of, block_class, code_key, is_block_class
+from packify.nn.exchange import PLACE, exchanged_parts, mark_places
 from packify.nn.layouts import Layout
 from packify.nn.members import OWN_CODE
+from packify.nn.ports import PORTS, Ports
 from packify.packing.frames import Frame, Frames
 from packify.packing.plain_layers import runs_its_own_forward
-from packify.packing.ports import OwnNames
-from packify.packing.ports import Ports as SettledPorts
+from packify.packing.ports import OwnNames, SettledPorts
 from packify.packing.small_graphs import SmallGraph, small_graph
 
 
@@ -118,7 +119,7 @@ class _Nesting:
         frames = [mode.by_path.get(path, []) for mode in self.modes]
         written = [{frame: self._write(mode, frame) for frame in of_mode} for mode, of_mode in zip(self.modes, frames, strict=True)]
         smalls = [one.small for of_mode in written for one in of_mode.values()]
-        self.found.ports[path] = tuple(dict.fromkeys(Ports.of(small.inputs, small.output) for small in smalls))
+        self.found.ports[path] = _distinct(replace(small.call, members=self.members) for small in smalls)
         if any(_is_called_as_it_is(frame) for of_mode in frames for frame in of_mode):
             return
         if any(frame.whole for of_mode in frames for frame in of_mode):
@@ -130,7 +131,7 @@ class _Nesting:
 
     def _write(self, mode: _Mode, frame: Frame) -> _Written:
         small = small_graph(mode.frames, mode.ports, frame)
-        layouts = [_axes(value) for value in (*small.inputs.values(), small.output)]
+        layouts = [_axes(value) for value in (*small.inputs.values(), small.call.result)]
         code = code_key(small.graph, base_of(self.tree.get_submodule(frame.path)))
         return _Written(small, code, (tuple(small.inputs), str(layouts)))
 
@@ -172,6 +173,14 @@ def _is_called_as_it_is(frame: Frame) -> bool:
     return frame.whole and any(isinstance(item, fx.Node) and item.op == "call_module" for item in frame.items)
 
 
+def _distinct(calls: Iterable[Ports]) -> tuple[Ports, ...]:
+    """The kinds of calls that differ in the layouts, of which the first is an example."""
+    found: dict[str, Ports] = {}
+    for call in calls:
+        found.setdefault(str([_axes(call.args), _axes(dict(call.kwargs)), _axes(call.result)]), call)
+    return tuple(found.values())
+
+
 def _axes(value: Any) -> Any:
     """The layouts of a port without its sizes."""
     return values.map_leaves(value, lambda leaf: (leaf.axis, len(leaf.shape)) if isinstance(leaf, Layout) else None)
@@ -191,13 +200,18 @@ class Nest:
 
     def __call__(self, graphs: Mapping[str, fx.Graph], tree: nn.Module) -> Form:
         """Make blocks of the modules of `tree`; what is left is what the network itself runs."""
+        others = exchanged_parts(tree) if PLACE in vars(tree) else {}
         for module in tree.modules():
             if is_block_class(type(module)):
                 module.__class__ = base_of(module)
         nested = nest(graphs, self.calls, tree, self.members)
         for path, ports in nested.ports.items():
             vars(tree.get_submodule(path))[PORTS] = ports
+        if not others:
+            mark_places(tree)
         for path, forms in nested.blocks.items():
+            if any(f"{path}.".startswith(f"{other}.") for other in others):
+                continue
             module = tree.get_submodule(path)
             module.__class__ = block_class(type(module), forms)
             if path in nested.once_per_member:

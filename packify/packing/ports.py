@@ -16,7 +16,7 @@ from packify.packing.frames import Frame, Frames, is_number, reads_attribute
 LIKE = ("dtype", "device")
 
 
-class Ports:
+class SettledPorts:
     """Settles what every call of a flat graph needs and gives.
 
     Attributes:
@@ -104,12 +104,18 @@ class Ports:
                 if source not in self.frames.home:
                     self._repeat(frame, source)
             return
-        makers = [self.frames.home[source] for source in _tensors_read(value) if source in self.frames.home]
-        inside = [maker for maker in makers if maker.within(frame)]
+        inside = [source for source in _tensors_read(value) if source in self.frames.home and self.frames.home[source].within(frame)]
         if inside:
-            self._give(max(inside, key=_depth), frame, value)
+            self._give(max((self._seen_at(source, frame) for source in inside), key=_depth), frame, value)
         else:
             frame.needs[value] = None
+
+    def _seen_at(self, value: fx.Node, reader: Frame) -> Frame:
+        """The outermost call, up to `reader`, to which the calls inside return a value."""
+        frame = self.frames.home[value]
+        while frame is not reader and value in self.results(frame) and frame.parent is not None:
+            frame = frame.parent
+        return frame
 
     def can_repeat(self, frame: Frame, value: fx.Node) -> bool:
         """Whether all that a value is made of is there in a call."""

@@ -12,9 +12,10 @@ from torch import fx
 
 from packify.capture.calls import Made, ModuleCall, Ref, Unwritten, described
 from packify.nn.layouts import Layout
+from packify.nn.ports import Ports
 from packify.nn.printing import parameter_name
 from packify.packing.frames import Frame, Frames
-from packify.packing.ports import Ports, asks_for_own
+from packify.packing.ports import SettledPorts, asks_for_own
 
 FORM = "form"
 """The keyword by which a call says which of a module's forms it runs."""
@@ -22,11 +23,11 @@ FORM = "form"
 
 @dataclass(frozen=True)
 class SmallGraph:
-    """The graph of one call, and the layouts of what goes in, by parameter, and of what comes out."""
+    """The graph of one call, with layouts in place of tensors: its `inputs` by parameter, and the call as the code around it makes it."""
 
     graph: fx.Graph
     inputs: dict[str, Any]
-    output: Any
+    call: Ports
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class _Parameters:
     needs: dict[fx.Node, str]
 
 
-def small_graph(frames: Frames, ports: Ports, frame: Frame) -> SmallGraph:
+def small_graph(frames: Frames, ports: SettledPorts, frame: Frame) -> SmallGraph:
     """The graph of one call; which forms the calls that it makes run is known."""
     return _Writer(frames, ports, frame).write()
 
 
 class _Writer:
-    def __init__(self, frames: Frames, ports: Ports, frame: Frame) -> None:
+    def __init__(self, frames: Frames, ports: SettledPorts, frame: Frame) -> None:
         self.frames, self.ports, self.frame = frames, ports, frame
         self.graph = fx.Graph()
         self.env: dict[fx.Node, fx.Node] = {}
@@ -66,7 +67,15 @@ class _Writer:
         for node in reversed(self.repeated):
             if not node.users:
                 self.graph.erase_node(node)
-        return SmallGraph(self.graph, self.inputs, output)
+        return SmallGraph(self.graph, self.inputs, self._ports(output))
+
+    def _ports(self, output: Any) -> Ports:
+        if self.frame.parent is None:
+            return Ports((), self.inputs, output)
+        parameters = self._parameters(self.frame)
+        by_name = (*(name for name, _, _ in parameters.keyword), *parameters.needs.values())
+        kwargs = {name: self.inputs[name] for name in by_name}
+        return Ports(tuple(self.inputs[name] for name, _ in parameters.positional), kwargs, output)
 
     # -- what goes in ------------------------------------------------------------------------------------------------
 
@@ -189,7 +198,9 @@ class _Writer:
     def _layouts(self, value: Any) -> Any:
         def leaf(item: Any) -> Any:
             node = self.frames.values.get(item.name) if isinstance(item, Ref) else item
-            return layout_of(node) if isinstance(node, fx.Node) else None
+            if isinstance(node, fx.Node):
+                return layout_of(node)
+            return None if isinstance(node, Unwritten) else node
 
         return described(value, leaf, lambda _, fields: fields)
 

@@ -13,7 +13,8 @@ from torch import fx, nn
 from torch._dynamo.testing import CompileCounter
 
 import packify
-from packify.nn.code import functions_of, own_class, shared_class, written
+from packify.nn.block import Form, functions_from, hidden_names, source_of
+from packify.nn.code import own_class, shared_class, written
 
 _X = torch.randn(2, 3, 6, 6)
 
@@ -28,27 +29,33 @@ def _codes(network: nn.Module) -> set[int]:
     return {id(getattr(network, name).__func__.__code__) for name in ("forward", "members") if hasattr(network, name)}
 
 
+def _run(root: nn.Module, form: Form, *inputs: Any) -> Any:
+    source, names = source_of((form,), hidden_names(type(root)))
+    return functions_from(source, names, "test")["forward"](root, *inputs)
+
+
 def test_parts_named_like_keywords_are_reached() -> None:
     root = nn.ModuleDict({"class": nn.ModuleDict({"in": nn.Linear(2, 2)})})
     graph = fx.Graph()
     graph.output(graph.call_module("class.in", (graph.placeholder("x"),)))
     assert "getattr(getattr(self, 'class'), 'in')" in written(graph).src
     x = torch.randn(3, 2)
-    assert torch.equal(functions_of({"eval": graph})["eval"](root, x), root["class"]["in"](x))
+    assert torch.equal(_run(root, Form(graph, graph), x), root["class"]["in"](x))
 
 
-def test_modes_with_one_graph_have_one_function() -> None:
+def test_modes_with_one_graph_have_one_body() -> None:
     graph, other = fx.Graph(), fx.Graph()
     graph.output(graph.placeholder("x"))
-    other.output(other.placeholder("x"))
-    assert len(set(functions_of({"eval": graph, "train": graph}).values())) == 1
-    assert len(set(functions_of({"eval": graph, "train": other}).values())) == 2
+    other.output(other.call_function(torch.neg, (other.placeholder("x"),)))
+    root, x = nn.Identity(), torch.randn(3)
+    assert "training" not in source_of((Form(graph, graph),), hidden_names(nn.Identity))[0]
+    assert torch.equal(_run(root.eval(), Form(graph, other), x), x)
+    assert torch.equal(_run(root.train(), Form(graph, other), x), -x)
 
 
 def test_every_network_has_code_of_its_own() -> None:
     one, two = _packed(0), _packed(1)
     assert _codes(one).isdisjoint(_codes(two))
-    assert one.forward.__func__.__code__.co_filename == packify.PackedNetwork.forward.__code__.co_filename
     assert one.forward.__doc__ == packify.PackedNetwork.forward.__doc__
 
 
