@@ -6,7 +6,6 @@ import functools
 import operator as python_operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils._device import _device_constructors
 from packify.capture.binding import bind
 from packify.capture.constants import known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
+from packify.capture.opaque import Functional
 from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, READS_DATA, Operator, key_of, operator_of
 from packify.capture.signatures import Signature
 from packify.capture.symbolic import plain, symbolic_number
@@ -29,20 +29,6 @@ _FACTORIES = frozenset(_device_constructors())
 # In place they change what shape a tensor has, and none of its numbers.
 _NEW_SHAPES = frozenset("squeeze unsqueeze transpose t".split())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
-
-
-@dataclass(frozen=True)
-class Functional:
-    """A function of torch.nn.functional that is a closure there, by its name, so that a graph with it can be pickled."""
-
-    name: str
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(F, self.name)(*args, **kwargs)
-
-    @property
-    def __name__(self) -> str:
-        return self.name
 
 
 class Recorder(TorchFunctionMode):

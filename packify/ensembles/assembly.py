@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packify.capture.functionalise import stored_in
+from packify.capture.functionalisation import stored_in
 from packify.core import nested
 from packify.core.errors import SpecError
 from packify.core.graph_check import graph_checks

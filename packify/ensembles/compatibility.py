@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from packify.capture.functionalise import stored_in
+from packify.capture.functionalisation import stored_in
 from packify.capture.graphs import MODES, RecordedGraphs
 from packify.core.errors import PackError
 from packify.nn.layer_settings import settings

@@ -123,8 +123,11 @@ class _Drawing:
     """One member's parameters, again for each member."""
 
     def __init__(self, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], choice: Choice, groups: Mapping[str, int]) -> None:
-        self.shapes, self.choice, self.groups = shapes, choice, groups
+        self.choice, self.groups = choice, groups
         self.sources = dict(reference.named_parameters(remove_duplicate=False))
+        first = {id(tensor): name for name, tensor in reversed(self.sources.items())}
+        names = {name: first[id(tensor)] for name, tensor in self.sources.items()}
+        self.shapes = {name: shapes[known] for name, known in names.items() if known in shapes}
         self.modules = dict(reference.named_modules(remove_duplicate=False))
 
     def draw(self) -> Iterator[tuple[str, Tensor]]:
@@ -160,8 +163,8 @@ class _Drawing:
         return draw(self.shapes[name], scheme, sizes, source.dtype)
 
     def _own_shapes(self, path: str) -> dict[str, tuple[int, ...]]:
-        parameters = self.modules[path]._parameters
-        return {attribute: self.shapes[_joined(path, attribute)] for attribute, tensor in parameters.items() if tensor is not None}
+        named = ((attribute, _joined(path, attribute)) for attribute in self.modules[path]._parameters)
+        return {attribute: self.shapes[name] for attribute, name in named if name in self.shapes}
 
 
 def _joined(path: str, attribute: str) -> str:

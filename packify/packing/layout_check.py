@@ -96,8 +96,9 @@ def _from_the_back(source: fx.Node) -> int | str:
 
 def _on_channels(node: fx.Node, packed: list[fx.Node]) -> bool:
     """Parameters are packed on axis 0, and what they are applied to on the axis of its channels."""
-    data, *parameters = (source for source in node.all_input_nodes if isinstance(source.meta.get("val"), Tensor))
-    if data not in packed:
+    tensors = [source for source in node.all_input_nodes if isinstance(source.meta.get("val"), Tensor)]
+    data, parameters = next(iter(tensors), None), tensors[1:]
+    if data is None or data not in packed:
         return all(source.meta["axis"] == 0 for source in packed)
     if len(packed) == 1:
         return True

@@ -30,7 +30,7 @@ from packify.widths.dims import (
     require_multiple,
     total,
 )
-from packify.widths.linear import ONE, Linear, linear
+from packify.widths.linear_forms import ONE, Linear, linear
 
 Equations = Iterator[tuple[Dim, Dim]]
 
