@@ -14,18 +14,20 @@ from torch import fx, nn
 
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
-from packify.capture.functionalise import functionalise, write_nothing
+from packify.capture.functionalise import without_writes, write_nothing
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.operators import RANDOM
 from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
+from packify.capture.unused import unused_tensors
 from packify.capture.unwrapping import unwrap
 from packify.capture.writer import WAYS_OUT, GraphWriter
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
 from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import Note
+from packify.nn.writes import store
 
 Mode = Literal["eval", "train"]
 MODES: tuple[Mode, Mode] = ("eval", "train")
@@ -85,6 +87,11 @@ class RecordedGraphs:
     tables: frozenset[str] = frozenset()
     output_choices: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """Parameters that no mode reads for the outputs that are computed, see `unused_tensors`."""
+        return unused_tensors(self.root, self.graphs.values())
+
 
 def record_graphs(
     model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = (), random: Collection[Any] = RANDOM
@@ -113,8 +120,8 @@ def record_graphs(
     )
     if not same:
         _rename_constants(train_run, len(eval_run.constants))
-    values = functionalise(eval_run.graph, session.root)
-    graphs = {"eval": values, "train": values if same else functionalise(train_run.graph, session.root)}
+    values = without_writes(eval_run.graph, session.root)
+    graphs = {"eval": values, "train": values if same else without_writes(train_run.graph, session.root)}
     write_nothing(session.root)
     if graph_checks.get():
         for graph in graphs.values():
@@ -358,9 +365,10 @@ def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceErr
 
 
 def drop_unused(graph: fx.Graph) -> None:
-    """Take out what nothing reads and what changes nothing."""
+    """Take out what nothing reads and what changes nothing: of a graph of values, all but what buffers are given."""
     for node in reversed(list(graph.nodes)):
-        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
+        writes = node.target is store or (node.meta.get("inplace") and "out_of_place" not in node.meta)
+        if not node.users and node.op not in ("placeholder", "output", "call_module") and not writes:
             graph.erase_node(node)
 
 
