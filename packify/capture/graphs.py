@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,37 +20,17 @@ from packify.capture.operators import RANDOM
 from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
-from packify.capture.unused import unused_tensors
+from packify.capture.unused import drop_unused, unused_tensors
 from packify.capture.unwrapping import unwrap
+from packify.capture.wrapping import wrap_modules
 from packify.capture.writer import WAYS_OUT, GraphWriter
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
 from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import Note
-from packify.nn.writes import store
 
 Mode = Literal["eval", "train"]
 MODES: tuple[Mode, Mode] = ("eval", "train")
-
-# Modules kept whole: their behaviour changes with their own train / eval switch, or their kernel takes all weights at once.
-DEFAULT_LEAVES: tuple[type[nn.Module], ...] = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-    nn.RNN,
-    nn.LSTM,
-    nn.GRU,
-)
 
 
 @dataclass
@@ -223,7 +203,7 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
             recorder.placeholder(label, leaf)
     state = State(root)
     root.train(mode == "train")
-    _wrap(root, recorder, session.leaves)
+    wrap_modules(root, recorder, session.leaves)
     bound = session.signature.bind_partial()
     bound.arguments.update(nested.unflatten(session.template, inputs))
     try:
@@ -291,57 +271,6 @@ def _labels(template: Any) -> list[str]:
     return [path.replace(".", "_") or "input" for path in nested.paths(template)]
 
 
-def _wrap(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Module], ...]) -> None:
-    """Let every submodule of the copy say when it is called and when its forward runs, or be recorded as one node."""
-    writer = recorder.writer
-    for path, module in root.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
-        if path:
-            vars(module)["_compiled_call_impl"] = _called(module, path, writer)
-        if "forward" not in vars(module):
-            whole = path and _is_leaf(module, leaves)
-            vars(module)["forward"] = _recorded(module, path, recorder) if whole else _scoped(module, path, writer)
-
-
-def _is_leaf(module: nn.Module, leaves: tuple[type[nn.Module], ...]) -> bool:
-    if isinstance(module, leaves):
-        return True
-    own = next((kind for kind in DEFAULT_LEAVES if isinstance(module, kind)), None)
-    return (
-        own is not None
-        and type(module).forward is own.forward
-        and not hasattr(module, "parametrizations")
-        and not module._forward_pre_hooks
-    )
-
-
-def _recorded(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., Any]:
-    forward = module.forward
-    return lambda *args, **kwargs: recorder.leaf(module, path, forward, args, kwargs)
-
-
-def _scoped(module: nn.Module, path: str, writer: GraphWriter) -> Callable[..., Any]:
-    forward = module.forward
-
-    def scoped(*args: Any, **kwargs: Any) -> Any:
-        with writer.within(path):
-            return forward(*args, **kwargs)
-
-    return scoped
-
-
-def _called(module: nn.Module, path: str, writer: GraphWriter) -> Callable[..., Any]:
-    """A call of a module with its hooks; `torch.nn.Module` has a place for what `torch.compile` puts there."""
-    call: Callable[..., Any] = module._call_impl
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with writer.calling(path):
-            return call(*args, **kwargs)
-
-    return called
-
-
 def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceError:
     root = session.root
     frames = [
@@ -362,14 +291,6 @@ def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceErr
         why=why,
         fix=f"check the input's shape first (model(example_inputs) must work); then {WAYS_OUT}",
     )
-
-
-def drop_unused(graph: fx.Graph) -> None:
-    """Take out what nothing reads and what changes nothing: of a graph of values, all but what buffers are given."""
-    for node in reversed(list(graph.nodes)):
-        writes = node.target is store or (node.meta.get("inplace") and "out_of_place" not in node.meta)
-        if not node.users and node.op not in ("placeholder", "output", "call_module") and not writes:
-            graph.erase_node(node)
 
 
 def _rename_constants(run: GraphWriter, start: int) -> None:

@@ -1,10 +1,20 @@
-"""Tensors that no graph of a recording reads: they cannot be trained, and a packed network has no use for them."""
+"""What nothing reads: nodes of a graph, and tensors of a network, which cannot be trained and which a packed network has no use for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from torch import fx, nn
+
+from packify.nn.writes import store
+
+
+def drop_unused(graph: fx.Graph) -> None:
+    """Take out what nothing reads and what changes nothing: of a graph of values, all but what buffers are given."""
+    for node in reversed(list(graph.nodes)):
+        writes = node.target is store or (node.meta.get("inplace") and "out_of_place" not in node.meta)
+        if not node.users and node.op not in ("placeholder", "output", "call_module") and not writes:
+            graph.erase_node(node)
 
 
 def unused_tensors(root: nn.Module, graphs: Iterable[fx.Graph]) -> frozenset[str]:
