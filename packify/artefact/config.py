@@ -124,7 +124,7 @@ class Config:
                 where, f"missing fields: {missing}; unknown fields: {unknown}"[:400], f"format {FORMAT} has exactly its own fields"
             )
         kind, member = values["kind"], values["member"]
-        spec = _spec(values["spec"], where)
+        spec = _spec(values["spec"], where, values["format"])
         _require(kind in get_args(Kind), where, "kind", kind)
         _require(member is None if kind == "packed" else _is_index(member, spec.num_estimators), where, "member", member)
         _require(values["inputs"] in _INPUTS, where, "inputs", values["inputs"])
@@ -190,8 +190,11 @@ def _check_format(found: object, written_by: object, where: str) -> None:
         )
 
 
-def _spec(values: object, where: str) -> Spec:
+def _spec(values: Any, where: str, written_in: int) -> Spec:
     _require(isinstance(values, dict), where, "spec", values)
+    if written_in == 1:
+        _require("unused" not in values, where, "spec", values)
+        values = {**values, "unused": "keep"}
     try:
         spec = Spec.from_dict(values)
     except (SpecError, TypeError, OverflowError) as error:

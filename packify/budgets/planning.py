@@ -105,7 +105,8 @@ class Planner:
 
     def _layers(self, member: Member, counted: Tally, count: int, total: int) -> list[LayerCost]:
         widths = {layer.name: layer for layer in member.layers}
-        names = [name for name, _ in self.recorded.root.named_modules() if name in counted.params or name in counted.mult_adds]
+        costly = counted.params.keys() | counted.mult_adds.keys() | self.reference.params.keys()
+        names = [name for name, _ in self.recorded.root.named_modules() if name in costly]
         names += [name for name in counted.mult_adds if name not in names]
         rows = []
         for name in names:
@@ -114,7 +115,7 @@ class Planner:
             rows.append(
                 LayerCost(
                     name=name,
-                    kind=counted.kinds.get(name, ""),
+                    kind=(counted.kinds if name in counted.params or mult_adds else self.reference.kinds).get(name, ""),
                     reference_width=width.reference_out if width else None,
                     member_width=width.member_out if width else None,
                     width=count * width.member_out if width else None,

@@ -14,12 +14,13 @@ from torch import fx, nn
 
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
-from packify.capture.functionalisation import functionalise, write_nothing
+from packify.capture.functionalise import without_writes, write_nothing
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.operators import RANDOM
 from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
+from packify.capture.unused import drop_unused, unused_tensors
 from packify.capture.unwrapping import unwrap
 from packify.capture.wrapping import wrap_modules
 from packify.capture.writer import WAYS_OUT, GraphWriter
@@ -66,6 +67,11 @@ class RecordedGraphs:
     tables: frozenset[str] = frozenset()
     output_choices: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """Parameters that no mode reads for the outputs that are computed, see `unused_tensors`."""
+        return unused_tensors(self.root, self.graphs.values())
+
 
 def record_graphs(
     model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = (), random: Collection[Any] = RANDOM
@@ -94,8 +100,8 @@ def record_graphs(
     )
     if not same:
         _rename_constants(train_run, len(eval_run.constants))
-    values = functionalise(eval_run.graph, session.root)
-    graphs = {"eval": values, "train": values if same else functionalise(train_run.graph, session.root)}
+    values = without_writes(eval_run.graph, session.root)
+    graphs = {"eval": values, "train": values if same else without_writes(train_run.graph, session.root)}
     write_nothing(session.root)
     if graph_checks.get():
         for graph in graphs.values():
@@ -285,13 +291,6 @@ def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceErr
         why=why,
         fix=f"check the input's shape first (model(example_inputs) must work); then {WAYS_OUT}",
     )
-
-
-def drop_unused(graph: fx.Graph) -> None:
-    """Take out what nothing reads and what changes nothing."""
-    for node in reversed(list(graph.nodes)):
-        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
-            graph.erase_node(node)
 
 
 def _rename_constants(run: GraphWriter, start: int) -> None:

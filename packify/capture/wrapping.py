@@ -1,4 +1,4 @@
-"""The modules of a network while it is recorded: each says when it is called, or is recorded whole."""
+"""The modules of a network's copy while it is recorded: they say when they are called, or are recorded as one node each."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from packify.cli.options import (
     Quiet,
     RoundTo,
     Seed,
+    UnusedOption,
     output_choices,
 )
 
@@ -63,6 +64,7 @@ def convert(
     gamma_policy: GammaPolicyOption = "paper",
     min_channels_per_group: MinChannels = 64,
     round_to: RoundTo = 1,
+    unused: UnusedOption = "drop",
     num_classes: NumClasses = None,
     in_chans: InChans = None,
     input_size: InputSize = None,
@@ -82,7 +84,7 @@ def convert(
     """Convert a network into a Packed-Ensemble and write it as an artefact: config.json and model.safetensors."""
     from packify.core.spec import Spec
 
-    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused)
     with steps(5, quiet or json) as step:
         with step("import", "importing torch"):
             import torch

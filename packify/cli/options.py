@@ -39,6 +39,10 @@ MinChannels = Annotated[
     ),
 ]
 RoundTo = Annotated[int, typer.Option("--round-to", help="Hidden widths of a member are multiples of this.", rich_help_panel=_MEMBERS)]
+UnusedOption = Annotated[
+    Literal["drop", "keep"],
+    typer.Option("--unused", help="Parameters that forward never reads: left out, or kept in every member.", rich_help_panel=_MEMBERS),
+]
 
 NumClasses = Annotated[int | None, typer.Option("--num-classes", help="Size of the output.", show_default=False, rich_help_panel=_INPUT)]
 InChans = Annotated[int | None, typer.Option("--in-chans", help="Channels of the input.", show_default=False, rich_help_panel=_INPUT)]

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from packify.core.errors import SpecError
 
 GammaPolicy = Literal["paper", "uniform"]
+Unused = Literal["drop", "keep"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Spec:
         gamma_policy: ``"paper"`` as the published models do, ``"uniform"`` on every layer but the first and the last.
         min_channels_per_group: the ``paper`` policy lowers gamma until a group holds at least this many channels.
         round_to: every hidden width of a member is a multiple of this many channels.
+        unused: parameters that forward never reads are left out (``"drop"``), or kept at the reference's size in every member (``"keep"``).
 
     Raises:
         SpecError: a value is not a number of the kind and range that it must have.
@@ -36,6 +38,7 @@ class Spec:
     gamma_policy: GammaPolicy = "paper"
     min_channels_per_group: int = 64
     round_to: int = 1
+    unused: Unused = "drop"
 
     def __post_init__(self) -> None:
         alpha: Any = self.alpha
@@ -55,6 +58,13 @@ class Spec:
                 found=repr(self.gamma_policy),
                 why=f"the known policies are {', '.join(map(repr, get_args(GammaPolicy)))}",
                 fix='pass gamma_policy="paper"',
+            )
+        if self.unused not in get_args(Unused):
+            raise SpecError(
+                "unused",
+                found=repr(self.unused),
+                why="parameters that forward never reads are dropped or kept",
+                fix='pass unused="drop" or unused="keep"',
             )
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packify.capture.functionalisation import stored_in
+from packify.capture.functionalise import stored_in
 from packify.core import nested
 from packify.core.errors import SpecError
 from packify.core.graph_check import graph_checks
@@ -45,12 +45,13 @@ def assemble(
             check_layouts(packed_graph.graph, root, members)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
     averages = averages_of(member, model, average, rules)
+    unused = recorded.unused if member.spec.unused == "drop" else frozenset()
     report = report_of(member, model, graphs, averages.by_mode, recorded)
     report.averaging = averages.notes
     packed = PackedNetwork(
         root,
         {mode: graphs[id(graph)].graph for mode, graph in member.graphs.items()},
-        MemberNetwork(alone, member.graphs, interface),
+        MemberNetwork(alone, member.graphs, interface, unused),
         interface,
         spec=member.spec,
         report=report,
@@ -60,6 +61,7 @@ def assemble(
         batched=recorded.any_batch,
         leaves=recorded.leaves,
         output_choices=recorded.output_choices,
+        unused=unused,
     )
     packed.report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
     return packed

@@ -8,20 +8,21 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from packify.capture.functionalisation import stored_in
+from packify.capture.functionalise import stored_in
 from packify.capture.graphs import MODES, RecordedGraphs
 from packify.core.errors import PackError
 from packify.nn.layer_settings import settings
 
 
-def same_tensors(networks: Sequence[nn.Module]) -> None:
-    """Refuse networks whose parameters or buffers differ in name, dtype, shape, or in being trained.
+def same_tensors(networks: Sequence[nn.Module], unused: frozenset[str] = frozenset()) -> None:
+    """Refuse networks whose parameters or buffers, but for the `unused`, differ in name, dtype, shape, or in being trained.
 
     Raises:
         PackError: naming the first tensor.
     """
     first, *others = (
-        {name: _described(tensor) for name, tensor in (*network.named_parameters(), *network.named_buffers())} for network in networks
+        {name: _described(tensor) for name, tensor in (*network.named_parameters(), *network.named_buffers()) if name not in unused}
+        for network in networks
     )
     for index, tensors in enumerate(others, 1):
         _same(index, "", first, tensors)

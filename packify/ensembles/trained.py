@@ -36,7 +36,8 @@ def pack_members(
 ) -> PackedNetwork:
     """Networks of one architecture as one packed network (alpha = M, gamma = 1): a Deep Ensemble in one forward pass.
 
-    Its layers are in the modes, train or eval, that those of the first network are in.
+    Its layers are in the modes, train or eval, that those of the first network are in. Parameters that forward never reads are left out:
+    a network need not have them.
 
     Raises:
         PackError: the networks differ in the names, shapes or dtypes of their tensors, in what they compute or in a layer's settings.
@@ -47,10 +48,10 @@ def pack_members(
     plain = [unwrap(network, f"networks[{index}]") for index, network in enumerate(given)]
     if not plain:
         raise _no_networks("none")
-    same_tensors(plain)
     members = len(plain)
     recording = record(plain[0], example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules)
     recorded = recording.graphs
+    same_tensors(plain, recorded.unused)
     require_packable(plain[0], recorded, recording.table)
     for index, network in enumerate(plain[1:], 1):
         other = record_graphs(network, recording.example_inputs, leaves=recorded.leaves, random=random_operators(recording.table))

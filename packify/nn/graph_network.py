@@ -105,15 +105,17 @@ class GraphNetwork(nn.Module):
         body: the module tree. Its parameters, buffers and children become this module's own.
         graphs: by mode, ``"eval"`` and ``"train"``.
         interface: how it is called.
+        unused: names of the reference's tensors that the graphs never read and that are left out.
     """
 
     body: nn.Module
     graphs: dict[str, fx.Graph]
     interface: Interface
+    unused: frozenset[str] = frozenset()
 
-    def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface) -> None:
+    def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface, unused: frozenset[str] = frozenset()) -> None:
         super().__init__()
-        self.__dict__ |= {"graphs": dict(graphs), "interface": interface}
+        self.__dict__ |= {"graphs": dict(graphs), "interface": interface, "unused": unused}
         self._hold(body)
         self.training = body.training
         self.recompile()
@@ -127,7 +129,8 @@ class GraphNetwork(nn.Module):
         """The same graphs over another module tree, run by the same code: what `torch.compile` made for one serves the other."""
         twin = type(self).__new__(type(self))
         nn.Module.__init__(twin)
-        twin.__dict__ |= {"graphs": self.graphs, "interface": self.interface, "_functions": self.__dict__["_functions"]}
+        shared = ("graphs", "interface", "unused", "_functions")
+        twin.__dict__ |= {name: self.__dict__[name] for name in shared}
         twin._hold(body)
         twin.training = body.training
         return twin
@@ -157,6 +160,22 @@ class GraphNetwork(nn.Module):
     def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
         """The tensors among a call's arguments, in the graph's order."""
         return self.interface.flat_inputs(args, kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch does; of the reference's own keys that are left out here, the error says why they are and what to do.
+
+        Raises:
+            RuntimeError: keys or shapes differ.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            extra = sorted(self.unused & state_dict.keys())
+            if not strict or not extra:
+                raise
+            shown = ", ".join(extra[:6]) + (f" and {len(extra) - 6} more" if len(extra) > 6 else "")
+            why = f"{shown}: forward never reads them, so they are left out of this network."
+            raise RuntimeError(f'{error}\n\t{why} Load with strict=False, or pack with unused="keep".') from error
 
     def run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The graph's outputs, flat."""

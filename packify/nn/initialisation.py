@@ -163,8 +163,9 @@ class _Drawing:
         return draw(self.shapes[name], scheme, sizes, source.dtype)
 
     def _own_shapes(self, path: str) -> dict[str, tuple[int, ...]]:
-        named = ((attribute, _joined(path, attribute)) for attribute in self.modules[path]._parameters)
-        return {attribute: self.shapes[name] for attribute, name in named if name in self.shapes}
+        """The member's shapes of a module's parameters; one that the member leaves out has the reference's."""
+        own = {attribute: tensor for attribute, tensor in self.modules[path]._parameters.items() if tensor is not None}
+        return {attribute: self.shapes.get(_joined(path, attribute), tuple(tensor.shape)) for attribute, tensor in own.items()}
 
 
 def _joined(path: str, attribute: str) -> str:

@@ -64,8 +64,9 @@ class PackedNetwork(GraphNetwork):
         batched: bool,
         leaves: tuple[type[nn.Module], ...] = (),
         output_choices: Mapping[str, str] | None = None,
+        unused: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(body, graphs, interface)
+        super().__init__(body, graphs, interface, unused)
         state = self.__dict__
         state["member_template"] = member
         state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-MakeTensor = Callable[[str, torch.Tensor], torch.Tensor]
+MakeTensor = Callable[[str, torch.Tensor], torch.Tensor | None]
 
 
 class Scope(nn.Module):
@@ -57,10 +57,10 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
 
     Args:
         reference: the module tree to follow.
-        make: gives the new parameter or buffer.
+        make: gives the new parameter or buffer; None leaves it out, and a layer without its weight is only a name.
         kept: types copied whole, with their own code.
     """
-    tensors: dict[int, torch.Tensor] = {}
+    tensors: dict[int, torch.Tensor | None] = {}
     modules: dict[int, nn.Module] = {}
 
     def tensor_for(name: str, tensor: torch.Tensor | None) -> torch.Tensor | None:
@@ -68,22 +68,24 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
             return None
         if id(tensor) not in tensors:
             new = make(name, tensor)
-            tensors[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+            is_parameter = new is not None and isinstance(tensor, nn.Parameter)
+            tensors[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if is_parameter else new  # type: ignore[arg-type]
         return tensors[id(tensor)]
 
     def visit(module: nn.Module, prefix: str, inside: bool) -> nn.Module:
         if id(module) in modules:
             return modules[id(module)]
         inside = inside or isinstance(module, leaves)
+        parameters = {name: tensor_for(prefix + name, tensor) for name, tensor in module._parameters.items()}
+        whole = all(parameters[name] is not None for name, tensor in module._parameters.items() if tensor is not None and name != "bias")
         new = modules[id(module)] = (
             shallow_copy(module)
-            if inside or is_plain_layer(module)
+            if inside or (whole and is_plain_layer(module))
             else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
         )
         new.training = module.training
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
-        for name, tensor in module._parameters.items():
-            new._parameters[name] = tensor_for(prefix + name, tensor)  # type: ignore[assignment]
+        new._parameters.update(parameters)  # type: ignore[arg-type]
         for name, buffer in module._buffers.items():
             new._buffers[name] = tensor_for(prefix + name, buffer)
         for name, child in module._modules.items():

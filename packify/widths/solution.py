@@ -94,7 +94,11 @@ class Solution:
         grouped = {name: gamma for node, gamma in gammas.by_node.items() if (name := layers[node].weight) is not None}
         leaves = self.recorded.leaves
 
-        def empty(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        unused = self.recorded.unused if self.spec.unused == "drop" else frozenset()
+
+        def empty(name: str, tensor: torch.Tensor) -> torch.Tensor | None:
+            if name in unused:
+                return None
             shape = [sizes.of(dim) for dim in dims[name]]
             if name in grouped:
                 shape[1] //= grouped[name]

@@ -33,7 +33,7 @@ from packify.nn.members import Method
 from packify.nn.writes import setitem, store, with_data
 
 
-def functionalise(graph: fx.Graph, root: nn.Module) -> fx.Graph:
+def without_writes(graph: fx.Graph, root: nn.Module) -> fx.Graph:
     """`graph` without writes but for one `store` per buffer or parameter that it changes.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 import packify
-from packify.capture.functionalisation import stored_in
+from packify.capture.functionalise import stored_in
 from packify.capture.graphs import RecordedGraphs, record_graphs
 from tests.laws import checks
 
