@@ -130,7 +130,8 @@ class _Packer:
         path, _, attribute = name.rpartition(".")
         owner = builder.root.get_submodule(path)
         if (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_"):
-            return PackedValue(made, None, value)
+            shared_constant: PackedValue = builder.result(made, value, None)
+            return shared_constant
         if value.dim() == 0:
             tensor: PackedValue = builder.result(made, value, FRONT if attribute in owner._parameters or name in self.changed else None)
             return tensor
