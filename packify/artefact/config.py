@@ -193,7 +193,7 @@ def _check_format(found: object, written_by: object, where: str) -> None:
 def _spec(values: object, where: str) -> Spec:
     _require(isinstance(values, dict), where, "spec", values)
     try:
-        spec = Spec.from_dict(values)
+        spec = Spec.from_dict({"constants": "keep", **values} if isinstance(values, dict) else values)  # what wrote none kept them all
     except (SpecError, TypeError, OverflowError) as error:
         found = error.found if isinstance(error, SpecError) else str(error)
         raise _damaged(f"{where}: spec", f"{found:.200}", "a spec holds alpha, M, gamma and their policies") from error

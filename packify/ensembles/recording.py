@@ -19,7 +19,7 @@ from packify.capture.graphs import RecordedGraphs, record_graphs
 from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import SpecError
-from packify.core.spec import GammaPolicy, Spec, whole_number
+from packify.core.spec import Constants, GammaPolicy, Spec, whole_number
 from packify.ensembles.assembly import assemble
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
@@ -96,6 +96,7 @@ class Recording:
         gamma_policy: GammaPolicy = "paper",
         min_channels_per_group: int = 64,
         round_to: int = 1,
+        constants: Constants = "follow",
         seed: int = 0,
         init: Init = "scheme",
         inputs: str = "shared",
@@ -107,7 +108,7 @@ class Recording:
             SpecError: a number is out of range.
             PackError: a node cannot be slimmed or packed.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, constants)
         seed = whole_number("seed", seed, 0, 2**63)
         check_init(init)
         require_packable(self.model, self.graphs, self.table)
@@ -135,6 +136,7 @@ class Recording:
         gamma_policy: GammaPolicy = "paper",
         min_channels_per_group: int = 64,
         round_to: int = 1,
+        constants: Constants = "follow",
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
     ) -> Budget:
@@ -143,7 +145,7 @@ class Recording:
         Raises:
             SpecError, PackError, BudgetError: as `packify.budget` does.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, constants)
         return self.planner(convention, dtype).budget(spec)
 
     def fit(self, *, convention: Convention = "macs", dtype: torch.dtype | str | None = None, **limits: Any) -> Fit:

@@ -12,7 +12,7 @@ from packify.budgets import fitting, sweeping
 from packify.budgets.cost import Budget, Convention
 from packify.budgets.fitting import Fit
 from packify.budgets.sweeping import Progress, Sweep
-from packify.core.spec import GammaPolicy, Spec, whole_number
+from packify.core.spec import Constants, GammaPolicy, Spec, whole_number
 from packify.ensembles.recording import record
 from packify.nn.initialisation import Init, check_init
 from packify.nn.packed_network import PackedNetwork
@@ -28,6 +28,7 @@ def pack(
     gamma_policy: GammaPolicy = "paper",
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    constants: Constants = "follow",
     seed: int = 0,
     init: Init = "scheme",
     inputs: str = "shared",
@@ -44,6 +45,8 @@ def pack(
         example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
         alpha, num_estimators, gamma: the paper's three numbers.
         gamma_policy, min_channels_per_group, round_to: see `Spec`.
+        constants: ``"follow"``: numbers that the code computed from a width (a head's ``d ** -0.5``) follow it; ``"keep"``: they stay;
+            or one of these words, or the number itself, by the name of a node or module, as the report names them.
         seed: of the members' initial weights.
         init: ``"scheme"`` draws them as the reference's own code would at the member's widths, ``"reset"`` by each layer type's own
             reset. A function ``(name, tensor, member) -> None`` is called with every parameter of every member, drawn by the scheme,
@@ -61,7 +64,7 @@ def pack(
         TraceError: the model cannot be recorded.
         PackError: a node cannot be slimmed or packed.
     """
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)  # a wrong number is said before any work
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, constants)  # a wrong number is said before any work
     whole_number("seed", seed, 0, 2**63)
     check_init(init)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).pack(
@@ -71,6 +74,7 @@ def pack(
         gamma_policy=gamma_policy,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        constants=constants,
         seed=seed,
         init=init,
         inputs=inputs,
@@ -88,6 +92,7 @@ def budget(
     gamma_policy: GammaPolicy = "paper",
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    constants: Constants = "follow",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -114,7 +119,7 @@ def budget(
         TraceError, PackError: the network cannot be recorded or slimmed.
         BudgetError: the convention or dtype is unknown.
     """
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)  # a wrong number is said before any work
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, constants)  # a wrong number is said before any work
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).budget(
         alpha=alpha,
         num_estimators=num_estimators,
@@ -122,6 +127,7 @@ def budget(
         gamma_policy=gamma_policy,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        constants=constants,
         convention=convention,
         dtype=dtype,
     )
