@@ -196,7 +196,7 @@ def _spec(values: Any, where: str, written_in: int) -> Spec:
         _require("unused" not in values, where, "spec", values)
         values = {**values, "unused": "keep"}
     try:
-        spec = Spec.from_dict(values)
+        spec = Spec.from_dict({"constants": "keep", **values} if isinstance(values, dict) else values)  # what wrote none kept them all
     except (SpecError, TypeError, OverflowError) as error:
         found = error.found if isinstance(error, SpecError) else str(error)
         raise _damaged(f"{where}: spec", f"{found:.200}", "a spec holds alpha, M, gamma and their policies") from error

@@ -122,6 +122,7 @@ def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
         ("pinned widths", report.pins),
         ("rounded widths", report.rounded),
         ("lowered gamma", report.lowered),
+        ("numbers of the code", report.constants),
         ("relayouts", report.relayouts),
         ("run once per member", report.fallbacks),
         ("averages", report.averaging),

@@ -49,6 +49,10 @@ Init = Annotated[
     Literal["scheme", "reset"],
     typer.Option("--init", help="Draw initial weights as the network's own code does, or by each layer type's own reset."),
 ]
+Constants = Annotated[
+    Literal["follow", "keep"],
+    typer.Option("--constants", help="What becomes of numbers that the network's code computed from a width."),
+]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the check of the laws.")]
 
 
@@ -73,6 +77,7 @@ def convert(
     drop_output: DropOutput = None,
     seed: Seed = 0,
     init: Init = "scheme",
+    constants: Constants = "follow",
     inputs: Inputs = "shared",
     average: Average = None,
     no_verify: NoVerify = False,
@@ -84,7 +89,7 @@ def convert(
     """Convert a network into a Packed-Ensemble and write it as an artefact: config.json and model.safetensors."""
     from packify.core.spec import Spec
 
-    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused)
+    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
     with steps(5, quiet or json) as step:
         with step("import", "importing torch"):
             import torch

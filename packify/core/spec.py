@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -13,6 +14,8 @@ from packify.core.errors import SpecError
 
 GammaPolicy = Literal["paper", "uniform"]
 Unused = Literal["drop", "keep"]
+# What becomes of the numbers in a network's code: a word for all of them, or a word or number by node.
+Constants = Literal["follow", "keep"] | Mapping[str, str | float] | tuple[tuple[str, str | float], ...]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Spec:
         min_channels_per_group: the ``paper`` policy lowers gamma until a group holds at least this many channels.
         round_to: every hidden width of a member is a multiple of this many channels.
         unused: parameters that forward never reads are left out (``"drop"``), or kept at the reference's size in every member (``"keep"``).
+        constants: ``"follow"``: numbers in the code that were computed from a width follow it; ``"keep"``: they stay; or one of these
+            words, or the number itself, by the name of a node or module of the report (other numbers follow).
 
     Raises:
         SpecError: a value is not a number of the kind and range that it must have.
@@ -39,6 +44,7 @@ class Spec:
     min_channels_per_group: int = 64
     round_to: int = 1
     unused: Unused = "drop"
+    constants: Constants = "follow"
 
     def __post_init__(self) -> None:
         alpha: Any = self.alpha
@@ -66,6 +72,7 @@ class Spec:
                 why="parameters that forward never reads are dropped or kept",
                 fix='pass unused="drop" or unused="keep"',
             )
+        object.__setattr__(self, "constants", checked_constants(self.constants))
 
     @property
     def ratio(self) -> Fraction:
@@ -75,7 +82,7 @@ class Spec:
     def of_one_member(self) -> tuple[object, ...]:
         """What decides a member: alpha and M matter only by their ratio, the policy of gamma only with a gamma."""
         gamma = (self.gamma, self.gamma_policy, self.min_channels_per_group) if self.gamma > 1 else ()
-        return self.ratio, self.round_to, gamma
+        return self.ratio, self.round_to, gamma, self.constants
 
     @property
     def label(self) -> str:
@@ -84,7 +91,7 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a JSON-able dict."""
-        return asdict(self)
+        return {**asdict(self), "constants": self.constants if isinstance(self.constants, str) else dict(self.constants)}
 
     @classmethod
     def from_dict(cls, values: object) -> Spec:
@@ -95,6 +102,31 @@ class Spec:
                 "spec", found=repr(values), why=f"a spec has the fields {', '.join(sorted(known))}", fix="pass Spec.to_dict()'s output"
             )
         return cls(**values)
+
+
+def checked_constants(value: Any) -> Literal["follow", "keep"] | tuple[tuple[str, str | float], ...]:
+    """`value` as a word, or as sorted pairs of a name and a word or number.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    if value == "follow" or value == "keep":
+        return value  # type: ignore[no-any-return]
+    pairs = value.items() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else None
+    if pairs is not None and all(isinstance(pair, (tuple, list)) and len(pair) == 2 and _is_choice(*pair) for pair in pairs):
+        return tuple(sorted((name, choice if isinstance(choice, str) else float(choice)) for name, choice in pairs))
+    raise SpecError(
+        "constants",
+        found=repr(value),
+        why="numbers that were computed from a width follow it or keep the reference's value, all of them or by the name of a node",
+        fix='pass constants="follow", constants="keep" or constants={"blocks.0.attn": "keep"}',
+    )
+
+
+def _is_choice(name: object, choice: object) -> bool:
+    if isinstance(choice, (int, float)) and type(choice) is not bool:
+        return isinstance(name, str) and math.isfinite(choice)
+    return isinstance(name, str) and choice in ("follow", "keep")
 
 
 def whole_number(name: str, value: Any, least: int = 1, below: float = math.inf) -> int:

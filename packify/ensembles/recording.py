@@ -19,7 +19,7 @@ from packify.capture.graphs import RecordedGraphs, record_graphs
 from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import SpecError
-from packify.core.spec import GammaPolicy, Spec, Unused, whole_number
+from packify.core.spec import Constants, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.assembly import assemble
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
@@ -97,6 +97,7 @@ class Recording:
         min_channels_per_group: int = 64,
         round_to: int = 1,
         unused: Unused = "drop",
+        constants: Constants = "follow",
         seed: int = 0,
         init: Init = "scheme",
         inputs: str = "shared",
@@ -108,7 +109,7 @@ class Recording:
             SpecError: a number is out of range.
             PackError: a node cannot be slimmed or packed.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
         seed = whole_number("seed", seed, 0, 2**63)
         check_init(init)
         require_packable(self.model, self.graphs, self.table)
@@ -137,6 +138,7 @@ class Recording:
         min_channels_per_group: int = 64,
         round_to: int = 1,
         unused: Unused = "drop",
+        constants: Constants = "follow",
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
     ) -> Budget:
@@ -145,7 +147,7 @@ class Recording:
         Raises:
             SpecError, PackError, BudgetError: as `packify.budget` does.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
         return self.planner(convention, dtype).budget(spec)
 
     def fit(self, *, convention: Convention = "macs", dtype: torch.dtype | str | None = None, **limits: Any) -> Fit:

@@ -12,7 +12,7 @@ from packify.budgets import fitting, sweeping
 from packify.budgets.cost import Budget, Convention
 from packify.budgets.fitting import Fit
 from packify.budgets.sweeping import Progress, Sweep
-from packify.core.spec import GammaPolicy, Spec, Unused, whole_number
+from packify.core.spec import Constants, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.recording import record
 from packify.nn.initialisation import Init, check_init
 from packify.nn.packed_network import PackedNetwork
@@ -29,6 +29,7 @@ def pack(
     min_channels_per_group: int = 64,
     round_to: int = 1,
     unused: Unused = "drop",
+    constants: Constants = "follow",
     seed: int = 0,
     init: Init = "scheme",
     inputs: str = "shared",
@@ -45,6 +46,8 @@ def pack(
         example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
         alpha, num_estimators, gamma: the paper's three numbers.
         gamma_policy, min_channels_per_group, round_to, unused: see `Spec`.
+        constants: ``"follow"``: numbers that the code computed from a width (a head's ``d ** -0.5``) follow it; ``"keep"``: they stay;
+            or one of these words, or the number itself, by the name of a node or module, as the report names them.
         seed: of the members' initial weights.
         init: ``"scheme"`` draws them as the reference's own code would at the member's widths, ``"reset"`` by each layer type's own
             reset. A function ``(name, tensor, member) -> None`` is called with every parameter of every member, drawn by the scheme,
@@ -62,7 +65,8 @@ def pack(
         TraceError: the model cannot be recorded.
         PackError: a node cannot be slimmed or packed.
     """
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused)  # a wrong number is said before any work
+    # a wrong number is said before any work
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
     whole_number("seed", seed, 0, 2**63)
     check_init(init)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).pack(
@@ -73,6 +77,7 @@ def pack(
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
         unused=unused,
+        constants=constants,
         seed=seed,
         init=init,
         inputs=inputs,
@@ -91,6 +96,7 @@ def budget(
     min_channels_per_group: int = 64,
     round_to: int = 1,
     unused: Unused = "drop",
+    constants: Constants = "follow",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -117,7 +123,8 @@ def budget(
         TraceError, PackError: the network cannot be recorded or slimmed.
         BudgetError: the convention or dtype is unknown.
     """
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused)  # a wrong number is said before any work
+    # a wrong number is said before any work
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).budget(
         alpha=alpha,
         num_estimators=num_estimators,
@@ -126,6 +133,7 @@ def budget(
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
         unused=unused,
+        constants=constants,
         convention=convention,
         dtype=dtype,
     )

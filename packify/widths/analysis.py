@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import fx
 from packify.capture.graphs import RecordedGraphs
 from packify.widths.dims import Dim, wholes_first
 from packify.widths.gamma import Place, places
+from packify.widths.numbers import Number, numbers_of
 from packify.widths.propagation import HasWidths, Parameters, WidthPropagation
 from packify.widths.weights import argument, groups_of, is_read_elsewhere, used_more_than_once, weight_name, weight_sources
 
@@ -66,6 +68,11 @@ class WidthAnalysis:
         held = [self.parameters.dims.values(), *(propagation.dims.values() for propagation in self.propagations.values())]
         self.roots = list(wholes_first(dim for values in held for dim in flat(values)))
         self.layers = {layer.node: layer for layer in self._layers()}
+
+    @functools.cached_property
+    def numbers(self) -> list[Number]:
+        """The numbers in the graphs that may have been computed from a width."""
+        return numbers_of(self)
 
     def _layers(self) -> Iterator[Layer]:
         found = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph, self.rules).items()}

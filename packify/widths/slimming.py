@@ -31,7 +31,7 @@ class Member:
         root: the member's module tree on the meta device, with the reference's names.
         graphs: its graphs by mode; ``node.meta`` has ``val`` (the member's), ``reference`` (the reference's) and ``gamma``.
         constants: tensors of the reference's code, as long as the member's axes are.
-        layers, pins, rounded, lowered: for the report.
+        layers, pins, rounded, lowered, numbers: for the report.
     """
 
     spec: Spec
@@ -43,6 +43,7 @@ class Member:
     pins: list[Note] = field(default_factory=list)
     rounded: list[Note] = field(default_factory=list)
     lowered: list[Note] = field(default_factory=list)
+    numbers: list[Note] = field(default_factory=list)
 
     @property
     def params(self) -> int:

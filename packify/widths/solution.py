@@ -19,6 +19,7 @@ from packify.widths.assignment import Pins, Sizes, Step, assign
 from packify.widths.dims import Dim, Reason
 from packify.widths.gamma import gamma_for
 from packify.widths.member import Builder, Conflict, MemberGraph
+from packify.widths.numbers import follow, substitute
 from packify.widths.weights import weight_is_computed, weight_nodes
 
 _MAX_ROUNDS = 50
@@ -32,7 +33,7 @@ class Solved:
         root: the member's module tree on the meta device.
         graphs: its graphs by mode.
         constants: tensors of the reference's code, as long as the member's axes are.
-        layers, pins, rounded, lowered: for the report.
+        layers, pins, rounded, lowered, numbers: for the report.
     """
 
     root: nn.Module
@@ -42,6 +43,7 @@ class Solved:
     pins: list[Note]
     rounded: list[Note]
     lowered: list[Note]
+    numbers: list[Note]
 
 
 @dataclass
@@ -79,7 +81,10 @@ class Solution:
                 graphs = {mode: built[id(graph)].graph for mode, graph in self.recorded.graphs.items()}
                 layers, lowered = self._tell_layers(sizes, gammas)
                 pins, rounded = self._tell_widths(sizes)
-                return Solved(root, graphs, constants, layers, pins, rounded, lowered)
+                followed = follow(self.analysis.numbers, sizes, gammas.by_node, self.spec.constants)
+                for result in built.values():
+                    substitute(result.nodes, followed.values)
+                return Solved(root, graphs, constants, layers, pins, rounded, lowered, followed.notes)
         raise PackError(
             type(self.recorded.root).__name__,
             found=f"widths that still do not agree after {_MAX_ROUNDS} rounds",
