@@ -14,6 +14,7 @@ _CONFIG = Config(
     example={"shape": [2, 3], "dtype": "float32"},
     inputs="shared",
     average="probs",
+    outputs={},
     training=False,
     made_with={},
     structure_sha256="0" * 64,
