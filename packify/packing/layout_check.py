@@ -73,6 +73,8 @@ def _check_operands(node: fx.Node, root: nn.Module) -> None:
     if not node.op.startswith("call") or _keeps_apart(node.target):
         return
     packed = [source for source in node.all_input_nodes if source.meta.get("axis") is not None]
+    if not packed:  # nothing to meet: a number, such as a count of groups
+        return
     if node.op == "call_module":
         per_channel = any(tensor.dim() for tensor in root.get_submodule(str(node.target)).parameters())
         together = not per_channel or all(source.meta["axis"] == min(1, source.meta["val"].dim() - 1) for source in packed)
@@ -134,7 +136,7 @@ class _MetaRun:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
         target: Any = getattr(torch.Tensor, str(node.target)) if node.op == "call_method" else node.target
         try:
-            return call_on_meta(node.meta["op"] if node.meta["op"] == "to" else "", target, args, kwargs)
+            return call_on_meta(str(node.target) if node.op == "call_method" else "", target, args, kwargs)
         except Exception as error:
             shapes = [tuple(leaf.shape) for leaf in nested.leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             found = f"{type(error).__name__}: {error} (operands {shapes})"
