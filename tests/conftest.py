@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+
+# One process a core, one thread a process: also for the processes that tests start. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import Phase, settings
+
+# A failing example is shown as it was found: shrinking one takes minutes. HYPOTHESIS_PROFILE=shrink looks for a smaller one.
+settings.register_profile("found", phases=(Phase.explicit, Phase.generate), deadline=None)
+settings.register_profile("shrink", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "found"))
 
 from packify.core.graph_check import graph_checks
 

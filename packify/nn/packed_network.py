@@ -94,7 +94,8 @@ class PackedNetwork(GraphNetwork):
             for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
         ]
         graphs = [network.graphs[mode] for network in (self, self.member_template) for mode in ("eval", "train")]
-        parts += [str(written(graph).src) for graph in graphs]
+        sources = {graph: str(written(graph).src) for graph in dict.fromkeys(graphs)}
+        parts += [sources[graph] for graph in graphs]
         called = sorted({str(node.target) for graph in graphs for node in graph.find_nodes(op="call_module")})
         parts += [f"{name} {settings(self.get_submodule(name))}" for name in called]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
