@@ -192,9 +192,8 @@ def _check_format(found: object, written_by: object, where: str) -> None:
 
 def _spec(values: Any, where: str, written_in: int) -> Spec:
     _require(isinstance(values, dict), where, "spec", values)
-    if written_in == 1:
-        _require("unused" not in values, where, "spec", values)
-        values = {**values, "unused": "keep"}
+    if written_in == 1:  # what forward never reads was kept
+        values = {"unused": "keep", **values}
     try:
         spec = Spec.from_dict({"constants": "keep", **values} if isinstance(values, dict) else values)  # what wrote none kept them all
     except (SpecError, TypeError, OverflowError) as error:

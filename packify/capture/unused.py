@@ -18,7 +18,7 @@ def drop_unused(graph: fx.Graph) -> None:
 
 
 def unused_tensors(root: nn.Module, graphs: Iterable[fx.Graph]) -> frozenset[str]:
-    """The names of parameters that neither mode reads, and of the buffers of modules that have no other parameters.
+    """The names of parameters that neither mode reads, and of the buffers of a layer (a module without parts) that has no others.
 
     A module that a graph calls reads all it holds. A tied parameter is read under each of its names.
     """
@@ -35,7 +35,7 @@ def unused_tensors(root: nn.Module, graphs: Iterable[fx.Graph]) -> frozenset[str
         prefix = f"{path}." if path else ""
         own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
         left = {prefix + name for name, tensor in own.items() if id(tensor) not in read}
-        if left and len(left) == len(own):
+        if left and len(left) == len(own) and not module._modules:
             left |= {prefix + name for name, tensor in module._buffers.items() if tensor is not None and id(tensor) not in read}
         unused |= left
     return frozenset(unused)
