@@ -63,7 +63,7 @@ def weight_makers(graph: fx.Graph, layers: Mapping[fx.Node, Layer]) -> dict[fx.N
     """The nodes that a layer's weight is computed by, each with the layer."""
     found: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
-        if node in layers and argument(node, 1, "weight").op != "get_attr":
+        if node in layers and argument(node, "weight").op != "get_attr":
             found |= dict.fromkeys(weight_nodes(node), node)
     return found
 
@@ -85,7 +85,7 @@ def meeting_of(node: fx.Node, dims: Mapping[fx.Node, Any], makers: Mapping[fx.No
         sizes = {role: found for source in sources for role, found in _contracted(source, dims)}
         sizes |= _axes(operand, dims)
         for layer in _back(operand, lambda source: source.meta["op"] == "linear"):
-            sizes.setdefault("the width of the stream", dims[argument(layer, 0, "input")][-1:])
+            sizes.setdefault("the width of the stream", dims[argument(layer, "input")][-1:])
         return Meeting("product", sizes)
     if operand.meta["op"] in _LAYERS:
         return Meeting("output", _fans(operand, dims), {"fan_in": operand})
@@ -102,7 +102,7 @@ def _of_weight(layer: fx.Node, operand: fx.Node, dims: Mapping[fx.Node, Any]) ->
 
 def _fans(layer: fx.Node, dims: Mapping[fx.Node, Any]) -> dict[str, Sequence[Dim]]:
     """Fan-in and fan-out of a layer, as torch.nn.init counts them."""
-    weight = argument(layer, 1, "weight")
+    weight = argument(layer, "weight")
     own = dims.get(weight)
     if not isinstance(own, list) or len(own) < 2:
         return {}
