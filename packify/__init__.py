@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from packify.evaluation.results import Comparison as Comparison
     from packify.evaluation.results import Evaluation as Evaluation
     from packify.evaluation.temperature import TemperatureScaling as TemperatureScaling
+    from packify.laws.signals import Signal as Signal
+    from packify.laws.signals import signal as signal
     from packify.laws.verification import Verification as Verification
     from packify.laws.verification import verify as verify
     from packify.nn.graph_network import MemberNetwork as MemberNetwork
@@ -83,6 +85,7 @@ _MODULES = {
     "packify.ensembles.shortcuts": "budget fit pack sweep",
     "packify.ensembles.submodule": "pack_submodule",
     "packify.ensembles.trained": "pack_members",
+    "packify.laws.signals": "Signal signal",
     "packify.laws.verification": "Verification verify",
     "packify.nn.graph_network": "MemberNetwork",
     "packify.nn.packed_network": "PackedNetwork",

@@ -12,12 +12,12 @@ import pytest
 import torch
 from hypothesis import Phase, settings
 
+from packify.core.graph_check import graph_checks
+
 # A failing example is shown as it was found: shrinking one takes minutes. HYPOTHESIS_PROFILE=shrink looks for a smaller one.
 settings.register_profile("found", phases=(Phase.explicit, Phase.generate), deadline=None)
 settings.register_profile("shrink", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "found"))
-
-from packify.core.graph_check import graph_checks
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -123,9 +123,10 @@ class Recording:
         packed.report.notes += unused_rules(self.rules, self.table, self.graphs)
         if not any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
             shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
-            drawn = initialise_members(packed, self.model, shapes, num_estimators, seed, packed.report.layers, init)
+            drawn = initialise_members(packed, self.model, shapes, num_estimators, seed, packed.report.layers, init, constants != "keep")
             packed.report.initialised, packed.report.schemes = drawn.schemes, drawn.kinds
             packed.report.notes += drawn.notes
+            packed.report.constants += drawn.tables
         return packed
 
     def budget(

@@ -48,6 +48,18 @@ def make_test_bed(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
     return network
 
 
+def take_chance_out(graph: fx.Graph, body: nn.Module, leaves: tuple[type[nn.Module], ...]) -> None:
+    """Make a graph and the modules that it calls draw nothing, or the same in every run."""
+    for module in body.modules():
+        if isinstance(module, _DROPOUTS):
+            module.p = 0.0
+        if isinstance(module, nn.RNNBase):
+            module.dropout = 0.0
+    _without_dropout(graph)
+    _without_chance(graph)
+    _with_repeated_chance(graph, body, leaves)
+
+
 def twin(network: PackedNetwork) -> PackedNetwork:
     """A copy with tensors of its own that runs the same graphs: what it writes to, `network` does not see."""
     shared = (network.member_template, network.report, *network.graphs.values())

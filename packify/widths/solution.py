@@ -13,6 +13,7 @@ from torch import fx, nn
 from packify.core.errors import PackError, SpecError
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
+from packify.nn.tables import fitted, table_notes
 from packify.nn.tree import resized, sized_tree
 from packify.widths.analysis import COMPUTED, Layer, WidthAnalysis, flat
 from packify.widths.assignment import Pins, Sizes, Step, assign
@@ -84,7 +85,8 @@ class Solution:
                 followed = follow(self.analysis.numbers, sizes, gammas.by_node, self.spec.constants)
                 for result in built.values():
                     substitute(result.nodes, followed.values)
-                return Solved(root, graphs, constants, layers, pins, rounded, lowered, followed.notes)
+                tables = [note for name, tensor in self.recorded.constants.items() for note in self._table(name, tensor, sizes)[1]]
+                return Solved(root, graphs, constants, layers, pins, rounded, lowered, [*followed.notes, *tables])
         raise PackError(
             type(self.recorded.root).__name__,
             found=f"widths that still do not agree after {_MAX_ROUNDS} rounds",
@@ -110,11 +112,19 @@ class Solution:
             return torch.empty(shape, dtype=tensor.dtype, device="meta")
 
         root = sized_tree(self.recorded.root, empty, leaves)
-        constants = {name: resized(tensor, tuple(map(sizes.of, dims[name]))) for name, tensor in self.recorded.constants.items()}
+        constants = {name: self._table(name, tensor, sizes)[0] for name, tensor in self.recorded.constants.items()}
         build = functools.partial(
             Builder, root=root, constants=constants, rules=self.analysis.rules, gammas=gammas.by_node, grouped=set(grouped), leaves=leaves
         )
         return root, constants, {key: build(walk, sizes=sizes).build() for key, walk in self.analysis.propagations.items()}
+
+    def _table(self, name: str, tensor: torch.Tensor, sizes: Sizes) -> tuple[torch.Tensor, list[Note]]:
+        """A tensor of the reference's code at the member's sizes."""
+        shape = tuple(map(sizes.of, self.analysis.parameters.dims[name]))
+        if self.spec.constants == "keep":
+            return resized(tensor, shape), []
+        table, how = fitted(tensor, shape)
+        return table, table_notes(name, tensor, shape, how)
 
     def _learn(self, built: Mapping[int, MemberGraph], gammas: Gammas) -> bool:
         """Turn every conflict of a run into pins. True if there was any."""
