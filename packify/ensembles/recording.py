@@ -115,7 +115,7 @@ class Recording:
         require_packable(self.model, self.graphs, self.table)
         try:
             member = self.slimmer.member(spec)
-            packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.table)
+            packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.rules)
         except RuntimeError as error:
             if not _TOO_LARGE.search(str(error)):
                 raise

@@ -59,7 +59,7 @@ def pack_members(
         same_code(index, other, recorded)
         same_shared(index, network, plain[0], recorded)
     member = recording.slimmer.member(Spec(members, members))
-    packed = assemble(member, recording.example_inputs, plain[0], inputs=inputs, average=average, rules=recording.table)
+    packed = assemble(member, recording.example_inputs, plain[0], inputs=inputs, average=average, rules=recording.rules)
     notes = [*(note for network in plain for note in hook_notes(network)), *unused_rules(recording.rules, recording.table, recorded)]
     packed.report.notes += [note for note in dict.fromkeys(notes) if note not in packed.report.notes]
     states = [dict((*network.named_parameters(), *network.named_buffers())) for network in plain]
