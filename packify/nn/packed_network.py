@@ -21,7 +21,7 @@ from packify.nn.members import merge_members
 from packify.nn.tree import build_tree, leaf_names, state_sizes
 
 # What a user may change on a layer of a packed network, and an extracted member must have too.
-_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
+LAYER_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
 
 
 class Repacker(Protocol):
@@ -191,7 +191,7 @@ class PackedNetwork(GraphNetwork):
                 state_sizes(part)
         packed_parts = dict(self.named_modules())
         for name, part in body.named_modules():
-            for setting in _SETTINGS & vars(part).keys():
+            for setting in LAYER_SETTINGS & vars(part).keys():
                 setattr(part, setting, getattr(packed_parts[name], setting))
         return template.over(body)
 
