@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from packify.core import nested
 from packify.ensembles.averages import averages_of
-from packify.ensembles.report_notes import report_of
 from packify.ensembles.repacking import RuleBook, check_forms, packed_form
+from packify.ensembles.report_notes import report_of
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import sized_tree
