@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from packify.core.errors import PackError
 from packify.core.spec import Spec
 from packify.ensembles.compatibility import same_members
-from packify.ensembles.repacking import RuleBook, packed_form
+from packify.ensembles.repacking import RuleBook, check_forms, packed_form
 from packify.nn.packed_network import LAYER_SETTINGS, PackedNetwork
 
 
@@ -71,6 +71,7 @@ def _of_so_many(packed: PackedNetwork, spec: Spec) -> PackedNetwork:
         table=book.table,
         device_of=lambda name: own[name].device,
     )
+    check_forms(graphs.values(), root, spec.num_estimators)
     report = copy.copy(packed.report)
     report.spec = spec
     new = PackedNetwork(
