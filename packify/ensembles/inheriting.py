@@ -18,7 +18,9 @@ from packify.widths.selection import Selection, importance_of, select
 from packify.widths.slimming import Member
 
 
-def inherit_members(packed: PackedNetwork, model: nn.Module, member: Member, seed: int, *, same: bool = False) -> dict[str, str]:
+def inherit_members(
+    packed: PackedNetwork, model: nn.Module, member: Member, rules: Mapping[Any, Any], seed: int, *, same: bool = False
+) -> dict[str, str]:
     """Fill the packed tensors from `model`'s, and tell for each parameter how.
 
     One choice of channels for each width serves everything that has that width: factor by factor where it is a product (whole heads), part
@@ -30,6 +32,7 @@ def inherit_members(packed: PackedNetwork, model: nn.Module, member: Member, see
         packed: what is filled.
         model: the trained reference.
         member: the slimmed member that `packed` is made of.
+        rules: every operator's rule.
         seed: of the shuffles; member m's depends on the seed and m alone.
         same: all members take member 0's channels.
 
@@ -50,7 +53,7 @@ def inherit_members(packed: PackedNetwork, model: nn.Module, member: Member, see
     uncut = [axis for name, own in member.axes.items() if name in member.constants or not _follows(tensors.get(name)) for axis in own]
     learned = {name: tensors[name] for name, parameter in model.named_parameters() if _follows(parameter)}
     importance = importance_of(member.axes, learned)
-    slicer = _Slicer(member, tensors, model)
+    slicer = _Slicer(member, tensors, rules)
     told: dict[str, str] = {}
     members = packed.num_estimators
     own = (*packed.named_parameters(), *packed.named_buffers())
@@ -80,11 +83,11 @@ def _seed(seed: int, member: int) -> int:
 class _Slicer:
     """Cuts the reference's tensors to members."""
 
-    def __init__(self, member: Member, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    def __init__(self, member: Member, tensors: Mapping[str, Tensor], rules: Mapping[Any, Any]) -> None:
         self.axes, self.groups, self.tensors = member.axes, member.groups, tensors
         self.shapes = {name: tuple(tensor.shape) for name, tensor in _held(member.root).items()}
-        self.summed = summed_axes(member.recorded.root, member.recorded.graphs)
-        self.means = running_means(member.recorded.graphs)
+        self.summed = summed_axes(member.recorded.root, member.recorded.graphs, rules)
+        self.means = running_means(member.recorded.graphs, rules)
 
     def member(self, selection: Selection) -> Any:
         """The function from a tensor's name to one member's share."""

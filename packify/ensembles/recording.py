@@ -123,7 +123,7 @@ class Recording:
                 raise
             raise _too_large(error, spec) from error
         packed.report.notes += unused_rules(self.rules, self.table, self.graphs)
-        fill_members(packed, self.model, member, start)
+        fill_members(packed, self.model, member, self.table, start)
         return packed
 
     def budget(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ class Start:
             )
 
 
-def fill_members(packed: PackedNetwork, model: nn.Module, member: Member, start: Start) -> None:
+def fill_members(packed: PackedNetwork, model: nn.Module, member: Member, rules: Mapping[Any, Any], start: Start) -> None:
     """Give the members of an unfilled packed network their first weights, and tell the report how. Without data there is nothing to do.
 
     Raises:
@@ -64,7 +65,7 @@ def fill_members(packed: PackedNetwork, model: nn.Module, member: Member, start:
     """
     same = start.member_seeds == "same"
     if start.weights == "inherit":
-        packed.report.initialised = inherit_members(packed, model, member, start.seed, same=same)
+        packed.report.initialised = inherit_members(packed, model, member, rules, start.seed, same=same)
         return
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         return
