@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from packify.core.errors import SpecError
+from packify.core.report import KindScheme
 from packify.ensembles.inheriting import inherit_members
 from packify.nn.initialisation import Init, check_init, initialise_members
 from packify.nn.packed_network import PackedNetwork
@@ -57,6 +58,9 @@ class Start:
             )
 
 
+_INHERITED = "the reference's, of each member's own channels"
+
+
 def fill_members(packed: PackedNetwork, model: nn.Module, member: Member, rules: Mapping[Any, Any], start: Start) -> None:
     """Give the members of an unfilled packed network their first weights, and tell the report how. Without data there is nothing to do.
 
@@ -66,6 +70,7 @@ def fill_members(packed: PackedNetwork, model: nn.Module, member: Member, rules:
     same = start.member_seeds == "same"
     if start.weights == "inherit":
         packed.report.initialised = inherit_members(packed, model, member, rules, start.seed, same=same)
+        packed.report.schemes = [KindScheme("parameters", _INHERITED, len(packed.report.initialised), ())]
         return
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         return
