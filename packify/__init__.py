@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from packify.core.errors import TraceError as TraceError
     from packify.core.report import Report as Report
     from packify.core.spec import Spec as Spec
+    from packify.ensembles.checkpoints import load_members as load_members
+    from packify.ensembles.parts import join as join
+    from packify.ensembles.parts import part as part
     from packify.ensembles.recording import Recording as Recording
     from packify.ensembles.recording import record as record
     from packify.ensembles.shortcuts import budget as budget
     from packify.ensembles.shortcuts import fit as fit
     from packify.ensembles.shortcuts import pack as pack
     from packify.ensembles.shortcuts import sweep as sweep
+    from packify.ensembles.state_dicts import load_weights as load_weights
     from packify.ensembles.submodule import pack_submodule as pack_submodule
     from packify.ensembles.trained import pack_members as pack_members
     from packify.evaluation.comparison import compare as compare
@@ -81,8 +85,11 @@ _MODULES = {
     "TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
+    "packify.ensembles.checkpoints": "load_members",
+    "packify.ensembles.parts": "join part",
     "packify.ensembles.recording": "Recording record",
     "packify.ensembles.shortcuts": "budget fit pack sweep",
+    "packify.ensembles.state_dicts": "load_weights",
     "packify.ensembles.submodule": "pack_submodule",
     "packify.ensembles.trained": "pack_members",
     "packify.laws.signals": "Signal signal",

@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
@@ -76,8 +76,12 @@ class Spec:
 
     @property
     def ratio(self) -> Fraction:
-        """Member width over reference width, alpha / M."""
-        return Fraction(str(self.alpha)) / self.num_estimators
+        """Member width over reference width, alpha / M, as an exact fraction."""
+        return exact(self.alpha) / self.num_estimators
+
+    def with_members(self, members: int) -> Spec:
+        """The spec of so many members of the same width: alpha scales with M."""
+        return replace(self, alpha=number(self.ratio * members), num_estimators=members)
 
     def of_one_member(self) -> tuple[object, ...]:
         """What decides a member: alpha and M matter only by their ratio, the policy of gamma only with a gamma."""
@@ -127,6 +131,21 @@ def _is_choice(name: object, choice: object) -> bool:
     if isinstance(choice, (int, float)) and type(choice) is not bool:
         return isinstance(name, str) and math.isfinite(choice)
     return isinstance(name, str) and choice in ("follow", "keep")
+
+
+# Fractions of smaller denominators differ by more than neighbouring floats do, so a float stands for one of them at most.
+_LARGEST_DENOMINATOR = 10**6
+
+
+def exact(value: float) -> Fraction:
+    """The fraction that a number stands for: 0.1 is 1/10, 0.6666666666666666 is 2/3, and sqrt(2) the decimal that Python prints."""
+    near = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
+    return near if float(near) == value else Fraction(str(value))
+
+
+def number(value: Fraction) -> float:
+    """A fraction as the number that `exact` reads it from; whole ones as an int."""
+    return value.numerator if value.denominator == 1 else float(value)
 
 
 def whole_number(name: str, value: Any, least: int = 1, below: float = math.inf) -> int:

@@ -23,7 +23,8 @@ from packify.core.spec import Constants, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.assembly import assemble
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
-from packify.nn.initialisation import Init, check_init, initialise_members
+from packify.ensembles.starting import MemberSeeds, Start, Weights, fill_members
+from packify.nn.initialisation import Init
 from packify.nn.packed_network import PackedNetwork
 from packify.ops.rule import Rule
 from packify.ops.table import merged, random_operators
@@ -100,33 +101,29 @@ class Recording:
         constants: Constants = "follow",
         seed: int = 0,
         init: Init = "scheme",
+        member_seeds: MemberSeeds = "own",
+        weights: Weights = "fresh",
         inputs: str = "shared",
         average: Any = None,
     ) -> PackedNetwork:
-        """PE-(alpha, M, gamma) of the network, with freshly drawn members; see `packify.pack`.
+        """PE-(alpha, M, gamma) of the network, with members that are freshly drawn or start from its weights; see `packify.pack`.
 
         Raises:
             SpecError: a number is out of range.
             PackError: a node cannot be slimmed or packed.
         """
         spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
-        seed = whole_number("seed", seed, 0, 2**63)
-        check_init(init)
+        start = Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init)
         require_packable(self.model, self.graphs, self.table)
         try:
             member = self.slimmer.member(spec)
-            packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.table)
+            packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.rules)
         except RuntimeError as error:
             if not _TOO_LARGE.search(str(error)):
                 raise
             raise _too_large(error, spec) from error
         packed.report.notes += unused_rules(self.rules, self.table, self.graphs)
-        if not any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
-            shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
-            drawn = initialise_members(packed, self.model, shapes, num_estimators, seed, packed.report.layers, init, constants != "keep")
-            packed.report.initialised, packed.report.schemes = drawn.schemes, drawn.kinds
-            packed.report.notes += drawn.notes
-            packed.report.constants += drawn.tables
+        fill_members(packed, self.model, member, self.table, start)
         return packed
 
     def budget(

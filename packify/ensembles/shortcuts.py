@@ -14,7 +14,8 @@ from packify.budgets.fitting import Fit
 from packify.budgets.sweeping import Progress, Sweep
 from packify.core.spec import Constants, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.recording import record
-from packify.nn.initialisation import Init, check_init
+from packify.ensembles.starting import MemberSeeds, Start, Weights
+from packify.nn.initialisation import Init
 from packify.nn.packed_network import PackedNetwork
 
 
@@ -32,6 +33,8 @@ def pack(
     constants: Constants = "follow",
     seed: int = 0,
     init: Init = "scheme",
+    member_seeds: MemberSeeds = "own",
+    weights: Weights = "fresh",
     inputs: str = "shared",
     average: Any = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -39,10 +42,10 @@ def pack(
     outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> PackedNetwork:
-    """A Packed-Ensemble of `model`: PE-(alpha, M, gamma) with freshly drawn members. `model` is not changed.
+    """A Packed-Ensemble of `model`: PE-(alpha, M, gamma), with members that are freshly drawn or start from its weights.
 
     Args:
-        model: the reference; one on the meta device gives a packed network on the meta device.
+        model: the reference, which is not changed; one on the meta device gives a packed network on the meta device.
         example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
         alpha, num_estimators, gamma: the paper's three numbers.
         gamma_policy, min_channels_per_group, round_to, unused: see `Spec`.
@@ -52,7 +55,11 @@ def pack(
         init: ``"scheme"`` draws them as the reference's own code would at the member's widths, ``"reset"`` by each layer type's own
             reset. A function ``(name, tensor, member) -> None`` is called with every parameter of every member, drawn by the scheme,
             and may fill it in place.
-        inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."``.
+        member_seeds: ``"own"``: members start different; ``"same"``: all start as member 0 does, so that only their data (``inputs=
+            "independent"``) and chance in training make them differ.
+        weights: ``"fresh"``: drawn by the scheme that the reference's own weights show; ``"inherit"``: each member starts from its own
+            subset of the trained reference's channels, the most important ones with a shuffle of its own; at alpha = M it is a copy.
+        inputs: ``"shared"``, or ``"independent"`` where a call in training mode takes ``"(m b) ..."``, a batch per member.
         average: ``"probs"`` for logits, ``"mean"`` for values, ``"none"``, a list or a dict of them by output, or None to choose by
             the output's shape. Whole numbers and booleans are voted on.
         leaves: module types to keep whole.
@@ -67,8 +74,7 @@ def pack(
     """
     # a wrong number is said before any work
     Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
-    whole_number("seed", seed, 0, 2**63)
-    check_init(init)
+    Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).pack(
         alpha=alpha,
         num_estimators=num_estimators,
@@ -80,6 +86,8 @@ def pack(
         constants=constants,
         seed=seed,
         init=init,
+        member_seeds=member_seeds,
+        weights=weights,
         inputs=inputs,
         average=average,
     )

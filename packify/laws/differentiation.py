@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
 from packify.core.errors import PackError
-from packify.laws.observation import call, floating, share
+from packify.laws.observation import Batch, call, floating
 from packify.nn.packed_network import PackedNetwork
 
 
 @contextlib.contextmanager
-def explained(network: PackedNetwork, inputs: Any) -> Iterator[None]:
+def explained(network: PackedNetwork, inputs: Batch) -> Iterator[None]:
     """Where a member alone cannot be differentiated either, say so.
 
     Raises:
@@ -33,9 +32,9 @@ def explained(network: PackedNetwork, inputs: Any) -> Iterator[None]:
         ) from error
 
 
-def _differentiable(network: PackedNetwork, inputs: Any) -> bool:
+def _differentiable(network: PackedNetwork, inputs: Batch) -> bool:
     """Member 0 alone has gradients."""
-    outputs = floating(call(network.extract(0), share(network, inputs, 0)))
+    outputs = floating(call(network.extract(0), inputs.of(network, 0)))
     try:
         torch.autograd.backward([output.sum() for output in outputs if output.requires_grad])
     except RuntimeError:

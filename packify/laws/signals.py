@@ -19,7 +19,7 @@ from packify.capture.graphs import record_graphs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import PackError
 from packify.core.spec import whole_number
-from packify.laws.observation import Observer, arguments, share
+from packify.laws.observation import Observer, arguments
 from packify.laws.testbed import random_inputs, take_chance_out
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import build_tree
@@ -121,8 +121,8 @@ def signal(packed: PackedNetwork, reference: nn.Module, x: Any = None, *, batch:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         inputs = random_inputs(packed, x, packed.example_inputs, batch, _dtype(packed))
-        there = _reference_values(packed, reference, share(packed, inputs, 0))
-        here = [_member_values(packed, member, share(packed, inputs, member)) for member in range(packed.num_estimators)]
+        there = _reference_values(packed, reference, inputs)
+        here = [_member_values(packed, member, inputs) for member in range(packed.num_estimators)]
     layers = list(_compared(there.layers, [values.layers for values in here]))
     if not layers:
         raise PackError(

@@ -179,8 +179,11 @@ class GraphNetwork(nn.Module):
 
     def run(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The graph's outputs, flat."""
-        inputs = self.flat_inputs(args, kwargs)
-        outputs: tuple[Any, ...] = self.__dict__["_functions"]["train" if self.training else "eval"](self.body, *inputs)
+        return self.run_form("train" if self.training else "eval", args, kwargs)
+
+    def run_form(self, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The outputs, flat, of the graph that `graphs` holds under `form`."""
+        outputs: tuple[Any, ...] = self.__dict__["_functions"][form](self.body, *self.flat_inputs(args, kwargs))
         return outputs
 
     def restructure(self, leaves: list[Any]) -> Any:

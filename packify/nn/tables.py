@@ -209,6 +209,7 @@ def _pattern(cosines: Tensor, size: int) -> Tensor | None:
         return None
     halves, turns = cosines.unflatten(0, (2, count // 2)), cosines.unflatten(0, (count // 2, 2))
     if bool((halves == halves[:, :1]).all()):
-        return halves[:, 0].repeat_interleave(size // 2)
+        one_half: Tensor = halves[:, 0].repeat_interleave(size // 2)
+        return one_half
     in_turn: Tensor = turns[0].repeat(size // 2)
     return in_turn if bool((turns == turns[:1]).all()) else None

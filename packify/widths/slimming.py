@@ -15,6 +15,7 @@ from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
 from packify.widths.analysis import WidthAnalysis
+from packify.widths.axes import Axis
 from packify.widths.propagation import HasWidths
 from packify.widths.solution import Solution, Solved
 
@@ -31,6 +32,8 @@ class Member:
         root: the member's module tree on the meta device, with the reference's names.
         graphs: its graphs by mode; ``node.meta`` has ``val`` (the member's), ``reference`` (the reference's) and ``gamma``.
         constants: tensors of the reference's code, as long as the member's axes are.
+        axes: the axes of every tensor of the reference as this member cuts them, by name.
+        groups: by weight, the reference's own groups of a layer that gamma cuts, and its gamma.
         layers, pins, rounded, lowered, numbers: for the report.
     """
 
@@ -39,6 +42,8 @@ class Member:
     root: nn.Module
     graphs: dict[str, fx.Graph]
     constants: dict[str, torch.Tensor]
+    axes: dict[str, tuple[Axis, ...]]
+    groups: dict[str, tuple[int, int]]
     layers: list[LayerWidth] = field(default_factory=list)
     pins: list[Note] = field(default_factory=list)
     rounded: list[Note] = field(default_factory=list)

@@ -17,6 +17,7 @@ from packify.nn.tables import fitted, table_notes
 from packify.nn.tree import resized, sized_tree
 from packify.widths.analysis import COMPUTED, Layer, WidthAnalysis, flat
 from packify.widths.assignment import Pins, Sizes, Step, assign
+from packify.widths.axes import Axis, axes_of
 from packify.widths.dims import Dim, Reason
 from packify.widths.gamma import gamma_for
 from packify.widths.member import Builder, Conflict, MemberGraph
@@ -34,12 +35,16 @@ class Solved:
         root: the member's module tree on the meta device.
         graphs: its graphs by mode.
         constants: tensors of the reference's code, as long as the member's axes are.
+        axes: the axes of every tensor of the reference, by name, and how many of their elements the member has.
+        groups: by weight, the reference's own groups of a layer that gamma cuts, and its gamma.
         layers, pins, rounded, lowered, numbers: for the report.
     """
 
     root: nn.Module
     graphs: dict[str, fx.Graph]
     constants: dict[str, torch.Tensor]
+    axes: dict[str, tuple[Axis, ...]]
+    groups: dict[str, tuple[int, int]]
     layers: list[LayerWidth]
     pins: list[Note]
     rounded: list[Note]
@@ -86,7 +91,8 @@ class Solution:
                 for result in built.values():
                     substitute(result.nodes, followed.values)
                 tables = [note for name, tensor in self.recorded.constants.items() for note in self._table(name, tensor, sizes)[1]]
-                return Solved(root, graphs, constants, layers, pins, rounded, lowered, [*followed.notes, *tables])
+                axes, cut = axes_of(self.analysis.parameters.dims, sizes), self._cut_weights(gammas)
+                return Solved(root, graphs, constants, axes, cut, layers, pins, rounded, lowered, [*followed.notes, *tables])
         raise PackError(
             type(self.recorded.root).__name__,
             found=f"widths that still do not agree after {_MAX_ROUNDS} rounds",
@@ -125,6 +131,10 @@ class Solution:
             return resized(tensor, shape), []
         table, how = fitted(tensor, shape)
         return table, table_notes(name, tensor, shape, how)
+
+    def _cut_weights(self, gammas: Gammas) -> dict[str, tuple[int, int]]:
+        layers = ((self.analysis.layers[node], gamma) for node, gamma in gammas.by_node.items())
+        return {layer.weight: (layer.groups, gamma) for layer, gamma in layers if layer.weight is not None}
 
     def _learn(self, built: Mapping[int, MemberGraph], gammas: Gammas) -> bool:
         """Turn every conflict of a run into pins. True if there was any."""

@@ -79,15 +79,24 @@ def doubled(inputs: Any) -> Any:
     return inputs
 
 
-def member_inputs(packed: packify.PackedNetwork, inputs: Any, member: int) -> Any:
-    """What member `member` sees."""
-    if packed.inputs == "shared":
-        return inputs
+def own_inputs(packed: packify.PackedNetwork, inputs: Any, member: int) -> Any:
+    """What member `member` sees of independent inputs ``"(m b) ..."``."""
     if isinstance(inputs, Tensor):
         return inputs.chunk(packed.num_estimators)[member]
     if isinstance(inputs, dict):
-        return {key: member_inputs(packed, value, member) for key, value in inputs.items()}
-    return tuple(member_inputs(packed, value, member) for value in inputs)
+        return {key: own_inputs(packed, value, member) for key, value in inputs.items()}
+    return tuple(own_inputs(packed, value, member) for value in inputs)
+
+
+def several(inputs: Any, members: int) -> Any:
+    """Independent inputs ``"(m b) ..."``, every member's its own."""
+    if isinstance(inputs, Tensor):
+        if not inputs.is_floating_point():
+            return torch.cat([inputs.roll(member, 0) for member in range(members)])
+        return torch.cat([inputs * (1 + member) / members for member in range(members)])
+    if isinstance(inputs, dict):
+        return {key: several(value, members) for key, value in inputs.items()}
+    return tuple(several(value, members) for value in inputs)
 
 
 def close(a: Tensor, b: Tensor, what: str, tolerance: float = TOLERANCE, least: float = 1e-30) -> None:
@@ -139,7 +148,7 @@ def check_equality(packed: packify.PackedNetwork, inputs: Any) -> None:
             own = dict(packed.named_buffers())
             for member, single in enumerate(singles):
                 assert single.training == training
-                alone = leaves(call(single, member_inputs(packed, inputs, member)))
+                alone = leaves(call(single, inputs))
                 for index, (mine, other) in enumerate(zip(outputs, alone, strict=True)):
                     close(mine[member], other, f"output {index} of member {member}, {'train' if training else 'eval'}")
                 for name, buffer in single.named_buffers():
@@ -216,7 +225,7 @@ def check_parity(packed: packify.PackedNetwork, inputs: Any, steps: int = 3) -> 
             optimiser.zero_grad()
         _loss(leaves(call(network.members, inputs)), 1).backward()
         for member, single in enumerate(singles):
-            _loss(leaves(call(single, member_inputs(network, inputs, member))), 0).backward()
+            _loss(leaves(call(single, inputs)), 0).backward()
             _compare(network, single, member, gradients=True)
         for optimiser in optimisers:
             optimiser.step()
@@ -270,7 +279,7 @@ def check_forward(packed: packify.PackedNetwork, reference: nn.Module, inputs: A
     """Train mode is members' outputs folded; eval mode has the reference's structure and shapes. Changes `reference`."""
     network, reference = copy.deepcopy(packed).eval(), reference.double().eval()
     with torch.no_grad():
-        single = call(reference, member_inputs(packed, inputs, 0))
+        single = call(reference, inputs)
         whole = call(network, inputs)
         assert type(whole) is type(single)
         for ours, theirs in zip(leaves(whole), leaves(single), strict=True):
@@ -300,7 +309,23 @@ def check_all(packed: packify.PackedNetwork, reference: nn.Module, inputs: Any, 
     check_activations(network, inputs)
     if parity:
         check_parity(network, inputs)
+    if packed.inputs == "independent":
+        check_independent_training(network, inputs)
     check_forward(network, reference, inputs)
+
+
+def check_independent_training(packed: packify.PackedNetwork, inputs: Any) -> None:
+    """Laws 1 and 3 on a call in training mode with a batch per member: outputs and gradients are those of each member on its own batch."""
+    network = copy.deepcopy(packed).train().requires_grad_(True)
+    singles, batches = extracted(network), several(inputs, network.num_estimators)
+    outputs = leaves(call(network, batches))
+    _loss([output.unflatten(0, (network.num_estimators, -1)) for output in outputs if output.dim()], 1).backward()
+    for member, single in enumerate(singles):
+        alone = leaves(call(single, own_inputs(network, batches, member)))
+        for index, (mine, other) in enumerate(zip(outputs, alone, strict=True)):
+            close(mine.chunk(network.num_estimators)[member].reshape(other.shape), other, f"independent output {index} of member {member}")
+        _loss([output for output in alone if output.dim()], 0).backward()
+        _compare(network, single, member, gradients=True)
 
 
 def check_same_function(packed: packify.PackedNetwork, build: Callable[[], nn.Module], inputs: Any) -> None:
@@ -314,7 +339,7 @@ def check_same_function(packed: packify.PackedNetwork, build: Callable[[], nn.Mo
                 own = build().double().train(training)
                 no_dropout(own)
                 own.load_state_dict(state)
-                for mine, theirs in zip(outputs, leaves(call(own, member_inputs(network, inputs, member))), strict=True):
+                for mine, theirs in zip(outputs, leaves(call(own, inputs)), strict=True):
                     close(mine[member], theirs, f"member {member} against the user's own module, {'train' if training else 'eval'}")
 
 

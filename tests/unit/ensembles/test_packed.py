@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -122,15 +123,20 @@ def test_averages_can_be_chosen() -> None:
     assert packed(x)["aux"].shape == (2, 3, 4)
 
 
-def test_independent_inputs() -> None:
-    x = torch.randn(6, 3, 8, 8)
+def test_independent_inputs_are_a_matter_of_training_only() -> None:
+    x, own = torch.randn(6, 3, 8, 8), torch.randn(9, 3, 8, 8)
     packed = packify.pack(_small(), x, alpha=2, num_estimators=3, inputs="independent").eval()
     with torch.no_grad():
-        members = packed.members(x)
-        assert members.shape == (3, 2, 4)
-        assert packed(x).shape == (2, 4)
+        assert packed.members(x).shape == (3, 6, 4)
+        assert packed(x).shape == (6, 4)
         for member in range(3):
-            checks.close(members[member], packed.extract(member)(x[2 * member : 2 * member + 2]), f"member {member}", 1e-5)
+            checks.close(packed.members(x)[member], packed.extract(member)(x), f"member {member}", 1e-5)
+        packed.train()
+        assert copy.deepcopy(packed).members(x).shape == (3, 6, 4)
+        singles = [packed.extract(member) for member in range(3)]
+        outputs = packed(own)
+        for member, single in enumerate(singles):
+            checks.close(outputs.chunk(3)[member], single(own.chunk(3)[member]), f"member {member}", 1e-5)
 
 
 class Cell(nn.Module):

@@ -45,7 +45,7 @@ def original_sinusoids(d: int) -> Tensor:
         (lambda d: torch.cat([angles(d), angles(d)], -1).cos()[None, None], 64, 32, 3),
         (original_sinusoids, 64, 32, 1),
         (lambda d: torch.polar(torch.ones(30, d // 2), angles(d)), 64, 32, 1),
-        (lambda d: inverse_frequencies(d), 32, 64, 0),
+        (inverse_frequencies, 32, 64, 0),
     ],
 )
 def test_tables_follow_their_formula(table: Callable[[int], Tensor], wide: int, narrow: int, axis: int) -> None:
