@@ -88,7 +88,7 @@ def initialise_members(
     choice = choose(reference, names, init)
     drawing = _Drawing(reference, shapes, choice, _member_groups(reference, layers, shapes), fitted if tables else _cut)
     parameters = dict(packed.named_parameters())
-    seeds = torch.randint(2**62, (members,), generator=torch.Generator("cpu").manual_seed(seed)).tolist()
+    seeds = torch.randint(2**62, (members,), device="cpu", generator=torch.Generator("cpu").manual_seed(seed)).tolist()
     with torch.no_grad(), _own_randomness():
         for member in range(members):
             torch.manual_seed(seeds[member])

@@ -176,7 +176,7 @@ def test_more_members_than_the_file_has(saved: Path, conv: sources.Reference) ->
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"alpha": 1.0, "num_estimators": 2}, r"alpha: 1.0 in config.json, 2.0 in model.safetensors; 0.weight: on disk \(64, 3, 3, 3\)"),
+        ({"alpha": 1.0, "num_estimators": 2}, r"alpha: 1.0 in config.json, 2.0 in model.safetensors;.* 0.weight: on disk \(64, 3, 3, 3\)"),
         ({"alpha": 2, "num_estimators": 1}, "num_estimators: 1 in config.json, 2 in"),
         ({"alpha": 2, "num_estimators": 2, "gamma": 2, "min_channels_per_group": 1}, "gamma: 2 in config.json, 1 in"),
         ({"alpha": 2, "num_estimators": 2, "gamma": 63}, "gamma: 63 in config.json, 1 in"),
