@@ -248,12 +248,13 @@ def _compare(network: packify.PackedNetwork, single: nn.Module, member: int, *, 
 
 
 def check_member_major(packed: packify.PackedNetwork, reference: nn.Module) -> None:
-    """Law 6: the reference's keys; leading axis M times the member's; extract(m) holds chunk m."""
-    state, single = packed.state_dict(), packed.extract(0)
-    assert list(state) == list(reference.state_dict()), set(state) ^ set(reference.state_dict())
-    assert [name for name, _ in packed.named_parameters()] == [name for name, _ in reference.named_parameters()]
+    """Law 6: the reference's keys, but for what forward never reads; leading axis M times the member's; extract(m) holds chunk m."""
+    state, single, unused = packed.state_dict(), packed.extract(0), packed.unused
+    wanted = [name for name in reference.state_dict() if name not in unused]
+    assert list(state) == wanted, set(state) ^ set(wanted)
+    assert [name for name, _ in packed.named_parameters()] == [name for name, _ in reference.named_parameters() if name not in unused]
     assert sorted(name for name, _ in packed.named_buffers() if "_constant" not in name) == sorted(
-        name for name, _ in reference.named_buffers()
+        name for name, _ in reference.named_buffers() if name not in unused
     )
     assert list(single.state_dict()) == list(state)
     for member in range(packed.num_estimators):
@@ -313,7 +314,9 @@ def check_same_function(packed: packify.PackedNetwork, build: Callable[[], nn.Mo
             for member, state in enumerate(states):
                 own = build().double().train(training)
                 no_dropout(own)
-                own.load_state_dict(state)
+                found = own.load_state_dict(state, strict=False)
+                assert not found.unexpected_keys
+                assert set(found.missing_keys) <= network.unused, "only what forward never reads may be left out"
                 for mine, theirs in zip(outputs, leaves(call(own, member_inputs(network, inputs, member))), strict=True):
                     close(mine[member], theirs, f"member {member} against the user's own module, {'train' if training else 'eval'}")
 
