@@ -56,7 +56,9 @@ def test_tables_follow_their_formula(table: Callable[[int], Tensor], wide: int, 
     assert torch.allclose(made, wanted, atol=2e-3, rtol=1e-3), float((made - wanted).abs().max())
 
 
-@pytest.mark.parametrize("table", [torch.randn(30, 64), torch.rand(64), torch.eye(64), torch.tensor([1.0, 2.0, 5.0, 7.0]), torch.arange(64)])
+@pytest.mark.parametrize(
+    "table", [torch.randn(30, 64), torch.rand(64), torch.eye(64), torch.tensor([1.0, 2.0, 5.0, 7.0]), torch.arange(64)]
+)
 def test_of_any_other_table_the_leading_part_is_taken(table: Tensor) -> None:
     shape = tuple(size // 2 for size in table.shape)
     made, how = fitted(table, shape)
