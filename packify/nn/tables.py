@@ -179,7 +179,7 @@ def _one_wave(table: Tensor, size: int, wave: Callable[[Tensor], Tensor]) -> Ten
         pairs, halves = table.unflatten(1, (count // 2, 2)), table.unflatten(1, (2, count // 2))
         if torch.allclose(pairs[..., 0], pairs[..., 1], atol=_CLOSE):
             new = _one_wave(pairs[..., 0], size // 2, wave)
-            return None if new is None else new.repeat_interleave(2, 1)
+            return None if new is None else torch.repeat_interleave(new, 2, 1)
         if torch.allclose(halves[:, 0], halves[:, 1], atol=_CLOSE):
             new = _one_wave(halves[:, 0], size // 2, wave)
             return None if new is None else new.repeat(1, 2)
@@ -209,7 +209,7 @@ def _pattern(cosines: Tensor, size: int) -> Tensor | None:
         return None
     halves, turns = cosines.unflatten(0, (2, count // 2)), cosines.unflatten(0, (count // 2, 2))
     if bool((halves == halves[:, :1]).all()):
-        one_half: Tensor = halves[:, 0].repeat_interleave(size // 2)
-        return one_half
+        side_by_side: Tensor = halves[:, 0].repeat_interleave(size // 2)
+        return side_by_side
     in_turn: Tensor = turns[0].repeat(size // 2)
     return in_turn if bool((turns == turns[:1]).all()) else None

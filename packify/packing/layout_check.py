@@ -73,6 +73,8 @@ def _check_operands(node: fx.Node, root: nn.Module) -> None:
     if not node.op.startswith("call") or _keeps_apart(node.target):
         return
     packed = [source for source in node.all_input_nodes if source.meta.get("axis") is not None]
+    if node.meta["op"] in ("to", "type_as"):  # of another tensor they read what it is like
+        return
     if not packed:  # nothing to meet: a number, such as a count of groups
         return
     if node.op == "call_module":

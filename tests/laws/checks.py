@@ -333,7 +333,11 @@ def check_independent_training(packed: packify.PackedNetwork, inputs: Any) -> No
     for member, single in enumerate(singles):
         alone = leaves(call(single, own_inputs(network, batches, member)))
         for index, (mine, other) in enumerate(zip(outputs, alone, strict=True)):
-            close(mine.chunk(network.num_estimators)[member].reshape(other.shape), other, f"independent output {index} of member {member}")
+            close(
+                mine.detach().chunk(network.num_estimators)[member].reshape(other.shape),
+                other.detach(),
+                f"independent output {index} of member {member}",
+            )
         _loss([output for output in alone if output.dim()], 0).backward()
         _compare(network, single, member, gradients=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 
 import pytest
@@ -33,7 +32,8 @@ def _recorded(name: str) -> packify.Recording:
 def _case(name: str) -> tuple[nn.Module, object, packify.Recording]:
     """A model of one's own, its inputs, and its recording."""
     recording = _recorded(name)
-    return copy.deepcopy(recording.model), recording.example_inputs, recording
+    torch.manual_seed(0)
+    return CASES[name].build(), recording.example_inputs, recording
 
 
 @pytest.mark.parametrize("spec", _SPECS.values(), ids=_SPECS)
