@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import traceback
 from collections.abc import Collection, Sequence
@@ -67,9 +68,9 @@ class RecordedGraphs:
     tables: frozenset[str] = frozenset()
     output_choices: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def unused(self) -> frozenset[str]:
-        """Parameters that no mode reads for the outputs that are computed, see `unused_tensors`."""
+        """Parameters that no mode reads for the outputs that are computed, see `unused_tensors`; asked for once outputs are chosen."""
         return unused_tensors(self.root, self.graphs.values())
 
 
