@@ -1,4 +1,4 @@
-"""Networks that cannot be differentiated because they overwrite what their own gradient needs."""
+"""Networks whose gradient cannot be followed: they overwrite what it needs, or torch has no derivative of what they call."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ def explained(network: PackedNetwork, inputs: Batch) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "inplace operation" not in str(error) or _differentiable(network, inputs):
+        if _differentiable(network, inputs):
             raise
+        overwritten = "inplace operation" in str(error)
         raise PackError(
             f"the backward pass in {'train' if network.training else 'eval'} mode",
             found=str(error).partition(";")[0],
-            why="the reference overwrites in place what its own gradient needs, so no gradient can be followed",
-            fix="call that operator without the underscore at its end (add instead of add_) and pack again",
+            why="the reference overwrites in place what its own gradient needs, so no gradient can be followed"
+            if overwritten
+            else "a member alone cannot be differentiated either, and the laws are about gradients",
+            fix="call that operator without the underscore at its end (add instead of add_) and pack again"
+            if overwritten
+            else "use another operator there; a network that is never trained converts with --no-verify",
         ) from error
 
 
