@@ -81,8 +81,8 @@ def test_members_from_files_are_the_deep_ensemble(tmp_path: Path) -> None:
     before = copy.deepcopy(reference.state_dict())
     for packed in (
         packify.pack_members(packify.load_members(reference, paths), X, average="probs"),
-        packify.pack_members(paths, X, model=reference, average="probs"),
-        packify.pack_members(paths, X, model=lambda: _net(8), average="probs"),
+        packify.pack_members(paths, X, average="probs", model=reference),
+        packify.pack_members(paths, X, average="probs", model=lambda: _net(8)),
     ):
         members = packed.eval().members(X)
         for member, network in enumerate(networks):
