@@ -165,15 +165,25 @@ def _run(packed: PackedNetwork, body: nn.Module, graph: fx.Graph, inputs: Any) -
     watch.run(
         *packed.interface.flat_inputs(args, kwargs) if packed.inputs == "shared" else packed.member_template.flat_inputs(args, kwargs)
     )
+    signals = _of_inputs(graph)
     layers = {
         node.name: (node.meta["path"] or node.name, node.meta["op"], float(value.std(unbiased=False)))
         for node, value in watch.seen.items()
-        if node.meta.get("op") in _LAYERS and value.numel()
+        if node.meta.get("op") in _LAYERS and value.numel() and node in signals
     }
     (output,) = graph.find_nodes(op="output")
     returned = [leaf for leaf in output.args[0] if isinstance(leaf, fx.Node) and leaf in watch.seen and watch.seen[leaf].numel()]
     outputs = {leaf.name: ("output", leaf.meta["op"], float(watch.seen[leaf].std(unbiased=False))) for leaf in returned}
     return _Values(layers, outputs)
+
+
+def _of_inputs(graph: fx.Graph) -> set[fx.Node]:
+    """What is computed from the inputs: a weight that is standardised by a norm is no signal, and grows as its fan-in shrinks."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _compared(there: dict[str, tuple[str, str, float]], here: list[dict[str, tuple[str, str, float]]]) -> Iterator[LayerSignal]:
