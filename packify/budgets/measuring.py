@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from packify.budgets.batch_norm import trained_batch_norm
 from packify.budgets.counters import node_mult_adds
 from packify.capture.binding import arguments
+from packify.capture.shapes import known_result
 from packify.capture.values import recurrent_result
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
@@ -185,8 +186,8 @@ class _Recorder(fx.Interpreter):
                 return recurrent_result(module, args[0])
             if isinstance(module, nn.modules.batchnorm._NormBase):
                 return torch.empty_like(args[0])  # a norm on meta tensors takes longer than all else together
-        normalised = None if self.count else trained_batch_norm(n, self.module, args, kwargs)
-        return getattr(self, n.op)(n.target, args, kwargs) if normalised is None else normalised
+        known = known_result(n.target, args, kwargs) if self.count else trained_batch_norm(n, self.module, args, kwargs)
+        return getattr(self, n.op)(n.target, args, kwargs) if known is None else known
 
     def _step(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Step:
         op = n.meta["op"]
