@@ -61,7 +61,7 @@ class Cell(nn.Module):
 def test_leaves_are_kept_whole() -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(5, 8), Cell(), nn.ReLU(), nn.Linear(8, 3)), torch.randn(3, 5)
-    with pytest.raises(packify.TraceError, match="test_packed"):
+    with pytest.raises(packify.TraceError, match="test_assembly"):
         packify.pack(model, x, alpha=2, num_estimators=2)
     packed = packify.pack(model, x, alpha=2, num_estimators=2, leaves=[Cell])
     assert packed.report.fallbacks
