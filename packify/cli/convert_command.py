@@ -104,12 +104,13 @@ def convert(
     policies = {"gamma_policy": gamma_policy, "min_channels_per_group": min_channels_per_group, "round_to": round_to}
     spec = spec_of(alpha, num_estimators, gamma, members, **policies, unused=unused, constants=constants)
     with steps(5, quiet or json) as step:
-        with step("import", "importing torch"):
+        with step("import", "importing torch and its libraries"):
             import torch
 
             from packify import artefact, sources
 
-        kind, plain = sources.parse_name(model)
+            kind, plain = sources.parse_name(model)
+            sources.import_library(kind)
         target = artefact.check_target(out or Path(f"{sources.label(kind, plain)}-{spec.label}"), force)
         size = None if input_size is None else sources.parse_input_size(input_size)
         args = dict(map(sources.parse_argument, arg or ()))

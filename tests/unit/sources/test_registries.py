@@ -22,3 +22,11 @@ def test_every_registry_is_one(kind: str) -> None:
 def test_a_registry_is_imported_when_it_is_asked_for() -> None:
     code = "import sys, packify.sources.registries; print({'timm', 'torchvision'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_library_is_imported_ahead_of_building() -> None:
+    code = "import sys; from packify import sources; {}; print('timm' in sys.modules)"
+    for call, imported in (("sources.import_library(None)", True), ("sources.import_library('file')", False)):
+        assert (
+            subprocess.run([sys.executable, "-c", code.format(call)], capture_output=True, text=True, check=True).stdout == f"{imported}\n"
+        )
