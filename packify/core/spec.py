@@ -86,7 +86,7 @@ class Spec:
     def of_one_member(self) -> tuple[object, ...]:
         """What decides a member: alpha and M matter only by their ratio, the policy of gamma only with a gamma."""
         gamma = (self.gamma, self.gamma_policy, self.min_channels_per_group) if self.gamma > 1 else ()
-        return self.ratio, self.round_to, gamma, self.constants
+        return self.ratio, self.round_to, gamma, self.constants, self.unused
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import fx
 
 from packify.capture.graphs import RecordedGraphs
+from packify.capture.remembered import RememberedCalls
 from packify.widths.dims import Dim, wholes_first
 from packify.widths.gamma import Place, places
 from packify.widths.numbers import Number, numbers_of
@@ -55,6 +56,7 @@ class WidthAnalysis:
         propagations: the propagation of every graph, by the graph's id.
         roots: every size there is, compounds before what they are made of.
         layers: every conv and linear, by its node.
+        calls: what calls give, remembered over members.
     """
 
     def __init__(self, recorded: RecordedGraphs, rules: Mapping[Any, HasWidths]) -> None:
@@ -67,7 +69,13 @@ class WidthAnalysis:
             propagation.run()
         held = [self.parameters.dims.values(), *(propagation.dims.values() for propagation in self.propagations.values())]
         self.roots = list(wholes_first(dim for values in held for dim in flat(values)))
+        self.calls = RememberedCalls()
         self.layers = {layer.node: layer for layer in self._layers()}
+
+    @functools.cached_property
+    def unused(self) -> frozenset[str]:
+        """Parameters that forward never reads, see `RecordedGraphs.unused`."""
+        return self.recorded.unused
 
     @functools.cached_property
     def numbers(self) -> list[Number]:

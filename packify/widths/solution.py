@@ -107,7 +107,7 @@ class Solution:
         grouped = {name: gamma for node, gamma in gammas.by_node.items() if (name := layers[node].weight) is not None}
         leaves = self.recorded.leaves
 
-        unused = self.recorded.unused if self.spec.unused == "drop" else frozenset()
+        unused = self.analysis.unused if self.spec.unused == "drop" else frozenset()
 
         def empty(name: str, tensor: torch.Tensor) -> torch.Tensor | None:
             if name in unused:
@@ -120,7 +120,14 @@ class Solution:
         root = sized_tree(self.recorded.root, empty, leaves)
         constants = {name: self._table(name, tensor, sizes)[0] for name, tensor in self.recorded.constants.items()}
         build = functools.partial(
-            Builder, root=root, constants=constants, rules=self.analysis.rules, gammas=gammas.by_node, grouped=set(grouped), leaves=leaves
+            Builder,
+            calls=self.analysis.calls,
+            root=root,
+            constants=constants,
+            rules=self.analysis.rules,
+            gammas=gammas.by_node,
+            grouped=set(grouped),
+            leaves=leaves,
         )
         return root, constants, {key: build(walk, sizes=sizes).build() for key, walk in self.analysis.propagations.items()}
 
