@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 _SIGNATURE = inspect.signature(F.batch_norm)
@@ -28,19 +28,15 @@ class _BatchNorm(torch.autograd.Function):
         raise RuntimeError("tensors without data have no gradients")
 
 
-def trained_batch_norm(node: fx.Node, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """What a batch norm gives in training mode, a layer's or a call of the function; None for any other node."""
-    if node.op == "call_module":
-        module = root.get_submodule(str(node.target))
-        return _run(args[0], module.weight, module.bias) if isinstance(module, nn.modules.batchnorm._BatchNorm) else None
-    if node.target is not F.batch_norm:
-        return None
+def normalised(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """What a batch norm layer gives in training mode."""
+    result: Tensor = _BatchNorm.apply(x, weight, bias)
+    return result
+
+
+def trained_batch_norm(*args: Any, **kwargs: Any) -> Tensor:
+    """What `torch.nn.functional.batch_norm` gives; in training mode without its arithmetic."""
     given = _SIGNATURE.bind(*args, **kwargs)
     given.apply_defaults()
     named = given.arguments
-    return _run(named["input"], named["weight"], named["bias"]) if named["training"] else None
-
-
-def _run(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    result: Tensor = _BatchNorm.apply(x, weight, bias)
-    return result
+    return normalised(named["input"], named["weight"], named["bias"]) if named["training"] else F.batch_norm(*args, **kwargs)

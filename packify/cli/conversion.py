@@ -122,6 +122,8 @@ def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
         ("pinned widths", report.pins),
         ("rounded widths", report.rounded),
         ("lowered gamma", report.lowered),
+        ("heads", report.heads),
+        ("groups", report.groups),
         ("numbers of the code", report.constants),
         ("relayouts", report.relayouts),
         ("run once per member", report.fallbacks),

@@ -28,6 +28,8 @@ from packify.cli.options import (
     FreeOutput,
     Gamma,
     GammaPolicyOption,
+    GroupsOption,
+    HeadsOption,
     InChans,
     InputSize,
     Json,
@@ -78,6 +80,8 @@ def convert(
     min_channels_per_group: MinChannels = 64,
     round_to: RoundTo = 1,
     unused: UnusedOption = "drop",
+    heads: HeadsOption = "scale",
+    groups: GroupsOption = "keep",
     num_classes: NumClasses = None,
     in_chans: InChans = None,
     input_size: InputSize = None,
@@ -102,7 +106,7 @@ def convert(
     """Convert a network into a Packed-Ensemble and write it as an artefact: config.json and model.safetensors."""
     start = start_of(weights, members, pretrained)
     policies = {"gamma_policy": gamma_policy, "min_channels_per_group": min_channels_per_group, "round_to": round_to}
-    spec = spec_of(alpha, num_estimators, gamma, members, **policies, unused=unused, constants=constants)
+    spec = spec_of(alpha, num_estimators, gamma, members, **policies, unused=unused, constants=constants, heads=heads, groups=groups)
     with steps(5, quiet or json) as step:
         with step("import", "importing torch and its libraries"):
             import torch

@@ -14,6 +14,7 @@ from packify.core.errors import SpecError
 
 GammaPolicy = Literal["paper", "uniform"]
 Unused = Literal["drop", "keep"]
+Factor = Literal["scale", "keep"]
 # What becomes of the numbers in a network's code: a word for all of them, or a word or number by node.
 Constants = Literal["follow", "keep"] | Mapping[str, str | float] | tuple[tuple[str, str | float], ...]
 
@@ -32,6 +33,9 @@ class Spec:
         unused: parameters that forward never reads are left out (``"drop"``), or kept at the reference's size in every member (``"keep"``).
         constants: ``"follow"``: numbers in the code that were computed from a width follow it; ``"keep"``: they stay; or one of these
             words, or the number itself, by the name of a node or module of the report (other numbers follow).
+        heads: ``"scale"``: attention has fewer heads of the same size where alpha / M times their number is whole; ``"keep"``: as many
+            smaller ones.
+        groups: ``"keep"``: a grouped conv has as many smaller groups; ``"scale"``: fewer groups of the same size, where that is whole.
 
     Raises:
         SpecError: a value is not a number of the kind and range that it must have.
@@ -45,6 +49,8 @@ class Spec:
     round_to: int = 1
     unused: Unused = "drop"
     constants: Constants = "follow"
+    heads: Factor = "scale"
+    groups: Factor = "keep"
 
     def __post_init__(self) -> None:
         alpha: Any = self.alpha
@@ -72,6 +78,14 @@ class Spec:
                 why="parameters that forward never reads are dropped or kept",
                 fix='pass unused="drop" or unused="keep"',
             )
+        for name, what in (("heads", "heads of attention"), ("groups", "groups of a conv")):
+            if getattr(self, name) not in get_args(Factor):
+                raise SpecError(
+                    name,
+                    found=repr(getattr(self, name)),
+                    why=f"the number of {what} scales and their size stays, or the other way round",
+                    fix=f'pass {name}="scale" or {name}="keep"',
+                )
         object.__setattr__(self, "constants", checked_constants(self.constants))
 
     @property
@@ -86,7 +100,7 @@ class Spec:
     def of_one_member(self) -> tuple[object, ...]:
         """What decides a member: alpha and M matter only by their ratio, the policy of gamma only with a gamma."""
         gamma = (self.gamma, self.gamma_policy, self.min_channels_per_group) if self.gamma > 1 else ()
-        return self.ratio, self.round_to, gamma, self.constants
+        return self.ratio, self.round_to, gamma, self.constants, self.unused, self.heads, self.groups
 
     @property
     def label(self) -> str:
@@ -99,13 +113,13 @@ class Spec:
 
     @classmethod
     def from_dict(cls, values: object) -> Spec:
-        """The inverse of `to_dict`. Unknown keys are refused."""
+        """The inverse of `to_dict`. Unknown keys are refused; what says nothing of heads and groups was written when both were kept."""
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or not {"alpha", "num_estimators"} <= set(values) <= known:
             raise SpecError(
                 "spec", found=repr(values), why=f"a spec has the fields {', '.join(sorted(known))}", fix="pass Spec.to_dict()'s output"
             )
-        return cls(**values)
+        return cls(**{"heads": "keep", "groups": "keep", **values})
 
 
 def checked_constants(value: Any) -> Literal["follow", "keep"] | tuple[tuple[str, str | float], ...]:

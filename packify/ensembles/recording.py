@@ -19,7 +19,7 @@ from packify.capture.graphs import RecordedGraphs, record_graphs
 from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import SpecError
-from packify.core.spec import Constants, GammaPolicy, Spec, Unused, whole_number
+from packify.core.spec import Constants, Factor, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.assembly import assemble
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
@@ -99,6 +99,8 @@ class Recording:
         round_to: int = 1,
         unused: Unused = "drop",
         constants: Constants = "follow",
+        heads: Factor = "scale",
+        groups: Factor = "keep",
         seed: int = 0,
         init: Init = "scheme",
         member_seeds: MemberSeeds = "own",
@@ -112,7 +114,7 @@ class Recording:
             SpecError: a number is out of range.
             PackError: a node cannot be slimmed or packed.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
         start = Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init)
         require_packable(self.model, self.graphs, self.table)
         try:
@@ -137,6 +139,8 @@ class Recording:
         round_to: int = 1,
         unused: Unused = "drop",
         constants: Constants = "follow",
+        heads: Factor = "scale",
+        groups: Factor = "keep",
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
     ) -> Budget:
@@ -145,7 +149,7 @@ class Recording:
         Raises:
             SpecError, PackError, BudgetError: as `packify.budget` does.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
         return self.planner(convention, dtype).budget(spec)
 
     def fit(self, *, convention: Convention = "macs", dtype: torch.dtype | str | None = None, **limits: Any) -> Fit:
@@ -165,6 +169,8 @@ class Recording:
         gamma_policies: Sequence[GammaPolicy] = ("paper",),
         min_channels_per_group: int = 64,
         round_to: int = 1,
+        heads: Factor = "scale",
+        groups: Factor = "keep",
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
         progress: Progress | None = None,
@@ -182,6 +188,8 @@ class Recording:
             gamma_policies=gamma_policies,
             min_channels_per_group=min_channels_per_group,
             round_to=round_to,
+            heads=heads,
+            groups=groups,
             progress=progress,
         )
 

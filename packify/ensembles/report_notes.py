@@ -82,7 +82,7 @@ def report_of(
     """What was done to a network and why; the number of packed parameters is added once they exist."""
     paths = nested.paths(recorded.outputs["eval"])
     report = Report(member.spec, list(member.layers), list(member.pins), list(member.rounded), list(member.lowered))
-    report.constants = list(member.numbers)
+    report.heads, report.groups, report.constants = list(member.heads), list(member.cardinality), list(member.numbers)
     report.averages = dict(zip(paths, averages["eval"], strict=True))
     report.reference_params = sum(parameter.numel() for parameter in model.parameters())
     report.member_params = member.params

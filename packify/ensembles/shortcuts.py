@@ -12,7 +12,7 @@ from packify.budgets import fitting, sweeping
 from packify.budgets.cost import Budget, Convention
 from packify.budgets.fitting import Fit
 from packify.budgets.sweeping import Progress, Sweep
-from packify.core.spec import Constants, GammaPolicy, Spec, Unused, whole_number
+from packify.core.spec import Constants, Factor, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.recording import record
 from packify.ensembles.starting import MemberSeeds, Start, Weights
 from packify.nn.initialisation import Init
@@ -31,6 +31,8 @@ def pack(
     round_to: int = 1,
     unused: Unused = "drop",
     constants: Constants = "follow",
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     seed: int = 0,
     init: Init = "scheme",
     member_seeds: MemberSeeds = "own",
@@ -48,7 +50,7 @@ def pack(
         model: the reference, which is not changed; one on the meta device gives a packed network on the meta device.
         example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
         alpha, num_estimators, gamma: the paper's three numbers.
-        gamma_policy, min_channels_per_group, round_to, unused: see `Spec`.
+        gamma_policy, min_channels_per_group, round_to, unused, heads, groups: see `Spec`.
         constants: ``"follow"``: numbers that the code computed from a width (a head's ``d ** -0.5``) follow it; ``"keep"``: they stay;
             or one of these words, or the number itself, by the name of a node or module, as the report names them.
         seed: of the members' initial weights.
@@ -73,7 +75,7 @@ def pack(
         PackError: a node cannot be slimmed or packed.
     """
     # a wrong number is said before any work
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
     Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).pack(
         alpha=alpha,
@@ -84,6 +86,8 @@ def pack(
         round_to=round_to,
         unused=unused,
         constants=constants,
+        heads=heads,
+        groups=groups,
         seed=seed,
         init=init,
         member_seeds=member_seeds,
@@ -105,6 +109,8 @@ def budget(
     round_to: int = 1,
     unused: Unused = "drop",
     constants: Constants = "follow",
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -132,7 +138,7 @@ def budget(
         BudgetError: the convention or dtype is unknown.
     """
     # a wrong number is said before any work
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants)
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).budget(
         alpha=alpha,
         num_estimators=num_estimators,
@@ -142,6 +148,8 @@ def budget(
         round_to=round_to,
         unused=unused,
         constants=constants,
+        heads=heads,
+        groups=groups,
         convention=convention,
         dtype=dtype,
     )
@@ -164,6 +172,8 @@ def fit(
     step: float = 0.125,
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -185,6 +195,7 @@ def fit(
         min_alpha: the smallest alpha tried.
         max_alpha: the largest alpha tried; by default M, where every member is as wide as the reference.
         step: alphas are multiples of this.
+        heads, groups: see `Spec`.
         progress: called with the combinations of M, gamma and policy done and to do.
 
     Raises:
@@ -208,6 +219,8 @@ def fit(
         step=step,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        heads=heads,
+        groups=groups,
         progress=progress,
     )
 
@@ -222,6 +235,8 @@ def sweep(
     gamma_policies: Sequence[GammaPolicy] = ("paper",),
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -247,5 +262,7 @@ def sweep(
         gamma_policies=gamma_policies,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        heads=heads,
+        groups=groups,
         progress=progress,
     )

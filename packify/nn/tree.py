@@ -107,6 +107,8 @@ def sized_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
 
 def leaf_names(root: nn.Module, leaves: tuple[type[nn.Module], ...]) -> set[str]:
     """The names of all modules that are kept whole, their parts included."""
+    if not leaves:
+        return set()
     whole = [name for name, module in root.named_modules() if isinstance(module, leaves)]
     return {name for name, _ in root.named_modules() if any(name == outer or name.startswith(f"{outer}.") for outer in whole)}
 
@@ -120,16 +122,22 @@ def is_plain_layer(module: nn.Module) -> bool:
     )
 
 
+_UNCHANGING = frozenset((int, float, bool, str, type(None)))
+
+
 def shallow_copy(module: nn.Module) -> nn.Module:
     """The same class and settings, no tensors, children or hooks."""
     new = type(module).__new__(type(module))
+    own = vars(new)
     for key, value in vars(module).items():
-        if key in ("_parameters", "_buffers", "_modules"):
-            new.__dict__[key] = {}
-        elif key.endswith("_hooks") or "_hooks_" in key:
-            new.__dict__[key] = OrderedDict()
+        if key.endswith("_hooks") or "_hooks_" in key:
+            own[key] = OrderedDict()
+        elif type(value) in _UNCHANGING:
+            own[key] = value
+        elif key in ("_parameters", "_buffers", "_modules"):
+            own[key] = {}
         elif key != "forward":
-            new.__dict__[key] = copy.copy(value)
+            own[key] = copy.copy(value)
     if isinstance(new, nn.RNNBase):
         new._flat_weight_refs = []
         new._flat_weights = []
@@ -158,7 +166,7 @@ def state_sizes(module: nn.Module, groups: int | None = None) -> None:
     for kind, attribute, name, axis in _SIZES:
         tensor = getattr(module, name, None) if isinstance(module, kind) else None
         if isinstance(tensor, torch.Tensor):
-            setattr(module, attribute, tensor.shape[axis])
+            vars(module)[attribute] = tensor.shape[axis]
     if one_each:
         module.num_groups = module.num_channels
     if isinstance(module, nn.modules.conv._ConvNd):
