@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from packify.core.errors import TraceError as TraceError
     from packify.core.report import Report as Report
     from packify.core.spec import Spec as Spec
+    from packify.ensembles.checkpoints import load_members as load_members
+    from packify.ensembles.parts import join as join
+    from packify.ensembles.parts import part as part
     from packify.ensembles.recording import Recording as Recording
     from packify.ensembles.recording import record as record
     from packify.ensembles.shortcuts import budget as budget
     from packify.ensembles.shortcuts import fit as fit
     from packify.ensembles.shortcuts import pack as pack
     from packify.ensembles.shortcuts import sweep as sweep
+    from packify.ensembles.state_dicts import load_weights as load_weights
     from packify.ensembles.submodule import pack_submodule as pack_submodule
     from packify.ensembles.trained import pack_members as pack_members
     from packify.evaluation.comparison import compare as compare
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from packify.evaluation.results import Comparison as Comparison
     from packify.evaluation.results import Evaluation as Evaluation
     from packify.evaluation.temperature import TemperatureScaling as TemperatureScaling
+    from packify.laws.signals import Signal as Signal
+    from packify.laws.signals import signal as signal
     from packify.laws.verification import Verification as Verification
     from packify.laws.verification import verify as verify
     from packify.nn.graph_network import MemberNetwork as MemberNetwork
@@ -79,10 +85,14 @@ _MODULES = {
     "TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
+    "packify.ensembles.checkpoints": "load_members",
+    "packify.ensembles.parts": "join part",
     "packify.ensembles.recording": "Recording record",
     "packify.ensembles.shortcuts": "budget fit pack sweep",
+    "packify.ensembles.state_dicts": "load_weights",
     "packify.ensembles.submodule": "pack_submodule",
     "packify.ensembles.trained": "pack_members",
+    "packify.laws.signals": "Signal signal",
     "packify.laws.verification": "Verification verify",
     "packify.nn.graph_network": "MemberNetwork",
     "packify.nn.packed_network": "PackedNetwork",

@@ -124,7 +124,7 @@ class Config:
                 where, f"missing fields: {missing}; unknown fields: {unknown}"[:400], f"format {FORMAT} has exactly its own fields"
             )
         kind, member = values["kind"], values["member"]
-        spec = _spec(values["spec"], where)
+        spec = _spec(values["spec"], where, values["format"])
         _require(kind in get_args(Kind), where, "kind", kind)
         _require(member is None if kind == "packed" else _is_index(member, spec.num_estimators), where, "member", member)
         _require(values["inputs"] in _INPUTS, where, "inputs", values["inputs"])
@@ -190,10 +190,12 @@ def _check_format(found: object, written_by: object, where: str) -> None:
         )
 
 
-def _spec(values: object, where: str) -> Spec:
+def _spec(values: Any, where: str, written_in: int) -> Spec:
     _require(isinstance(values, dict), where, "spec", values)
+    if written_in == 1:  # what forward never reads was kept
+        values = {"unused": "keep", **values}
     try:
-        spec = Spec.from_dict(values)
+        spec = Spec.from_dict({"constants": "keep", **values} if isinstance(values, dict) else values)  # what wrote none kept them all
     except (SpecError, TypeError, OverflowError) as error:
         found = error.found if isinstance(error, SpecError) else str(error)
         raise _damaged(f"{where}: spec", f"{found:.200}", "a spec holds alpha, M, gamma and their policies") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
         weights = fresh / WEIGHTS_FILE
         try:
             save_file(to_save(network), weights, metadata=metadata_of(packed.spec, packed.inputs))
+            sort_header(weights)
         except SafetensorError as error:
             raise _not_saved(folder, error) from error
         config = Config(
@@ -93,6 +95,18 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
         text.write_text(config.to_json(), encoding="utf-8")
         weights.chmod(text.stat().st_mode)  # safetensors makes files that only their owner may read
     return folder
+
+
+def sort_header(path: Path) -> None:
+    """Write the header of a safetensors file in one order: its writer's order of metadata is chance, and the file has a SHA-256."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        ordered = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items())), **header}
+        text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def file_sha256(path: Path) -> str:

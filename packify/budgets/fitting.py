@@ -14,7 +14,7 @@ from packify.budgets.limits import Limit, Quantity, parse_limit, several
 from packify.budgets.planning import Planner
 from packify.budgets.sweeping import Progress
 from packify.core.errors import BudgetError, PackError, SpecError
-from packify.core.spec import GammaPolicy, Spec, whole_number
+from packify.core.spec import Factor, GammaPolicy, Spec, whole_number
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ def fit(
     step: float = 0.125,
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     progress: Progress | None = None,
 ) -> Fit:
     """The configurations with the widest members that meet every limit.
@@ -132,7 +134,7 @@ def fit(
     for done, (count, subgroups, policy) in enumerate(combinations, 1):
 
         def spec(alpha: float, count: int = count, subgroups: int = subgroups, policy: GammaPolicy = policy) -> Spec:
-            return Spec(alpha, count, subgroups, policy, min_channels_per_group, round_to)
+            return Spec(alpha, count, subgroups, policy, min_channels_per_group, round_to, heads=heads, groups=groups)
 
         search.widest(grids[count], spec)
         if progress is not None:

@@ -7,24 +7,25 @@ depends on the inputs is divided by that batch size.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 
+from packify.budgets.batch_norm import normalised, trained_batch_norm
 from packify.budgets.counters import node_mult_adds
+from packify.budgets.effects import Block, Effects, Outcome, Storage, nbytes
 from packify.capture.binding import arguments
+from packify.capture.remembered import Layout
 from packify.capture.values import recurrent_result
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
 from packify.nn.functional import grouped_linear, packed_linear
 from packify.ops.table import RULES
-
-Storages = dict[int, int]
-"""Bytes by storage: tensors that share memory (views, in-place results) share one entry."""
 
 
 @dataclass(frozen=True)
@@ -64,60 +65,74 @@ class Run:
 
 @dataclass
 class Network:
-    """A graph with what it reads: parameters and buffers of `root`, and `constants`.
+    """A graph with what it reads: parameters and buffers of `root`, and constants.
 
     Attributes:
         rules: every operator's row, which says what it costs.
         inputs: meta tensors (or plain values) for the placeholders, as recorded.
         batch: the leading size that all inputs share, or None when they share none.
+        attributes: the blocks of parameters, buffers and constants; graphs of one module tree share them.
     """
 
     root: nn.Module
     graph: fx.Graph
     inputs: list[Any]
     batch: int | None
-    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    attributes: dict[str, Block]
     rules: Mapping[Any, Any] = field(default_factory=lambda: RULES)
 
 
+def attributes_of(root: nn.Module, constants: Mapping[str, Tensor]) -> dict[str, Block]:
+    """The blocks of parameters, buffers and constants by name; those that share memory share a storage."""
+    storages: dict[int, Storage] = {}
+    blocks: dict[str, Block] = {}
+    held = [
+        (f"{path}.{name}" if path else name, tensor)
+        for path, module in root.named_modules(remove_duplicate=False)
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    ]
+    for name, tensor in (*held, *constants.items()):
+        memory = tensor.untyped_storage()
+        storage = storages.setdefault(memory._cdata, Storage(int(memory.nbytes())))
+        blocks[name] = Block(Layout.of(tensor), storage)
+    return blocks
+
+
 def network(
-    root: nn.Module, graph: fx.Graph, constants: Mapping[str, Tensor], *, batched: bool, rules: Mapping[Any, Any] = RULES
+    root: nn.Module,
+    graph: fx.Graph,
+    constants: Mapping[str, Tensor],
+    *,
+    batched: bool,
+    attributes: dict[str, Block] | None = None,
+    rules: Mapping[Any, Any] = RULES,
 ) -> Network:
     """A graph ready to be measured; its placeholders' meta values are the inputs."""
+    attributes = attributes_of(root, constants) if attributes is None else attributes
     inputs = [node.meta["val"] for node in graph.nodes if node.op == "placeholder"]
     sizes = {value.shape[0] for value in inputs if isinstance(value, Tensor) and value.dim()}
-    return Network(root, graph, inputs, sizes.pop() if batched and len(sizes) == 1 else None, constants, rules)
+    return Network(root, graph, inputs, sizes.pop() if batched and len(sizes) == 1 else None, attributes, rules)
 
 
-def measure(network: Network, dtype: torch.dtype | None = None) -> Run:
+def measure(network: Network, dtype: torch.dtype | None = None, effects: Effects | None = None) -> Run:
     """Run a network's graph once for one sample, in evaluation mode.
 
     Args:
         dtype: floating tensors are taken to have this type; by default, the one they have.
+        effects: what is known of calls from runs before.
 
     Raises:
         TraceError: the graph does not run on meta tensors.
     """
     with _mode(network.root, training=False), torch.no_grad(), torch.device("meta"):
-        try:
-            recorder = _Recorder(network)
-            recorder.run(*_with_batch(network, 1))
-            divisor = 1
-        except Exception:  # a constant of the graph may hold the example's batch size
-            recorder = _Recorder(network)
-            try:
-                recorder.run(*network.inputs)
-            except PackifyError:
-                raise
-            except Exception as error:
-                raise _refused(error, recorder) from error
-            divisor = network.batch or 1
-    steps = recorder.steps if divisor == 1 else _per_sample(network.graph, recorder.steps, divisor)
-    inputs, peak = recorder.peak(dtype)
-    return Run(steps, -(-inputs // divisor), -(-peak // divisor))
+        run, batch = _run(network, 1, effects or Effects(), count=True)
+    steps = run.steps if batch == 1 else _per_sample(network.graph, run.steps, batch)
+    inputs, peak = run.peak(dtype)
+    return Run(steps, -(-inputs // batch), -(-peak // batch))
 
 
-def kept_for_backward(network: Network, dtype: torch.dtype | None = None) -> int:
+def kept_for_backward(network: Network, dtype: torch.dtype | None = None, effects: Effects | None = None) -> int:
     """Bytes of activations that autograd keeps for the backward pass in training, per sample.
 
     Measured by the hooks of autograd on a batch of two (batch norm refuses one); parameters and buffers are not counted.
@@ -125,91 +140,110 @@ def kept_for_backward(network: Network, dtype: torch.dtype | None = None) -> int
     Raises:
         TraceError: the graph does not run on meta tensors.
     """
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[_storage_id(tensor)] = tensor
-        return tensor
-
-    batch = 2 if network.batch is not None else 1
-    with _mode(network.root, training=True), torch.enable_grad(), torch.device("meta"), saved_tensors_hooks(pack, lambda tensor: tensor):
-        recorder = _Recorder(network, count=False)
-        try:
-            recorder.run(*_with_batch(network, batch))
-        except Exception:  # as in `measure`
-            kept.clear()
-            recorder = _Recorder(network, count=False)
-            batch = network.batch or 1
-            try:
-                recorder.run(*network.inputs)
-            except PackifyError:
-                raise
-            except Exception as error:
-                raise _refused(error, recorder) from error
-    weights = {_storage_id(tensor) for tensor in recorder.attributes.values()}
-    total = sum(_bytes(tensor, dtype) for storage, tensor in kept.items() if storage not in weights)
+    with _mode(network.root, training=True), torch.enable_grad(), torch.device("meta"):
+        run, batch = _run(network, 2, effects or Effects(), count=False)
+    weights = {block.storage for block in run.attributes.values()}
+    total = sum(nbytes(storage, own, dtype) for storage, own in run.kept.items() if storage not in weights)
     return -(-total // batch)
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a graph node by node and keeps every value, so that storages are told apart by identity."""
+def _run(network: Network, batch: int, effects: Effects, *, count: bool) -> tuple[_GraphRun, int]:
+    """A run with a batch of this size, or as it was recorded where a constant of the graph holds the example's; and its batch size."""
+    try:
+        run = _GraphRun(network, effects, count=count)
+        run.go(_with_batch(network, batch if network.batch is not None else 1))
+    except Exception:
+        run = _GraphRun(network, effects, count=count)
+        try:
+            run.go(network.inputs)
+        except PackifyError:
+            raise
+        except Exception as error:
+            raise _refused(error, run) from error
+        return run, network.batch or 1
+    return run, batch if network.batch is not None else 1
 
-    def __init__(self, network: Network, *, count: bool = True) -> None:
-        super().__init__(network.root, garbage_collect_values=False, graph=network.graph)
-        tensors = (*network.root.named_parameters(remove_duplicate=False), *network.root.named_buffers(remove_duplicate=False))
-        self.attributes: dict[str, Tensor] = dict(tensors) | {name: tensor.to("meta") for name, tensor in network.constants.items()}
-        self.count, self.rules = count, network.rules
+
+class _GraphRun:
+    """One run of a graph, node by node; every value is kept, so that storages are told apart by identity.
+
+    Attributes:
+        attributes: the network's.
+        steps: what every node multiplies, if that is counted.
+        kept: the storages that autograd keeps, and the type of what lies in them.
+        current: the node that runs.
+    """
+
+    def __init__(self, network: Network, effects: Effects, *, count: bool) -> None:
+        self.network, self.effects, self.count = network, effects, count
+        self.attributes = network.attributes
         self.steps: list[Step] = []
+        self.kept: dict[Storage, torch.dtype] = {}
+        self.env: dict[fx.Node, Any] = {}
         self.current: fx.Node | None = None
 
-    def run_node(self, n: fx.Node) -> Any:
-        self.current = n
-        if n.op == "get_attr":
-            return self.attributes[str(n.target)]
-        if n.op in ("placeholder", "output"):
-            return super().run_node(n)
-        args, kwargs = self.fetch_args_kwargs_from_env(n)
-        value = self._call(n, args, kwargs)
-        if self.count:
-            self.steps.append(self._step(n, args, kwargs, value))
-        return value
+    def go(self, inputs: Sequence[Any]) -> None:
+        """Run the graph."""
+        given = iter(inputs)
+        for node in self.network.graph.nodes:
+            self.current = node
+            if node.op == "placeholder":
+                value = next(given)
+                self.env[node] = Block.of(value) if isinstance(value, Tensor) else value
+            elif node.op == "get_attr":
+                self.env[node] = self.attributes[str(node.target)]
+            elif node.op == "output":
+                self.env[node] = fx.node.map_arg(node.args[0], self.env.__getitem__)
+            else:
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.env.__getitem__)
+                outcome = self._call(node, args, kwargs)
+                self.env[node] = outcome.value
+                if outcome.changed is not None:
+                    self.env |= {one: outcome.changed for one, value in self.env.items() if value is args[0]}
+                self.kept.update(outcome.kept)
+                if self.count:
+                    self.steps.append(_step(node, outcome))
 
-    def _call(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if n.target is grouped_linear:  # a packed network computes it this way, which keeps less for backward
-            given = arguments(n, values=(args, kwargs))
-            return packed_linear(given["input"].unsqueeze(0), given["weight"], given["bias"], 1, given["groups"]).squeeze(0)
-        if self.count and n.op == "call_module":
-            module = self.module.get_submodule(str(n.target))
-            if isinstance(module, nn.RNNBase):
-                return recurrent_result(module, args[0])
-            if isinstance(module, nn.modules.batchnorm._NormBase):
-                return torch.empty_like(args[0])  # a norm on meta tensors takes longer than all else together
-        return getattr(self, n.op)(n.target, args, kwargs)
+    def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        target: Any = node.target
+        module = self.network.root.get_submodule(str(target)) if node.op == "call_module" else None
+        count = functools.partial(_counted, self.network.rules, node, module) if self.count else _uncounted
+        if module is not None:
+            return self._module(module, str(target), args, kwargs, count)
+        function = getattr(Tensor, target) if node.op == "call_method" else target
+        if target is grouped_linear:  # a packed network computes it this way, which keeps less for backward
+            function = functools.partial(_packed_as_one, node)
+        elif target is F.batch_norm and not self.count:
+            function = trained_batch_norm
+        changes = bool(node.meta.get("inplace"))
+        return self.effects.of((node.meta["op"], target, changes, self.count), function, args, kwargs, count, changes=changes)
 
-    def _step(self, n: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Step:
-        op = n.meta["op"]
-        module = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None
-        mult_adds = node_mult_adds(self.rules, n, (args, kwargs), value, module)
-        first = next(_tensors(value), None)
-        path = str(n.target) if n.op == "call_module" else n.meta.get("path", "")
-        reads = frozenset(str(node.target) for node in n.all_input_nodes if node.op == "get_attr")
-        return Step(n.name, path, op, mult_adds, None if first is None else tuple(first.shape), reads)
+    def _module(self, module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], count: Any) -> Outcome:
+        run: Any = module
+        if isinstance(module, nn.modules.batchnorm._NormBase) and self.count:
+            return self.effects.of("norm", torch.empty_like, args, kwargs, _uncounted)  # its arithmetic takes longer than all else together
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            affine = (self.attributes.get(f"{path}.weight"), self.attributes.get(f"{path}.bias"))
+            return self.effects.of("batch norm", normalised, (*args, *affine), kwargs, count)
+        if isinstance(module, nn.RNNBase) and self.count:
+            run = functools.partial(_recurrent, module)
+        return self.effects.of(None, run, args, kwargs, count, own=(*module.parameters(), *module.buffers()))
 
     def peak(self, dtype: torch.dtype | None) -> tuple[int, int]:
         """Bytes of the inputs, and the most bytes alive at once: from the node that makes a storage to the last that uses it."""
         order = {node: index for index, node in enumerate(self.env)}
-        sizes: Storages = {}
-        born: dict[int, int] = {}
-        dies: dict[int, int] = {}
-        weights = {_storage_id(tensor) for tensor in self.attributes.values()}
-        inputs: set[int] = set()
+        sizes: dict[Storage, int] = {}
+        born: dict[Storage, int] = {}
+        dies: dict[Storage, int] = {}
+        weights = {block.storage for block in self.attributes.values()}
+        inputs: set[Storage] = set()
         for node, value in self.env.items():
             ends = [order[user] for user in node.users if user in order]
-            for tensor in _tensors(value):
-                storage = _storage_id(tensor)
+            for block in _blocks(value):
+                storage = block.storage
                 if storage in weights:
                     continue
-                sizes.setdefault(storage, _bytes(tensor, dtype))
+                sizes.setdefault(storage, block.nbytes(dtype))
                 born.setdefault(storage, order[node])
                 dies[storage] = max([dies.get(storage, 0), order[node], *ends])
                 if node.op == "placeholder":
@@ -225,6 +259,30 @@ class _Recorder(fx.Interpreter):
         return sum(sizes[storage] for storage in inputs), peak
 
 
+def _packed_as_one(node: fx.Node, *args: Any, **kwargs: Any) -> Tensor:
+    given = arguments(node, values=(args, kwargs))
+    return packed_linear(given["input"].unsqueeze(0), given["weight"], given["bias"], 1, given["groups"]).squeeze(0)
+
+
+def _counted(rules: Mapping[Any, Any], node: fx.Node, module: nn.Module | None, args: Any, kwargs: Any, value: Any) -> int:
+    return node_mult_adds(rules, node, (args, kwargs), value, module)
+
+
+def _recurrent(module: nn.RNNBase, sequence: Tensor, *state: Any) -> Any:
+    return recurrent_result(module, sequence)
+
+
+def _uncounted(args: Any, kwargs: Any, value: Any) -> int:
+    return 0
+
+
+def _step(node: fx.Node, outcome: Outcome) -> Step:
+    first = next(_blocks(outcome.value), None)
+    path = str(node.target) if node.op == "call_module" else node.meta.get("path", "")
+    reads = frozenset(str(source.target) for source in node.all_input_nodes if source.op == "get_attr")
+    return Step(node.name, path, node.meta["op"], outcome.mult_adds, None if first is None else first.layout.shape, reads)
+
+
 class _mode:  # noqa: N801 - a context manager reads like a function
     """Train or eval mode for a module tree, put back afterwards."""
 
@@ -235,11 +293,11 @@ class _mode:  # noqa: N801 - a context manager reads like a function
     def __enter__(self) -> None:
         self.was = [(module, module.training) for module in self.root.modules()]
         for module, _ in self.was:
-            module.training = self.training
+            vars(module)["training"] = self.training  # nn.Module's own way to set it looks for a parameter of that name first
 
     def __exit__(self, *_: object) -> None:
         for module, training in self.was:
-            module.training = training
+            vars(module)["training"] = training
 
 
 def _with_batch(network: Network, batch: int) -> list[Any]:
@@ -250,8 +308,6 @@ def _with_batch(network: Network, batch: int) -> list[Any]:
 
 def _per_sample(graph: fx.Graph, steps: Sequence[Step], batch: int) -> list[Step]:
     """Steps of a run with a batch, each that depends on an input divided by it (rounded up)."""
-    from dataclasses import replace
-
     depends = set()
     for node in graph.nodes:
         if node.op == "placeholder" or any(source.name in depends for source in node.all_input_nodes):
@@ -259,23 +315,12 @@ def _per_sample(graph: fx.Graph, steps: Sequence[Step], batch: int) -> list[Step
     return [replace(step, mult_adds=-(-step.mult_adds // batch)) if step.name in depends else step for step in steps]
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in nested.leaves(value) if isinstance(leaf, Tensor))
+def _blocks(value: Any) -> Iterator[Block]:
+    return (leaf for leaf in nested.leaves(value) if isinstance(leaf, Block))
 
 
-def _storage_id(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def _bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
-    size = int(tensor.untyped_storage().nbytes())
-    if dtype is None or not tensor.is_floating_point():
-        return size
-    return size * dtype.itemsize // tensor.dtype.itemsize
-
-
-def _refused(error: Exception, recorder: _Recorder) -> TraceError:
-    node = recorder.current
+def _refused(error: Exception, run: _GraphRun) -> TraceError:
+    node = run.current
     where = f"{node.name} ({node.meta.get('path', '')}, {node.meta.get('source', '')})" if node is not None else "graph"
     return TraceError(
         where,

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import contextlib
+import gc
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from packify.budgets.cost import CONVENTIONS, Budget, Convention, Cost, LayerCost
-from packify.budgets.measuring import network
+from packify.budgets.effects import Effects
+from packify.budgets.measuring import attributes_of, network
 from packify.budgets.tallies import Tally, tally
 from packify.capture.graphs import RecordedGraphs
 from packify.core.errors import BudgetError
+from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
 from packify.widths.gamma import places
 from packify.widths.slimming import Member, Slimmer
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What is kept of a member: its figures, and what its report says."""
+
+    tally: Tally
+    layers: Sequence[LayerWidth]
+    pins: Sequence[Note]
+    rounded: Sequence[Note]
+    lowered: Sequence[Note]
 
 
 class Planner:
@@ -39,27 +54,28 @@ class Planner:
         self.convention = convention
         self.dtype = floating_dtype(dtype)
         self.recorded, self._slimmer = recorded, slimmer
+        self._effects = Effects()
         self.reference = self._tally(self.recorded)
-        self._members: dict[Spec, tuple[Member, Tally]] = {}
+        self._members: dict[Hashable, _Counted] = {}
         self._places = {
             node.meta["path"] or node.name: place for node, place in places(self.recorded.graphs["eval"], slimmer.rules).items()
         }
 
     def budget(self, spec: Spec, *, training: bool = True) -> Budget:
         """The budget of one configuration; a search that needs no training memory leaves that out and is faster."""
-        member, counted = self._member(spec, training)
+        member = self._member(spec, training)
         count = spec.num_estimators
-        packed = counted.packed(count)
+        packed = member.tally.packed(count)
         own = next((p.dtype for p in self.recorded.root.parameters() if p.is_floating_point()), torch.float32)
         return Budget(
             spec=spec,
             convention=self.convention,
             dtype=str(self.dtype or own).removeprefix("torch."),
             reference=self.reference.cost,
-            member=counted.cost,
+            member=member.tally.cost,
             packed=packed,
             deep_ensemble=self.reference.ensemble(count),
-            layers=tuple(self._layers(member, counted, count, packed.mult_adds)),
+            layers=tuple(self._layers(member, count, packed.mult_adds)),
             pins=tuple(member.pins),
             rounded=tuple(member.rounded),
             lowered=tuple(member.lowered),
@@ -67,7 +83,7 @@ class Planner:
 
     def least(self, spec: Spec, *, training: bool = True) -> Cost:
         """A bound from below on what a configuration costs packed, without slimming it: every layer that gamma may divide is divided."""
-        _, plain = self._member(replace(spec, gamma=1), training)
+        plain = self._member(replace(spec, gamma=1), training).tally
         paper = spec.gamma_policy == "paper"
         divided = [path for path, place in self._places.items() if not (place.wants if paper else place.first or place.last)]
 
@@ -88,24 +104,28 @@ class Planner:
 
     def _tally(self, source: RecordedGraphs | Member, training: bool = True) -> Tally:
         batched = self.recorded.batch is not None
+        attributes = attributes_of(source.root, source.constants)
         evaluation, kept = (
-            network(source.root, source.graphs[mode], source.constants, batched=batched, rules=self._slimmer.rules)
+            network(source.root, source.graphs[mode], source.constants, batched=batched, attributes=attributes, rules=self._slimmer.rules)
             for mode in ("eval", "train")
         )
-        return tally(evaluation, kept if training else None, self.convention, self.dtype)
+        return tally(evaluation, kept if training else None, self.convention, self.dtype, self._effects)
 
-    def _member(self, spec: Spec, training: bool) -> tuple[Member, Tally]:
-        """The member of a configuration: alpha and M matter only by their ratio, the policy only with a gamma."""
-        key = replace(spec, alpha=float(spec.ratio), num_estimators=1, gamma_policy="paper" if spec.gamma == 1 else spec.gamma_policy)
+    def _member(self, spec: Spec, training: bool) -> _Counted:
+        """The member of a configuration; configurations that have theirs in common share its figures."""
+        key = spec.of_one_member()
         known = self._members.get(key)
-        if known is None or (training and not known[1].trained):
-            member = self._slimmer.member(spec) if known is None else known[0]
-            known = self._members[key] = member, self._tally(member, training)
+        if known is None or (training and not known.tally.trained):
+            with _uncollected():
+                member = self._slimmer.member(spec)
+                known = _Counted(self._tally(member, training), member.layers, member.pins, member.rounded, member.lowered)
+            self._members[key] = known
         return known
 
-    def _layers(self, member: Member, counted: Tally, count: int, total: int) -> list[LayerCost]:
-        widths = {layer.name: layer for layer in member.layers}
-        names = [name for name, _ in self.recorded.root.named_modules() if name in counted.params or name in counted.mult_adds]
+    def _layers(self, member: _Counted, count: int, total: int) -> list[LayerCost]:
+        widths, counted = {layer.name: layer for layer in member.layers}, member.tally
+        costly = counted.params.keys() | counted.mult_adds.keys() | self.reference.params.keys()
+        names = [name for name, _ in self.recorded.root.named_modules() if name in costly]
         names += [name for name in counted.mult_adds if name not in names]
         rows = []
         for name in names:
@@ -114,7 +134,7 @@ class Planner:
             rows.append(
                 LayerCost(
                     name=name,
-                    kind=counted.kinds.get(name, ""),
+                    kind=(counted.kinds if name in counted.params or mult_adds else self.reference.kinds).get(name, ""),
                     reference_width=width.reference_out if width else None,
                     member_width=width.member_out if width else None,
                     width=count * width.member_out if width else None,
@@ -132,6 +152,18 @@ class Planner:
     def _reads_input(self, name: str) -> bool:
         place = self._places.get(name)
         return place is not None and place.first
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """A graph is many small objects that live to the end: to look through them for garbage again and again costs a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def floating_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

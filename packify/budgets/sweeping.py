@@ -12,7 +12,7 @@ from packify.budgets.cost import Budget, Cost
 from packify.budgets.limits import several
 from packify.budgets.planning import Planner
 from packify.core.errors import BudgetError
-from packify.core.spec import GammaPolicy, Spec
+from packify.core.spec import Factor, GammaPolicy, Spec
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
@@ -66,6 +66,8 @@ def sweep(
     gamma_policies: Sequence[GammaPolicy] = ("paper",),
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     progress: Progress | None = None,
 ) -> Sweep:
     """The budget of every combination; the reference is traced once, and each member slimmed once.
@@ -80,7 +82,7 @@ def sweep(
         raise BudgetError("gamma_policies", found="no value", why="a sweep needs at least one", fix="leave gamma_policies out")
     specs = list(
         dict.fromkeys(
-            Spec(a, m, g, policy if g > 1 else gamma_policies[0], min_channels_per_group, round_to)
+            Spec(a, m, g, policy if g > 1 else gamma_policies[0], min_channels_per_group, round_to, heads=heads, groups=groups)
             for a in alphas
             for m in counts
             for g in gammas

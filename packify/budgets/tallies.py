@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from packify.budgets.cost import Convention, Cost
+from packify.budgets.effects import Effects
 from packify.budgets.measuring import Network, Run, kept_for_backward, measure
 from packify.budgets.torchinfo import torchinfo_mult_adds
 
@@ -66,10 +67,12 @@ class Tally:
         )
 
 
-def tally(evaluation: Network, training: Network | None, convention: Convention, dtype: torch.dtype | None) -> Tally:
+def tally(
+    evaluation: Network, training: Network | None, convention: Convention, dtype: torch.dtype | None, effects: Effects | None = None
+) -> Tally:
     """Measure a network and add everything up; without a `training` network, no bytes are kept for backward."""
     root = evaluation.root
-    run = measure(evaluation, dtype)
+    run = measure(evaluation, dtype, effects)
     mult_adds = torchinfo_mult_adds(root, run.steps) if convention == "torchinfo" else _macs(run)
     params: Counter[str] = Counter()
     for name, parameter in root.named_parameters():
@@ -84,7 +87,7 @@ def tally(evaluation: Network, training: Network | None, convention: Convention,
         weight_bytes=_bytes_by_dtype([*parameters, *buffers], dtype),
         param_bytes=sum(_bytes_by_dtype(parameters, dtype).values()),
         inference_bytes=run.peak_bytes,
-        training_bytes=0 if training is None else kept_for_backward(training, dtype),
+        training_bytes=0 if training is None else kept_for_backward(training, dtype, effects),
     )
     return Tally(
         cost,

@@ -36,6 +36,13 @@ def bind(
     return args, dict(kwargs), OPEN
 
 
+def inplace_by_name(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with a last argument ``inplace`` given by name: ``F.relu(x, inplace=True)``, not ``F.relu(x, True)``."""
+    if args and list(signature.names)[len(args) - 1 : len(args)] == ["inplace"]:
+        return args[:-1], {**kwargs, "inplace": args[-1]}
+    return args, kwargs
+
+
 @functools.cache
 def signatures_of(function: Callable[..., Any]) -> tuple[Signature, ...]:
     """The signatures that a function has: that of Python, or one for each overload of torch's."""

@@ -34,7 +34,7 @@ from packify.nn.members import Method
 from packify.nn.writes import setitem, store, with_data
 
 
-def functionalise(graph: fx.Graph, root: nn.Module, calls: Sequence[ModuleCall] = ()) -> fx.Graph:
+def without_writes(graph: fx.Graph, root: nn.Module, calls: Sequence[ModuleCall] = ()) -> fx.Graph:
     """`graph` without writes but for one `store` per buffer or parameter that it changes.
 
     Args:
@@ -197,8 +197,11 @@ class _Functionaliser:
         if same_place(tensor.val, tensor.parent.val) and tensor.call.meta["op"] not in HISTORY:
             tensor.value = base
         else:
-            call = self._view_again(tensor, base)
-            tensor.value = call if tensor.element is None else self._element(call, tensor.element, tensor.val)
+            again = self._view_again(tensor, base)
+            again = again if tensor.element is None else self._element(again, tensor.element, tensor.val)
+            if tensor.call.meta["op"] in HISTORY and tensor.value in self.history:  # a write to it gave it a history of its own
+                again = self.emit(Call("call_function", with_data, (tensor.value, again)), torch.empty_like(tensor.val))
+            tensor.value = again
         tensor.version = tensor.memory.version
         return tensor.value
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,13 +16,15 @@ from torch import fx, nn
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
 from packify.capture.calls import ModuleCall, settle
-from packify.capture.functionalise import functionalise, write_nothing
+from packify.capture.functionalise import without_writes, write_nothing
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.operators import RANDOM
 from packify.capture.patches import patched
 from packify.capture.recorder import Recorder
 from packify.capture.state import State
+from packify.capture.unused import drop_unused, unused_tensors
 from packify.capture.unwrapping import unwrap
+from packify.capture.wrapping import wrap_modules
 from packify.capture.writer import WAYS_OUT, GraphWriter, constant_name
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
@@ -30,26 +33,6 @@ from packify.core.report import Note
 
 Mode = Literal["eval", "train"]
 MODES: tuple[Mode, Mode] = ("eval", "train")
-
-# Modules kept whole: their behaviour changes with their own train / eval switch, or their kernel takes all weights at once.
-DEFAULT_LEAVES: tuple[type[nn.Module], ...] = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-    nn.RNN,
-    nn.LSTM,
-    nn.GRU,
-)
 
 
 @dataclass
@@ -88,6 +71,11 @@ class RecordedGraphs:
     output_choices: dict[str, str] = field(default_factory=dict)
     calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
 
+    @functools.cached_property
+    def unused(self) -> frozenset[str]:
+        """Parameters that no mode reads for the outputs that are computed, see `unused_tensors`; asked for once outputs are chosen."""
+        return unused_tensors(self.root, self.graphs.values())
+
 
 def record_graphs(
     model: nn.Module, example_inputs: Any, *, leaves: Sequence[type[nn.Module]] = (), random: Collection[Any] = RANDOM
@@ -116,8 +104,8 @@ def record_graphs(
     )
     if not same:
         _rename_constants(train_run, eval_run.constants)
-    values = functionalise(eval_run.graph, session.root, eval_run.calls)
-    graphs = {"eval": values, "train": values if same else functionalise(train_run.graph, session.root, train_run.calls)}
+    values = without_writes(eval_run.graph, session.root, eval_run.calls)
+    graphs = {"eval": values, "train": values if same else without_writes(train_run.graph, session.root, train_run.calls)}
     write_nothing(session.root)
     if graph_checks.get():
         for graph in graphs.values():
@@ -220,7 +208,7 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
             recorder.placeholder(label, leaf)
     state = State(root)
     root.train(mode == "train")
-    _wrap(root, recorder, session.leaves)
+    wrap_modules(root, recorder, session.leaves)
     bound = session.signature.bind_partial()
     bound.arguments.update(nested.unflatten(session.template, inputs))
     try:
@@ -289,56 +277,6 @@ def _labels(template: Any) -> list[str]:
     return [path.replace(".", "_") or "input" for path in nested.paths(template)]
 
 
-def _wrap(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Module], ...]) -> None:
-    """Let every submodule of the copy say when it is called and when its forward runs, or be recorded as one node."""
-    writer = recorder.writer
-    for path, module in root.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
-        if path:
-            vars(module)["_compiled_call_impl"] = _called(module, path, writer)
-        if "forward" not in vars(module):
-            whole = path and _is_leaf(module, leaves)
-            vars(module)["forward"] = _recorded(module, path, recorder) if whole else _scoped(module, path, writer)
-
-
-def _is_leaf(module: nn.Module, leaves: tuple[type[nn.Module], ...]) -> bool:
-    if isinstance(module, leaves):
-        return True
-    own = next((kind for kind in DEFAULT_LEAVES if isinstance(module, kind)), None)
-    return (
-        own is not None
-        and type(module).forward is own.forward
-        and not hasattr(module, "parametrizations")
-        and not module._forward_pre_hooks
-    )
-
-
-def _recorded(module: nn.Module, path: str, recorder: Recorder) -> Callable[..., Any]:
-    forward = module.forward
-    return lambda *args, **kwargs: recorder.leaf(module, path, forward, args, kwargs)
-
-
-def _scoped(module: nn.Module, path: str, writer: GraphWriter) -> Callable[..., Any]:
-    forward = module.forward
-
-    def scoped(*args: Any, **kwargs: Any) -> Any:
-        with writer.within(path):
-            return forward(*args, **kwargs)
-
-    return scoped
-
-
-def _called(module: nn.Module, path: str, writer: GraphWriter) -> Callable[..., Any]:
-    """A call of a module with its hooks; `torch.nn.Module` has a place for what `torch.compile` puts there."""
-    call: Callable[..., Any] = module._call_impl
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        return writer.call(module, path, call, args, kwargs) if writer.active else call(*args, **kwargs)
-
-    return called
-
-
 def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceError:
     root = session.root
     frames = [
@@ -359,13 +297,6 @@ def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceErr
         why=why,
         fix=f"check the input's shape first (model(example_inputs) must work); then {WAYS_OUT}",
     )
-
-
-def drop_unused(graph: fx.Graph) -> None:
-    """Take out what nothing reads and what changes nothing."""
-    for node in reversed(list(graph.nodes)):
-        if not node.users and node.op not in ("placeholder", "output", "call_module") and not node.meta.get("inplace"):
-            graph.erase_node(node)
 
 
 def _rename_constants(run: GraphWriter, used: Collection[str]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch.nn import functional as F
 
 script_call = torch.jit.ScriptFunction.__call__
 
@@ -38,3 +39,17 @@ class OpaqueAutogradFunction:
     @property
     def __name__(self) -> str:
         return self.function.__name__
+
+
+@dataclass(frozen=True)
+class Functional:
+    """A function of torch.nn.functional that is a closure there, by its name, so that a graph with it can be pickled."""
+
+    name: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(F, self.name)(*args, **kwargs)
+
+    @property
+    def __name__(self) -> str:
+        return self.name

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import fx
 
-from packify.capture.graphs import MODES, RecordedGraphs, drop_unused
+from packify.capture.graphs import MODES, RecordedGraphs
+from packify.capture.unused import drop_unused
 from packify.core import nested
 from packify.core.errors import SpecError
 

@@ -6,7 +6,6 @@ import functools
 import operator as python_operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,11 +14,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
-from packify.capture.binding import bind
+from packify.capture.binding import bind, inplace_by_name
 from packify.capture.constants import known_outcome
 from packify.capture.decompositions import DECOMPOSITIONS, set_part, set_where, write_to, write_without_gradient
+from packify.capture.opaque import Functional
 from packify.capture.operators import DEVICE_GETTERS, PASSIVE, PASSIVE_GETTERS, READS_DATA, Operator, key_of, operator_of
-from packify.capture.signatures import Signature
 from packify.capture.symbolic import plain, symbolic_number
 from packify.capture.values import call_on_meta, filled, on_meta, random, recurrent_result, without_expressions
 from packify.capture.writer import GraphWriter
@@ -29,20 +28,6 @@ _FACTORIES = frozenset(_device_constructors())
 # In place they change what shape a tensor has, and none of its numbers.
 _NEW_SHAPES = frozenset("squeeze unsqueeze transpose t".split())
 _TENSOR_CLASSES = frozenset(("Tensor", "TensorBase", "_TensorBase"))
-
-
-@dataclass(frozen=True)
-class Functional:
-    """A function of torch.nn.functional that is a closure there, by its name, so that a graph with it can be pickled."""
-
-    name: str
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(F, self.name)(*args, **kwargs)
-
-    @property
-    def __name__(self) -> str:
-        return self.name
 
 
 class Recorder(TorchFunctionMode):
@@ -268,7 +253,7 @@ class Recorder(TorchFunctionMode):
 
     def _node(self, func: Callable[..., Any], operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         args, kwargs, signature = bind(func, args, kwargs)
-        args, kwargs = _inplace_by_name(signature, args, kwargs)
+        args, kwargs = inplace_by_name(signature, args, kwargs)
         node = self._call_of(func, operator, *self.writer.held_values((args, kwargs)))
         node.meta["signature"] = signature
         return node
@@ -354,10 +339,3 @@ def device_answer(question: str, device: torch.device) -> Any:
     if question == "get_device":
         return -1 if device.type == "cpu" else device.index or 0
     return question == f"is_{device.type}"
-
-
-def _inplace_by_name(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same call with a last argument ``inplace`` given by name: ``F.relu(x, inplace=True)``, not ``F.relu(x, True)``."""
-    if args and list(signature.names)[len(args) - 1 : len(args)] == ["inplace"]:
-        return args[:-1], {**kwargs, "inplace": args[-1]}
-    return args, kwargs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -198,10 +199,10 @@ class Signature:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-_NUMBERS = (int, float, complex)
+_NUMBERS = (int, float, complex, numbers.Number)
 _ENUMERATIONS = (torch.dtype, torch.layout, torch.memory_format)
 
 

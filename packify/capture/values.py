@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from packify.capture.shapes import known_result
 from packify.capture.symbolic import plain
 from packify.core import nested
 
@@ -74,4 +75,5 @@ def call_on_meta(name: str, function: Callable[..., Any], args: Any, kwargs: Any
         args = tuple("meta" if isinstance(item, str) else item for item in args)
     if kwargs.get("device") is not None:
         kwargs["device"] = torch.device("meta")
-    return function(*args, **kwargs)
+    known = known_result(function, args, kwargs)
+    return function(*args, **kwargs) if known is None else known

@@ -14,6 +14,8 @@ from packify.cli.options import (
     FreeOutput,
     Gamma,
     GammaPolicyOption,
+    GroupsOption,
+    HeadsOption,
     InChans,
     InputSize,
     Json,
@@ -22,6 +24,7 @@ from packify.cli.options import (
     NumClasses,
     NumEstimators,
     RoundTo,
+    UnusedOption,
     output_choices,
 )
 from packify.cli.tables import layers_table, networks_table, notes_text
@@ -57,6 +60,9 @@ def budget(
     gamma_policy: GammaPolicyOption = "paper",
     min_channels_per_group: MinChannels = 64,
     round_to: RoundTo = 1,
+    unused: UnusedOption = "drop",
+    heads: HeadsOption = "scale",
+    groups: GroupsOption = "keep",
     num_classes: NumClasses = None,
     in_chans: InChans = None,
     input_size: InputSize = None,
@@ -71,7 +77,7 @@ def budget(
     """Count parameters, Mult-Adds and memory of a configuration; no weight is allocated."""
     from packify.core.spec import Spec
 
-    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, heads=heads, groups=groups)
     with steps(3, json) as step:
         with step("import", "importing torch"):
             import packify

@@ -10,25 +10,37 @@ import typer
 
 from packify.cli.console import out as stdout
 from packify.cli.console import print_json, steps
+from packify.cli.members import (
+    AlphaOrFiles,
+    CountOrFiles,
+    Members,
+    MemberSeedsOption,
+    Pretrained,
+    WeightsOption,
+    packed_members,
+    spec_of,
+    start_of,
+)
 from packify.cli.options import (
-    Alpha,
     DropOutput,
     FactoryArgs,
     Force,
     FreeOutput,
     Gamma,
     GammaPolicyOption,
+    GroupsOption,
+    HeadsOption,
     InChans,
     InputSize,
     Json,
     MinChannels,
     ModelArgument,
     NumClasses,
-    NumEstimators,
     Out,
     Quiet,
     RoundTo,
     Seed,
+    UnusedOption,
     output_choices,
 )
 
@@ -48,6 +60,10 @@ Init = Annotated[
     Literal["scheme", "reset"],
     typer.Option("--init", help="Draw initial weights as the network's own code does, or by each layer type's own reset."),
 ]
+Constants = Annotated[
+    Literal["follow", "keep"],
+    typer.Option("--constants", help="What becomes of numbers that the network's code computed from a width."),
+]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the check of the laws.")]
 
 
@@ -57,20 +73,28 @@ _LARGE = 10**9
 
 def convert(
     model: ModelArgument,
-    alpha: Alpha,
-    num_estimators: NumEstimators,
+    alpha: AlphaOrFiles = None,
+    num_estimators: CountOrFiles = None,
     gamma: Gamma = 1,
     gamma_policy: GammaPolicyOption = "paper",
     min_channels_per_group: MinChannels = 64,
     round_to: RoundTo = 1,
+    unused: UnusedOption = "drop",
+    heads: HeadsOption = "scale",
+    groups: GroupsOption = "keep",
     num_classes: NumClasses = None,
     in_chans: InChans = None,
     input_size: InputSize = None,
     arg: FactoryArgs = None,
     free_output: FreeOutput = None,
     drop_output: DropOutput = None,
+    members: Members = None,
+    weights: WeightsOption = None,
+    pretrained: Pretrained = False,
     seed: Seed = 0,
+    member_seeds: MemberSeedsOption = "own",
     init: Init = "scheme",
+    constants: Constants = "follow",
     inputs: Inputs = "shared",
     average: Average = None,
     no_verify: NoVerify = False,
@@ -80,31 +104,38 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Convert a network into a Packed-Ensemble and write it as an artefact: config.json and model.safetensors."""
-    from packify.core.spec import Spec
-
-    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+    start = start_of(weights, members, pretrained)
+    policies = {"gamma_policy": gamma_policy, "min_channels_per_group": min_channels_per_group, "round_to": round_to}
+    spec = spec_of(alpha, num_estimators, gamma, members, **policies, unused=unused, constants=constants, heads=heads, groups=groups)
     with steps(5, quiet or json) as step:
-        with step("import", "importing torch"):
+        with step("import", "importing torch and its libraries"):
             import torch
 
             from packify import artefact, sources
 
-        kind, plain = sources.parse_name(model)
+            kind, plain = sources.parse_name(model)
+            sources.import_library(kind)
         target = artefact.check_target(out or Path(f"{sources.label(kind, plain)}-{spec.label}"), force)
         size = None if input_size is None else sources.parse_input_size(input_size)
         args = dict(map(sources.parse_argument, arg or ()))
         with step("build", f"building {model}"), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            reference = sources.resolve(model, num_classes=num_classes, in_chans=in_chans, input_size=size, args=args)
+            wanted: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans, "input_size": size, "args": args}
+            reference = sources.resolve(model, **wanted, pretrained=pretrained)
             example = reference.example()
         options: dict[str, Any] = spec.to_dict()
         with step("pack", f"slimming and packing {model}"):
             import packify
 
-            recording = packify.record(reference.model, example, outputs=output_choices(free_output, drop_output))
+            outputs = output_choices(free_output, drop_output)
+            recording = packify.record(reference.model, example, outputs=outputs)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", packify.AverageWarning)  # the report says it
-                packed = recording.pack(**options, seed=seed, init=init, inputs=inputs, average=average)
+                common: dict[str, Any] = {"inputs": inputs, "average": average}
+                drawn: dict[str, Any] = {"seed": seed, "member_seeds": member_seeds, "weights": start, "init": init}
+                packed = (
+                    recording.pack(**options, **drawn, **common) if members is None else packed_members(recording, members, outputs, common)
+                )
             costs = recording.budget(**options)
         with step("verify", "checking the laws"):
             from packify.laws.verification import verify

@@ -40,10 +40,17 @@ Shift = Annotated[
 ]
 Mean = Annotated[
     str | None,
-    typer.Option("--mean", metavar="A,B,C", help="Subtracted from values from 0 to 1.", show_default="ImageNet's", rich_help_panel=_DATA),
+    typer.Option(
+        "--mean",
+        metavar="A,B,C",
+        help="Subtracted from values from 0 to 1.",
+        show_default="the weights' or ImageNet's",
+        rich_help_panel=_DATA,
+    ),
 ]
 Std = Annotated[
-    str | None, typer.Option("--std", metavar="A,B,C", help="Then divided by.", show_default="ImageNet's", rich_help_panel=_DATA)
+    str | None,
+    typer.Option("--std", metavar="A,B,C", help="Then divided by.", show_default="the weights' or ImageNet's", rich_help_panel=_DATA),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.", rich_help_panel=_DATA)]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that read images.", rich_help_panel=_DATA)]
@@ -89,6 +96,7 @@ def evaluate(
         report(f"loading {directory}", 0, 1)
         network, example_size, dtype = _network(directory, model, arg, device)
         size = size or example_size
+        numbers = _normalisation(directory, size[0]) | {key: value for key, value in numbers.items() if value is not None}
         images = labelled_images(data, size, **numbers)
         shifted = None if shift is None else labelled_images(shift, size, classes=images.classes, **numbers)
         others = None if ood is None else unlabelled_images(ood, size, **numbers)
@@ -216,6 +224,15 @@ def _network(directory: Path, model: str | None, arg: list[str] | None, device: 
     tensors = [leaf for leaf in _pytree.tree_leaves(decode(artefact.read_config(directory).example)) if isinstance(leaf, torch.Tensor)]
     first = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(1, 0))
     return network.to(place), tuple(first.shape[1:]), first.dtype
+
+
+def _normalisation(directory: Path, channels: int) -> dict[str, Any]:
+    """The mean and std of the published weights that the members come from, if they do."""
+    from packify import artefact
+
+    source = artefact.read_config(directory).source
+    known = {} if source is None else {"mean": source.mean, "std": source.std}
+    return {key: value for key, value in known.items() if value is not None and len(value) == channels}
 
 
 def _check_classes(network: nn.Module, images: ImageFiles, folder: Path, dtype: torch.dtype) -> None:

@@ -39,6 +39,26 @@ MinChannels = Annotated[
     ),
 ]
 RoundTo = Annotated[int, typer.Option("--round-to", help="Hidden widths of a member are multiples of this.", rich_help_panel=_MEMBERS)]
+UnusedOption = Annotated[
+    Literal["drop", "keep"],
+    typer.Option("--unused", help="Parameters that forward never reads: left out, or kept in every member.", rich_help_panel=_MEMBERS),
+]
+HeadsOption = Annotated[
+    Literal["scale", "keep"],
+    typer.Option(
+        "--heads",
+        help="Attention: fewer heads of the same size where alpha / M times their number is whole, or as many smaller ones.",
+        rich_help_panel=_MEMBERS,
+    ),
+]
+GroupsOption = Annotated[
+    Literal["scale", "keep"],
+    typer.Option(
+        "--groups",
+        help="Grouped convs: fewer groups of the same size where alpha / M times their number is whole, or as many smaller ones.",
+        rich_help_panel=_MEMBERS,
+    ),
+]
 
 NumClasses = Annotated[int | None, typer.Option("--num-classes", help="Size of the output.", show_default=False, rich_help_panel=_INPUT)]
 InChans = Annotated[int | None, typer.Option("--in-chans", help="Channels of the input.", show_default=False, rich_help_panel=_INPUT)]

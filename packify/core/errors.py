@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PackifyError(Exception):
     """Base of all packify errors.
@@ -20,9 +22,17 @@ class PackifyError(Exception):
         self.why = why
         self.fix = fix
 
+    def __reduce__(self) -> Any:
+        """An error crosses from one process to another whole."""
+        return _made, (type(self), self.where, self.found, self.why, self.fix)
+
     def __str__(self) -> str:
         parts = (("", self.where), ("found: ", self.found), ("why: ", self.why), ("what to do: ", self.fix))
         return "\n  ".join(label + text for label, text in parts if text)
+
+
+def _made(kind: type[PackifyError], where: str, found: str, why: str, fix: str) -> PackifyError:
+    return kind(where, found=found, why=why, fix=fix)
 
 
 class SpecError(PackifyError, ValueError):

@@ -74,6 +74,9 @@ class Report:
         pins: widths that had to keep the reference's size.
         rounded: widths that are not alpha / M times the reference's exactly.
         lowered: layers whose gamma is smaller than asked.
+        heads: what was done with the heads of attention: fewer of the same size, or as many smaller ones.
+        groups: the same of grouped convs, and where their groups become small.
+        constants: numbers of the code that were computed from a width and follow it, and those that were not taken to be.
         relayouts: places where a packed tensor is copied to carry its members on another axis.
         fallbacks: operators and modules that run once per member.
         averages: per output, how the members are averaged.
@@ -88,6 +91,9 @@ class Report:
     pins: list[Note] = field(default_factory=list)
     rounded: list[Note] = field(default_factory=list)
     lowered: list[Note] = field(default_factory=list)
+    heads: list[Note] = field(default_factory=list)
+    groups: list[Note] = field(default_factory=list)
+    constants: list[Note] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
@@ -115,6 +121,9 @@ class Report:
             ("pinned", self.pins),
             ("rounded", self.rounded),
             ("gamma lowered", self.lowered),
+            ("heads", self.heads),
+            ("groups", self.groups),
+            ("numbers of the code", self.constants),
             ("relayouts", self.relayouts),
             ("run once per member", self.fallbacks),
             ("averages", self.averaging),

@@ -11,17 +11,23 @@ from torch import Tensor, fx, nn
 from packify.capture.functionalise import stored_in
 from packify.capture.graphs import MODES, RecordedGraphs
 from packify.core.errors import PackError
+from packify.nn.code import written
 from packify.nn.layer_settings import settings
+from packify.nn.packed_network import LAYER_SETTINGS, PackedNetwork
+from packify.nn.tree import is_constant
+
+_ONE_CALL = "build all networks by the same call"
 
 
-def same_tensors(networks: Sequence[nn.Module]) -> None:
-    """Refuse networks whose parameters or buffers differ in name, dtype, shape, or in being trained.
+def same_tensors(networks: Sequence[nn.Module], unused: frozenset[str] = frozenset()) -> None:
+    """Refuse networks whose parameters or buffers, but for the `unused`, differ in name, dtype, shape, or in being trained.
 
     Raises:
         PackError: naming the first tensor.
     """
     first, *others = (
-        {name: _described(tensor) for name, tensor in (*network.named_parameters(), *network.named_buffers())} for network in networks
+        {name: _described(tensor) for name, tensor in (*network.named_parameters(), *network.named_buffers()) if name not in unused}
+        for network in networks
     )
     for index, tensors in enumerate(others, 1):
         _same(index, "", first, tensors)
@@ -67,6 +73,59 @@ def same_shared(index: int, other: nn.Module, first: nn.Module, recorded: Record
             )
 
 
+def same_members(index: int, other: PackedNetwork, first: PackedNetwork) -> None:
+    """Refuse a packed network whose members cannot stand beside those of the first: other tensors, code, settings, dtypes or devices.
+
+    Raises:
+        PackError: naming the first difference, with both sides.
+    """
+    _same(index, "", *({name: _described(tensor) for name, tensor in _of_one_member(packed).items()} for packed in (first, other)))
+    for mode in MODES:
+        codes = [str(written(packed.member_template.graphs[mode]).src).splitlines() for packed in (first, other)]
+        for ours, theirs in itertools.zip_longest(*codes):
+            if ours != theirs:
+                found = f"{str(theirs).strip()} where networks[0] runs {str(ours).strip()}"
+                raise _differ(index, f"{mode} mode", found)
+        called = sorted({str(node.target) for node in first.member_template.graphs[mode].find_nodes(op="call_module")})
+        for name in called:
+            _same(index, name, *(_own_settings(packed, name) for packed in (first, other)))
+    if first.interface.outputs != other.interface.outputs or first.averages != other.averages:
+        raise _differ(index, "outputs", f"average={other.average!r} where networks[0] has {first.average!r}")
+    read = {str(node.target) for graph in first.member_template.graphs.values() for node in graph.find_nodes(op="get_attr")}
+    theirs_of = _tensors(other)
+    for name, tensor in first.named_buffers():
+        shared = not tensor.dim() or is_constant(name)
+        if shared and (name in read or _counts(first, name)) and not _equal(tensor, theirs_of[name]):
+            raise _differ(index, name, "other values in a buffer that all members share", "train both alike, or keep them apart")
+
+
+def _own_settings(packed: PackedNetwork, name: str) -> dict[str, str]:
+    """A layer's settings without the sizes that follow M."""
+    module = packed.get_submodule(name)
+    whole = isinstance(module, packed.leaves)
+    return {key: text for key, text in settings(module).items() if whole or key.rpartition(".")[2] in LAYER_SETTINGS}
+
+
+def _counts(packed: PackedNetwork, name: str) -> bool:
+    """The number of batches that a norm has seen is part of what it computes: it averages over all of them."""
+    path, _, own = name.rpartition(".")
+    return own == "num_batches_tracked" and getattr(packed.get_submodule(path), "momentum", 0) is None
+
+
+def _of_one_member(packed: PackedNetwork) -> dict[str, Tensor]:
+    """The first member's share of every tensor, with its flags."""
+    own = {}
+    for name, tensor in _tensors(packed).items():
+        whole = not tensor.dim() or is_constant(name)
+        share = tensor.detach() if whole else tensor.detach().narrow(0, 0, tensor.shape[0] // packed.num_estimators)
+        own[name] = nn.Parameter(share, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else share
+    return own
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return dict((*network.named_parameters(), *network.named_buffers()))
+
+
 def _equal(one: Tensor, two: Tensor) -> bool:
     return one.is_meta or torch.equal(one, two.to(one.device))
 
@@ -96,6 +155,6 @@ def _same(index: int, place: str, first: Mapping[str, str], other: Mapping[str, 
         raise _differ(index, place, f"{name}: {other.get(name, 'none')} where networks[0] has {first.get(name, 'none')}{more}")
 
 
-def _differ(index: int, place: str, found: str, fix: str = "build all networks by the same call") -> PackError:
+def _differ(index: int, place: str, found: str, fix: str = _ONE_CALL) -> PackError:
     where = f"networks[{index}]: {place}" if place else f"networks[{index}]"
     return PackError(where, found=found, why="members of one packed network run one graph and differ in their weights only", fix=fix)

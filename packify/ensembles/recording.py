@@ -19,11 +19,12 @@ from packify.capture.graphs import RecordedGraphs, record_graphs
 from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import SpecError
-from packify.core.spec import GammaPolicy, Spec, whole_number
+from packify.core.spec import Constants, Factor, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.assembly import assemble
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
-from packify.nn.initialisation import Init, check_init, initialise_members
+from packify.ensembles.starting import MemberSeeds, Start, Weights, fill_members
+from packify.nn.initialisation import Init
 from packify.nn.packed_network import PackedNetwork
 from packify.ops.rule import Rule
 from packify.ops.table import merged, random_operators
@@ -96,34 +97,35 @@ class Recording:
         gamma_policy: GammaPolicy = "paper",
         min_channels_per_group: int = 64,
         round_to: int = 1,
+        unused: Unused = "drop",
+        constants: Constants = "follow",
+        heads: Factor = "scale",
+        groups: Factor = "keep",
         seed: int = 0,
         init: Init = "scheme",
+        member_seeds: MemberSeeds = "own",
+        weights: Weights = "fresh",
         inputs: str = "shared",
         average: Any = None,
     ) -> PackedNetwork:
-        """PE-(alpha, M, gamma) of the network, with freshly drawn members; see `packify.pack`.
+        """PE-(alpha, M, gamma) of the network, with members that are freshly drawn or start from its weights; see `packify.pack`.
 
         Raises:
             SpecError: a number is out of range.
             PackError: a node cannot be slimmed or packed.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
-        seed = whole_number("seed", seed, 0, 2**63)
-        check_init(init)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
+        start = Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init)
         require_packable(self.model, self.graphs, self.table)
         try:
             member = self.slimmer.member(spec)
-            packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.table)
+            packed = assemble(member, self.example_inputs, self.model, inputs=inputs, average=average, rules=self.rules)
         except RuntimeError as error:
             if not _TOO_LARGE.search(str(error)):
                 raise
             raise _too_large(error, spec) from error
         packed.report.notes += unused_rules(self.rules, self.table, self.graphs)
-        if not any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
-            shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
-            drawn = initialise_members(packed, self.model, shapes, num_estimators, seed, packed.report.layers, init)
-            packed.report.initialised, packed.report.schemes = drawn.schemes, drawn.kinds
-            packed.report.notes += drawn.notes
+        fill_members(packed, self.model, member, self.table, start)
         return packed
 
     def budget(
@@ -135,6 +137,10 @@ class Recording:
         gamma_policy: GammaPolicy = "paper",
         min_channels_per_group: int = 64,
         round_to: int = 1,
+        unused: Unused = "drop",
+        constants: Constants = "follow",
+        heads: Factor = "scale",
+        groups: Factor = "keep",
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
     ) -> Budget:
@@ -143,7 +149,7 @@ class Recording:
         Raises:
             SpecError, PackError, BudgetError: as `packify.budget` does.
         """
-        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)
+        spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
         return self.planner(convention, dtype).budget(spec)
 
     def fit(self, *, convention: Convention = "macs", dtype: torch.dtype | str | None = None, **limits: Any) -> Fit:
@@ -163,6 +169,8 @@ class Recording:
         gamma_policies: Sequence[GammaPolicy] = ("paper",),
         min_channels_per_group: int = 64,
         round_to: int = 1,
+        heads: Factor = "scale",
+        groups: Factor = "keep",
         convention: Convention = "macs",
         dtype: torch.dtype | str | None = None,
         progress: Progress | None = None,
@@ -180,6 +188,8 @@ class Recording:
             gamma_policies=gamma_policies,
             min_channels_per_group=min_channels_per_group,
             round_to=round_to,
+            heads=heads,
+            groups=groups,
             progress=progress,
         )
 

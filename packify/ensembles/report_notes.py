@@ -13,6 +13,7 @@ from packify.capture.meta import hooks_left_behind
 from packify.capture.operators import rule_of
 from packify.core import nested
 from packify.core.report import Note, Report
+from packify.core.spec import Unused
 from packify.ops.user_rules import name_of
 from packify.widths.slimming import Member
 
@@ -62,22 +63,33 @@ def unused_rules(rules: Mapping[Any, Any], table: Mapping[Any, Any], recorded: R
     ]
 
 
+def unused_notes(model: nn.Module, recorded: RecordedGraphs, unused: Unused) -> list[Note]:
+    """Modules with parameters that forward never uses, and what became of these."""
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        if name in recorded.unused:
+            owner = name.rpartition(".")[0]
+            counts[owner] = counts.get(owner, 0) + parameter.numel()
+    what = "is left out" if unused == "drop" else "keeps the reference's size"
+    return [
+        Note(owner or type(model).__name__, "", f"{what}, {count} parameters", "forward never uses it") for owner, count in counts.items()
+    ]
+
+
 def report_of(
     member: Member, model: nn.Module, graphs: Mapping[int, Any], averages: Mapping[str, list[str]], recorded: RecordedGraphs
 ) -> Report:
     """What was done to a network and why; the number of packed parameters is added once they exist."""
     paths = nested.paths(recorded.outputs["eval"])
     report = Report(member.spec, list(member.layers), list(member.pins), list(member.rounded), list(member.lowered))
+    report.heads, report.groups, report.constants = list(member.heads), list(member.cardinality), list(member.numbers)
     report.averages = dict(zip(paths, averages["eval"], strict=True))
     report.reference_params = sum(parameter.numel() for parameter in model.parameters())
     report.member_params = member.params
     for graph in graphs.values():
         report.relayouts += [note for note in graph.relayouts if note not in report.relayouts]
         report.fallbacks += [note for note in graph.fallbacks if note not in report.fallbacks]
-    read = {str(node.target) for graph in recorded.graphs.values() for node in graph.nodes if node.op in ("get_attr", "call_module")}
-    unused = [name for name, _ in model.named_parameters() if name not in read and not any(name.startswith(f"{kept}.") for kept in read)]
-    for owner in dict.fromkeys(name.rpartition(".")[0] for name in unused):
-        report.notes.append(Note(owner or type(model).__name__, "", "keeps the reference's size", "forward never uses it"))
+    report.notes += unused_notes(model, recorded, member.spec.unused)
     report.notes += [*_outputs_that_pin(member), *recorded.notes]
     report.notes += hook_notes(model)
     report.notes += unused_leaves(recorded.leaves, model)

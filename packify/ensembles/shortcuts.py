@@ -12,9 +12,10 @@ from packify.budgets import fitting, sweeping
 from packify.budgets.cost import Budget, Convention
 from packify.budgets.fitting import Fit
 from packify.budgets.sweeping import Progress, Sweep
-from packify.core.spec import GammaPolicy, Spec, whole_number
+from packify.core.spec import Constants, Factor, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.recording import record
-from packify.nn.initialisation import Init, check_init
+from packify.ensembles.starting import MemberSeeds, Start, Weights
+from packify.nn.initialisation import Init
 from packify.nn.packed_network import PackedNetwork
 
 
@@ -28,8 +29,14 @@ def pack(
     gamma_policy: GammaPolicy = "paper",
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    unused: Unused = "drop",
+    constants: Constants = "follow",
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     seed: int = 0,
     init: Init = "scheme",
+    member_seeds: MemberSeeds = "own",
+    weights: Weights = "fresh",
     inputs: str = "shared",
     average: Any = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -37,18 +44,24 @@ def pack(
     outputs: Mapping[str, str] | None = None,
     rules: Mapping[Any, Any] | None = None,
 ) -> PackedNetwork:
-    """A Packed-Ensemble of `model`: PE-(alpha, M, gamma) with freshly drawn members. `model` is not changed.
+    """A Packed-Ensemble of `model`: PE-(alpha, M, gamma), with members that are freshly drawn or start from its weights.
 
     Args:
-        model: the reference; one on the meta device gives a packed network on the meta device.
+        model: the reference, which is not changed; one on the meta device gives a packed network on the meta device.
         example_inputs: a tensor, a tuple or a dict for ``forward``; shapes and dtypes are read, data is not.
         alpha, num_estimators, gamma: the paper's three numbers.
-        gamma_policy, min_channels_per_group, round_to: see `Spec`.
+        gamma_policy, min_channels_per_group, round_to, unused, heads, groups: see `Spec`.
+        constants: ``"follow"``: numbers that the code computed from a width (a head's ``d ** -0.5``) follow it; ``"keep"``: they stay;
+            or one of these words, or the number itself, by the name of a node or module, as the report names them.
         seed: of the members' initial weights.
         init: ``"scheme"`` draws them as the reference's own code would at the member's widths, ``"reset"`` by each layer type's own
             reset. A function ``(name, tensor, member) -> None`` is called with every parameter of every member, drawn by the scheme,
             and may fill it in place.
-        inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."``.
+        member_seeds: ``"own"``: members start different; ``"same"``: all start as member 0 does, so that only their data (``inputs=
+            "independent"``) and chance in training make them differ.
+        weights: ``"fresh"``: drawn by the scheme that the reference's own weights show; ``"inherit"``: each member starts from its own
+            subset of the trained reference's channels, the most important ones with a shuffle of its own; at alpha = M it is a copy.
+        inputs: ``"shared"``, or ``"independent"`` where a call in training mode takes ``"(m b) ..."``, a batch per member.
         average: ``"probs"`` for logits, ``"mean"`` for values, ``"none"``, a list or a dict of them by output, or None to choose by
             the output's shape. Whole numbers and booleans are voted on.
         leaves: module types to keep whole.
@@ -61,9 +74,9 @@ def pack(
         TraceError: the model cannot be recorded.
         PackError: a node cannot be slimmed or packed.
     """
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)  # a wrong number is said before any work
-    whole_number("seed", seed, 0, 2**63)
-    check_init(init)
+    # a wrong number is said before any work
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
+    Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).pack(
         alpha=alpha,
         num_estimators=num_estimators,
@@ -71,8 +84,14 @@ def pack(
         gamma_policy=gamma_policy,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        unused=unused,
+        constants=constants,
+        heads=heads,
+        groups=groups,
         seed=seed,
         init=init,
+        member_seeds=member_seeds,
+        weights=weights,
         inputs=inputs,
         average=average,
     )
@@ -88,6 +107,10 @@ def budget(
     gamma_policy: GammaPolicy = "paper",
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    unused: Unused = "drop",
+    constants: Constants = "follow",
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -114,7 +137,8 @@ def budget(
         TraceError, PackError: the network cannot be recorded or slimmed.
         BudgetError: the convention or dtype is unknown.
     """
-    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to)  # a wrong number is said before any work
+    # a wrong number is said before any work
+    Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
     return record(model, example_inputs, leaves=leaves, concrete_args=concrete_args, outputs=outputs, rules=rules).budget(
         alpha=alpha,
         num_estimators=num_estimators,
@@ -122,6 +146,10 @@ def budget(
         gamma_policy=gamma_policy,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        unused=unused,
+        constants=constants,
+        heads=heads,
+        groups=groups,
         convention=convention,
         dtype=dtype,
     )
@@ -144,6 +172,8 @@ def fit(
     step: float = 0.125,
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -165,6 +195,7 @@ def fit(
         min_alpha: the smallest alpha tried.
         max_alpha: the largest alpha tried; by default M, where every member is as wide as the reference.
         step: alphas are multiples of this.
+        heads, groups: see `Spec`.
         progress: called with the combinations of M, gamma and policy done and to do.
 
     Raises:
@@ -188,6 +219,8 @@ def fit(
         step=step,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        heads=heads,
+        groups=groups,
         progress=progress,
     )
 
@@ -202,6 +235,8 @@ def sweep(
     gamma_policies: Sequence[GammaPolicy] = ("paper",),
     min_channels_per_group: int = 64,
     round_to: int = 1,
+    heads: Factor = "scale",
+    groups: Factor = "keep",
     convention: Convention = "macs",
     dtype: torch.dtype | str | None = None,
     leaves: Sequence[type[nn.Module]] = (),
@@ -227,5 +262,7 @@ def sweep(
         gamma_policies=gamma_policies,
         min_channels_per_group=min_channels_per_group,
         round_to=round_to,
+        heads=heads,
+        groups=groups,
         progress=progress,
     )

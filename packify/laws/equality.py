@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from packify.core.errors import LawBroken
-from packify.laws.observation import call, floating, observe, relative, share
+from packify.laws.observation import Batch, call, floating, observe, relative
 from packify.laws.testbed import twin
 from packify.nn.graph_network import MemberNetwork
 from packify.nn.members import split_members
 from packify.nn.packed_network import PackedNetwork
 
 
-def measure_equality(network: PackedNetwork, inputs: Any, tolerance: float) -> float:
+def measure_equality(network: PackedNetwork, inputs: Batch, tolerance: float) -> float:
     """Largest difference between a packed member and the same member alone, in evaluation mode.
 
     Raises:
@@ -23,16 +21,16 @@ def measure_equality(network: PackedNetwork, inputs: Any, tolerance: float) -> f
     """
     worst = 0.0
     with torch.no_grad():
-        packed = floating(call(twin(network).members, inputs))  # a forward may write to buffers
+        packed = inputs.members(twin(network))  # a forward may write to buffers
         for member in range(network.num_estimators):
             single = network.extract(member)
-            alone = floating(call(single, share(network, inputs, member)))
+            alone = floating(call(single, inputs.of(network, member)))
             worst = max(worst, compared(network, single, packed, alone, inputs, member, tolerance))
     return worst
 
 
 def compared(
-    network: PackedNetwork, single: MemberNetwork, packed: list[Tensor], alone: list[Tensor], inputs: Any, member: int, tolerance: float
+    network: PackedNetwork, single: MemberNetwork, packed: list[Tensor], alone: list[Tensor], inputs: Batch, member: int, tolerance: float
 ) -> float:
     """Largest difference between one member's packed outputs and those of the member alone.
 
@@ -54,10 +52,10 @@ def compared(
     return worst
 
 
-def _first_difference(network: PackedNetwork, single: MemberNetwork, inputs: Any, member: int, tolerance: float) -> str:
+def _first_difference(network: PackedNetwork, single: MemberNetwork, inputs: Batch, member: int, tolerance: float) -> str:
     """The first node of the member's graph whose value differs."""
     watch, _ = observe(network, inputs)
-    alone, _ = observe(single, share(network, inputs, member))
+    alone, _ = observe(single, Batch(inputs.of(network, member)))
     values = {node.name: value for node, value in alone.seen.items()}
     for node, value in watch.seen.items():
         origin = node.meta.get("member_node")

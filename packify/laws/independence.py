@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from packify.core.errors import LawBroken
 from packify.laws.differentiation import explained
-from packify.laws.observation import Observer, floating, observe
+from packify.laws.observation import Batch, Observer, floating, observe
 from packify.laws.testbed import twin
 from packify.nn.members import split_members
 from packify.nn.packed_network import PackedNetwork
@@ -26,7 +25,7 @@ class _Place:
     axis: int
 
 
-def measure_independence(network: PackedNetwork, inputs: Any) -> tuple[float, int]:
+def measure_independence(network: PackedNetwork, inputs: Batch) -> tuple[float, int]:
     """The largest gradient of a member's output with respect to another member's parameters or share of an activation, and their number.
 
     Raises:

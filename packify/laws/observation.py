@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,17 +28,6 @@ def call(function: Callable[..., Any], inputs: Any) -> Any:
     return function(*args, **kwargs)
 
 
-def share(network: PackedNetwork, inputs: Any, member: int) -> Any:
-    """One member's inputs."""
-    if network.inputs == "shared":
-        return inputs
-
-    def own(leaf: Any) -> Any:
-        return leaf.chunk(network.num_estimators)[member] if isinstance(leaf, Tensor) else leaf
-
-    return nested.map_leaves(inputs, own, in_dataclasses=True)
-
-
 def floating(value: Any) -> list[Tensor]:
     """The floating tensors among outputs, complex ones as pairs."""
     leaves = [leaf for leaf in nested.flatten(value)[0] if isinstance(leaf, Tensor)]
@@ -59,6 +49,37 @@ def relative(a: Tensor, b: Tensor) -> float:
     return error / scale if scale else 0.0
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a packed network is run on to be compared with its members.
+
+    Attributes:
+        values: inputs as for ``forward``.
+        independent: they are ``"(m b) ..."``, one batch per member, for the graph of independent inputs.
+    """
+
+    values: Any
+    independent: bool = False
+
+    def form(self, network: GraphNetwork) -> str:
+        """The key of the graph that runs."""
+        return "independent" if self.independent else "train" if network.training else "eval"
+
+    def of(self, network: PackedNetwork, member: int) -> Any:
+        """One member's inputs."""
+        if not self.independent:
+            return self.values
+
+        def own(leaf: Any) -> Any:
+            return leaf.chunk(network.num_estimators)[member] if isinstance(leaf, Tensor) else leaf
+
+        return nested.map_leaves(self.values, own, in_dataclasses=True)
+
+    def members(self, network: PackedNetwork) -> list[Tensor]:
+        """Every member's floating outputs, ``"m b ..."``, side by side."""
+        return floating(list(network.run_form(self.form(network), *arguments(self.values))))
+
+
 class Observer(fx.Interpreter):
     """Runs a graph and keeps every floating tensor it computes."""
 
@@ -73,9 +94,8 @@ class Observer(fx.Interpreter):
         return value
 
 
-def observe(network: GraphNetwork, inputs: Any) -> tuple[Observer, tuple[Any, ...]]:
-    """A run in the current mode, and the graph's outputs."""
-    graph = network.graphs["train" if network.training else "eval"]
-    watch = Observer(network.body, graph)
-    args, kwargs = arguments(inputs)
+def observe(network: GraphNetwork, batch: Batch) -> tuple[Observer, tuple[Any, ...]]:
+    """A run of the graph that a batch is for, and its outputs."""
+    watch = Observer(network.body, network.graphs[batch.form(network)])
+    args, kwargs = arguments(batch.values)
     return watch, watch.run(*network.interface.flat_inputs(args, kwargs))

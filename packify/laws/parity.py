@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from packify.core.errors import LawBroken
 from packify.laws.differentiation import explained
 from packify.laws.equality import compared
-from packify.laws.observation import call, floating, relative, share
+from packify.laws.observation import Batch, call, floating, relative
 from packify.nn.packed_network import PackedNetwork, member_share
 
 
-def measure_parity(network: PackedNetwork, inputs: Any, tolerance: float) -> tuple[float, float]:
+def measure_parity(network: PackedNetwork, inputs: Batch, tolerance: float) -> tuple[float, float]:
     """Largest differences of outputs before, and of tensors after, one step of gradient descent with momentum, packed and alone.
 
     The packed network's loss is the sum of its members' losses. `network`, in training mode, is trained.
@@ -25,8 +23,8 @@ def measure_parity(network: PackedNetwork, inputs: Any, tolerance: float) -> tup
     """
     equality = parity = 0.0
     singles = [network.extract(member) for member in range(network.num_estimators)]
-    packed = floating(call(network.members, inputs))
-    outputs = [floating(call(single, share(network, inputs, member))) for member, single in enumerate(singles)]
+    packed = inputs.members(network)
+    outputs = [floating(call(single, inputs.of(network, member))) for member, single in enumerate(singles)]
     for member, single in enumerate(singles):
         equality = max(equality, compared(network, single, packed, outputs[member], inputs, member, tolerance))
     with explained(network, inputs):

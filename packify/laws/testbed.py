@@ -47,6 +47,18 @@ def make_test_bed(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
     return network
 
 
+def take_chance_out(graph: fx.Graph, body: nn.Module, leaves: tuple[type[nn.Module], ...]) -> None:
+    """Make a graph and the modules that it calls draw nothing, or the same in every run."""
+    for module in body.modules():
+        if isinstance(module, _DROPOUTS):
+            module.p = 0.0
+        if isinstance(module, nn.RNNBase):
+            module.dropout = 0.0
+    _without_dropout(graph)
+    _without_chance(graph)
+    _with_repeated_chance(body, leaves)
+
+
 def twin(network: PackedNetwork) -> PackedNetwork:
     """A copy with tensors of its own that runs the same graphs: what it writes to, `network` does not see."""
     shared = (network.member_template, network.report, *network.graphs.values())
@@ -147,11 +159,10 @@ POSITIVE: Draw = torch.rand
 
 
 def random_inputs(network: PackedNetwork, x: Any, example: Any, batch: int, dtype: torch.dtype, draw: Draw = STANDARD) -> Any:
-    """The inputs `x` in another dtype, or, if it is None, random ones shaped like `example`: ``"b ..."``, or ``"(m b) ..."``.
+    """The inputs `x` in another dtype, or, if it is None, random ones shaped like `example`: ``"b ..."``.
 
     A network that takes its example's batch only gets that one.
     """
-    times = network.num_estimators if network.inputs == "independent" else 1
     device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
 
     def make(leaf: Any) -> Any:
@@ -159,7 +170,7 @@ def random_inputs(network: PackedNetwork, x: Any, example: Any, batch: int, dtyp
             return leaf
         if x is not None:
             return _cast(leaf, dtype).clone()
-        shape = (times * (batch if network.batched else leaf.shape[0]), *leaf.shape[1:]) if leaf.dim() else ()
+        shape = (batch if network.batched else leaf.shape[0], *leaf.shape[1:]) if leaf.dim() else ()
         if leaf.is_floating_point() or leaf.is_complex():
             return _cast(draw(shape, dtype=dtype, device=device).to(leaf.dtype), dtype)
         return torch.zeros(shape, dtype=leaf.dtype, device=device).random_(0, 2)

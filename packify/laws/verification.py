@@ -14,10 +14,10 @@ from packify.core.errors import PackError, SpecError
 from packify.core.spec import whole_number
 from packify.laws.equality import measure_equality
 from packify.laws.independence import measure_independence
-from packify.laws.observation import call, floating, share
+from packify.laws.observation import Batch, call, floating
 from packify.laws.parity import measure_parity
 from packify.laws.resolution import smaller_example
-from packify.laws.testbed import POSITIVE, STANDARD, make_test_bed, random_inputs, randomise
+from packify.laws.testbed import POSITIVE, STANDARD, make_test_bed, random_inputs, randomise, twin
 from packify.nn.packed_network import PackedNetwork
 
 # Largest error of an output, relative to the largest value, that rounding explains.
@@ -127,12 +127,32 @@ def _measured(packed: PackedNetwork, x: Any, example: Any, train: bool, seed: in
         network = make_test_bed(packed, dtype)
         randomise(network)
         inputs = _inputs(network.eval(), x, example, batch, dtype)
-        equality = measure_equality(network.eval(), inputs, tolerance)
-        independence, activations = measure_independence(network, inputs)
-        trained, parity = measure_parity(network.train(), inputs, tolerance) if train else (0.0, 0.0)
+        shared, parity = Batch(inputs), 0.0
+        equality = measure_equality(network.eval(), shared, tolerance)
+        independence, activations = measure_independence(network, shared)
+        own = [_own_inputs(network, inputs)] if network.inputs == "independent" else []
+        for each in own:
+            leak, more = measure_independence(network.train(), each)
+            independence, activations = max(independence, leak), activations + more
+        for each in [shared, *own] if train else []:
+            trained, moved = measure_parity(twin(network).train(), each, tolerance)
+            equality, parity = max(equality, trained), max(parity, moved)
     tensors = (leaf for leaf in nested.flatten(inputs)[0] if isinstance(leaf, Tensor))
     shapes = ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in tensors)
-    return Verification(max(equality, trained), independence, parity, activations, batch, str(dtype).removeprefix("torch."), shapes)
+    return Verification(equality, independence, parity, activations, batch, str(dtype).removeprefix("torch."), shapes)
+
+
+def _own_inputs(network: PackedNetwork, inputs: Any) -> Batch:
+    """Inputs ``"(m b) ..."`` of which no two members have the same: real ones are scaled, whole ones are rolled along the batch."""
+
+    def own(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.dim():
+            return leaf
+        if leaf.is_floating_point() or leaf.is_complex():
+            return torch.cat([leaf * float(weight) for weight in torch.linspace(0.5, 1, network.num_estimators)])
+        return torch.cat([leaf.roll(member, 0) for member in range(network.num_estimators)])
+
+    return Batch(nested.map_leaves(inputs, own, in_dataclasses=True), independent=True)
 
 
 def _inputs(network: PackedNetwork, x: Any, example: Any, batch: int, dtype: torch.dtype) -> Any:
@@ -144,7 +164,7 @@ def _inputs(network: PackedNetwork, x: Any, example: Any, batch: int, dtype: tor
     tries = [random_inputs(network, x, example, batch, dtype, draw) for draw in ((STANDARD, POSITIVE) if x is None else (STANDARD,))]
     with torch.no_grad():
         for inputs in tries:
-            outputs = floating(call(network.extract(0), share(network, inputs, 0)))
+            outputs = floating(call(network.extract(0), inputs))
             if not any(bool((output.isnan().any() if x is None else output.isnan().all()) and output.numel()) for output in outputs):
                 return inputs
     raise PackError(

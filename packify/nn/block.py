@@ -33,6 +33,15 @@ class Form:
         return self
 
 
+FORMS = {"shared": ("eval", "train"), "independent": ("independent_eval", "independent")}
+"""The kinds of inputs that a packed network takes, and the names of its flat graphs for them, of evaluation and of training."""
+
+
+def whole_forms(graphs: Mapping[str, fx.Graph]) -> dict[str, Form]:
+    """A network's flat graphs, by the kind of its inputs."""
+    return {kind: Form(graphs[evaluation], graphs[training]) for kind, (evaluation, training) in FORMS.items() if training in graphs}
+
+
 class Block(Exchangeable):
     """A module of a packed network, or of a member, that computes: its code is that of a small graph.
 
@@ -64,6 +73,13 @@ def is_block_class(kind: type[nn.Module]) -> bool:
 def base_of(module: nn.Module) -> type[nn.Module]:
     """The class that a module has without what makes it a block."""
     return next((vars(kind)[_BASE] for kind in type(module).__mro__ if _BASE in vars(kind)), type(module))
+
+
+def remove_blocks(tree: nn.Module) -> None:
+    """Give all modules the classes that they have without what makes them blocks."""
+    for module in tree.modules():
+        if is_block_class(type(module)):
+            module.__class__ = base_of(module)
 
 
 class OwnCode(nn.Module):

@@ -127,5 +127,5 @@ def _trained_note(reference: nn.Module, seen: bool) -> Note:
         "",
         "its weights look trained; the members start from fresh ones, "
         + ("drawn as its own code draws them" if seen else "drawn by each layer type's own reset"),
-        "no scheme of initial weights explains them; packify.pack_members packs trained networks with the weights they have",
+        'no scheme of initial weights explains them; weights="inherit" takes them over, and packify.pack_members packs trained networks',
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import keyword
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import EllipsisType, FunctionType
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +16,7 @@ from packify.nn.block import Form, functions_from, source_of
 
 # What a user may hand to torch.compile: `packed`, which runs `forward`, or `packed.members`.
 _ENTRIES = ("forward", "members")
-_GRAPH = "_graph"
+_GRAPHS = {"shared": "_graph", "independent": "_graph_independent"}
 _numbers = itertools.count()
 
 
@@ -32,8 +32,8 @@ def _reached(base: str, target: str) -> str:
     return base
 
 
-def give_own_class(network: nn.Module, form: Form, signature: inspect.Signature) -> None:
-    """Give `network` a new subclass of its class: one that runs `form`, and whose methods have the reference's `signature`.
+def give_own_class(network: nn.Module, forms: Mapping[str, Form], signature: inspect.Signature) -> None:
+    """Give `network` a new subclass of its class: it runs `forms`, by the kind of inputs; its methods have the reference's `signature`.
 
     `torch.compile` keeps what it has compiled by code object, at most eight versions of each (`torch._dynamo.config.recompile_limit`),
     so networks that shared one `forward` would push each other out. Networks that run the same functions share their class.
@@ -41,13 +41,24 @@ def give_own_class(network: nn.Module, form: Form, signature: inspect.Signature)
     if type(network) is not (own_class(network) or type(network)):
         return  # a wrapper such as fully_shard has put a class of its own in front
     base, number = shared_class(network), next(_numbers)
-    source, names = source_of((form,), lambda name: hasattr(base, name) or name in vars(network), _GRAPH)
-    methods: dict[str, Any] = dict(functions_from(source, names, f"{base.__name__} {number}"))
+    methods: dict[str, Any] = {}
+    sources = []
+    for kind, form in forms.items():
+        source, names = source_of((form,), hidden_behind(base), _GRAPHS[kind])
+        methods |= functions_from(source, names, f"{base.__name__} {number}")
+        sources.append(source)
     for name in _ENTRIES:
         if hasattr(base, name):
             methods[name] = _entry(name, getattr(base, name), signature, f"{base.__name__} {number}")
-    own = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__, _SHARED: base, "source": source}
+    own = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__, _SHARED: base}
+    own["source"] = "\n".join(sources)
     network.__class__ = type(base.__name__, (base,), {**own, **methods})
+
+
+def hidden_behind(base: type[nn.Module]) -> Callable[[str], bool]:
+    """Whether a child or tensor of that name is hidden behind an attribute of the network itself."""
+    declared = {name for kind in base.__mro__ for name in vars(kind).get("__annotations__", ())}
+    return lambda name: hasattr(base, name) or name in declared
 
 
 def own_class(network: nn.Module) -> type[nn.Module] | None:

@@ -18,6 +18,7 @@ from packify.nn.layer_sizes import sizes_by_role
 from packify.nn.recipes import Recipe, at_sizes, repeat
 from packify.nn.resets import reset
 from packify.nn.schemes import Scheme, draw
+from packify.nn.tables import LEADING, fitted, table_notes
 from packify.nn.tree import resized
 
 Fill = Callable[[str, Tensor, int], None]
@@ -32,11 +33,13 @@ class Initialised:
         schemes: per parameter.
         kinds: the same in a few lines, one per kind of layer.
         notes: what a user should know.
+        tables: the tables that got another size.
     """
 
     schemes: dict[str, str]
     kinds: list[KindScheme]
     notes: list[Note] = field(default_factory=list)
+    tables: list[Note] = field(default_factory=list)
 
 
 def check_init(init: object) -> None:
@@ -62,6 +65,7 @@ def initialise_members(
     seed: int,
     layers: Sequence[LayerWidth] = (),
     init: Init = "scheme",
+    tables: bool = True,
 ) -> Initialised:
     """Fill the packed tensors, member by member.
 
@@ -75,15 +79,16 @@ def initialise_members(
         seed: of the draws.
         layers: the layers' widths, for their groups.
         init: the scheme of each kind of layer, each layer type's own reset, or a function of the user's.
+        tables: tables of frequencies and the like are computed anew at the member's widths, not cut.
 
     Raises:
         SpecError: the user's function raised.
     """
     names = [name for name, _ in packed.named_parameters()]
     choice = choose(reference, names, init)
-    drawing = _Drawing(reference, shapes, choice, _member_groups(reference, layers, shapes))
+    drawing = _Drawing(reference, shapes, choice, _member_groups(reference, layers, shapes), fitted if tables else _cut)
     parameters = dict(packed.named_parameters())
-    seeds = torch.randint(2**62, (members,), generator=torch.Generator("cpu").manual_seed(seed)).tolist()
+    seeds = torch.randint(2**62, (members,), device="cpu", generator=torch.Generator("cpu").manual_seed(seed)).tolist()
     with torch.no_grad(), _own_randomness():
         for member in range(members):
             torch.manual_seed(seeds[member])
@@ -92,9 +97,16 @@ def initialise_members(
                     _call(init, name, tensor, member, choice)
                 share = parameters[name].chunk(members)[member] if parameters[name].dim() else parameters[name]
                 share.copy_(tensor.view(share.shape))
-        _fill_buffers(packed, reference, shapes, members)
+        notes = _fill_buffers(packed, reference, shapes, members, drawing.fit)
     labels = {name: choice.label(name) for name in names}
-    return Initialised(labels, schemes_by_kind(reference, labels), choice.notes)
+    return Initialised(labels, schemes_by_kind(reference, labels), choice.notes, [*drawing.notes, *notes])
+
+
+Fit = Callable[[Tensor, tuple[int, ...]], tuple[Tensor, str]]
+
+
+def _cut(table: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, str]:
+    return resized(table, shape), LEADING
 
 
 @contextmanager
@@ -122,9 +134,15 @@ def _call(init: Fill, name: str, tensor: Tensor, member: int, choice: Choice) ->
 class _Drawing:
     """One member's parameters, again for each member."""
 
-    def __init__(self, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], choice: Choice, groups: Mapping[str, int]) -> None:
-        self.shapes, self.choice, self.groups = shapes, choice, groups
+    def __init__(
+        self, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], choice: Choice, groups: Mapping[str, int], fit: Fit
+    ) -> None:
+        self.choice, self.groups, self.fit = choice, groups, fit
+        self.notes: dict[Note, None] = {}
         self.sources = dict(reference.named_parameters(remove_duplicate=False))
+        first = {id(tensor): name for name, tensor in reversed(self.sources.items())}
+        names = {name: first[id(tensor)] for name, tensor in self.sources.items()}
+        self.shapes = {name: shapes[known] for name, known in names.items() if known in shapes}
         self.modules = dict(reference.named_modules(remove_duplicate=False))
 
     def draw(self) -> Iterator[tuple[str, Tensor]]:
@@ -154,14 +172,17 @@ class _Drawing:
     def _drawn(self, name: str, scheme: Scheme) -> Tensor:
         source = self.sources[name]
         if scheme.distribution == "copied":
-            return resized(source.detach(), self.shapes[name]).to("cpu", copy=True)
+            made, how = self.fit(source.detach().cpu(), self.shapes[name])
+            self.notes |= dict.fromkeys(table_notes(name, source, self.shapes[name], how))
+            return made.clone()
         path, _, attribute = name.rpartition(".")
         sizes = sizes_by_role(self.modules[path], attribute, self._own_shapes(path), self.groups.get(path))
         return draw(self.shapes[name], scheme, sizes, source.dtype)
 
     def _own_shapes(self, path: str) -> dict[str, tuple[int, ...]]:
-        parameters = self.modules[path]._parameters
-        return {attribute: self.shapes[_joined(path, attribute)] for attribute, tensor in parameters.items() if tensor is not None}
+        """The member's shapes of a module's parameters; one that the member leaves out has the reference's."""
+        own = {attribute: tensor for attribute, tensor in self.modules[path]._parameters.items() if tensor is not None}
+        return {attribute: self.shapes.get(_joined(path, attribute), tuple(tensor.shape)) for attribute, tensor in own.items()}
 
 
 def _joined(path: str, attribute: str) -> str:
@@ -180,17 +201,21 @@ def _member_groups(reference: nn.Module, layers: Sequence[LayerWidth], shapes: M
     return groups
 
 
-def _fill_buffers(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], members: int) -> None:
-    sources = dict(reference.named_buffers())
+def _fill_buffers(packed: nn.Module, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], members: int, fit: Fit) -> list[Note]:
+    sources, notes = dict(reference.named_buffers()), list[Note]()
     for name, buffer in packed.named_buffers():
         if name not in sources:
             continue
         if not buffer.dim():
             buffer.copy_(sources[name])
             continue
-        fresh = _without_history(name, resized(sources[name], shapes[name]))
+        made, how = fit(sources[name].cpu(), shapes[name])
+        fresh = _without_history(name, made)
+        if fresh is made:
+            notes += table_notes(name, sources[name], shapes[name], how)
         for share in buffer.chunk(members):
             share.copy_(fresh)
+    return notes
 
 
 def _without_history(name: str, tensor: Tensor) -> Tensor:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, fx, nn
 
 from packify.core import nested
-from packify.core.errors import PackError
+from packify.core.errors import PackError, SpecError
 from packify.core.report import Report
 from packify.core.spec import Spec
 from packify.nn.averaging import averaged
+from packify.nn.block import FORMS
 from packify.nn.code import written
 from packify.nn.exchange import held_tensor, member_parts, part_of, replace_parts, require_own_parts
 from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
@@ -23,7 +24,14 @@ from packify.nn.members import merge_members
 from packify.nn.tree import build_tree, is_constant, leaf_names, state_sizes
 
 # What a user may change on a layer of a packed network, and an extracted member must have too.
-_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
+LAYER_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
+
+
+class Repacker(Protocol):
+    """What packs the member of a packed network once more."""
+
+    def independent(self, packed: PackedNetwork) -> Mapping[str, fx.Graph]:
+        """The graphs that take inputs ``"(m b) ..."``, by mode."""
 
 
 class PackedNetwork(GraphNetwork):
@@ -37,7 +45,9 @@ class PackedNetwork(GraphNetwork):
         report: what was done and why.
         average: per output leaf ``"probs"``, ``"mean"``, ``"vote"`` or ``"none"``.
         batched: any batch size will do on the leading axis of all inputs; otherwise the network takes the example's only.
-        inputs: ``"shared"``, or ``"independent"`` for inputs ``"(m b) ..."`` with one batch per member.
+        inputs: ``"shared"``, or ``"independent"`` where a call in training mode takes ``"(m b) ..."``, one batch per member (Figure 3b of
+            the paper). It may be set at any time: the weights are the same either way. In evaluation mode, and in `members`, inputs are
+            always shared.
         example_inputs: meta tensors shaped like the example the network was packed with.
         resized: layers that `resize` has given another number of output features.
     """
@@ -47,7 +57,7 @@ class PackedNetwork(GraphNetwork):
     report: Report
     averages: dict[str, list[str]]
     batched: bool
-    inputs: Literal["shared", "independent"]
+    repacker: Repacker
     example_inputs: Any
     leaves: tuple[type[nn.Module], ...]
     output_choices: dict[str, str]
@@ -66,22 +76,52 @@ class PackedNetwork(GraphNetwork):
         inputs: str,
         example_inputs: Any,
         batched: bool,
+        repacker: Repacker,
         leaves: tuple[type[nn.Module], ...] = (),
         output_choices: Mapping[str, str] | None = None,
+        unused: frozenset[str] = frozenset(),
         cut: Cut | None = None,
     ) -> None:
-        super().__init__(body, graphs, interface, cut)
+        super().__init__(body, graphs, interface, unused, cut)
         state = self.__dict__
         state["member_template"] = member
-        state["spec"], state["report"], state["inputs"], state["example_inputs"] = spec, report, inputs, example_inputs
+        state["spec"], state["report"], state["example_inputs"], state["repacker"] = spec, report, example_inputs, repacker
         state["averages"], state["batched"], state["leaves"] = average, batched, leaves
         state["output_choices"] = dict(output_choices or {})
         state["resized"] = {}
+        self.inputs = inputs  # type: ignore[assignment] # the setter checks it
 
     @property
     def num_estimators(self) -> int:
         """M."""
         return self.spec.num_estimators
+
+    @property
+    def inputs(self) -> Literal["shared", "independent"]:
+        """Whether members share the inputs of a training step, or each has a batch of its own."""
+        how: Literal["shared", "independent"] = self.__dict__["_inputs"]
+        return how
+
+    @inputs.setter
+    def inputs(self, how: Literal["shared", "independent"]) -> None:
+        if how not in ("shared", "independent"):
+            raise SpecError(
+                "inputs",
+                found=repr(how),
+                why="members see one shared batch or independent ones",
+                fix='pass inputs="shared" or inputs="independent"',
+            )
+        if how == "independent" and "independent" not in self.graphs:
+            own = self.repacker.independent(self)
+            self.graphs |= {name: own[mode] for mode, name in zip(("eval", "train"), FORMS["independent"], strict=True)}
+            self.recompile()
+        self.__dict__["_inputs"] = how
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "inputs" and isinstance(value, str):  # a part of the reference may have that name
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def average(self) -> Any:
@@ -104,34 +144,39 @@ class PackedNetwork(GraphNetwork):
             for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
         ]
         graphs = [network.graphs[mode] for network in (self, self.member_template) for mode in ("eval", "train")]
-        parts += [str(written(graph).src) for graph in graphs]
+        sources = {graph: str(written(graph).src) for graph in dict.fromkeys(graphs)}
+        parts += [sources[graph] for graph in graphs]
         called = sorted({str(node.target) for graph in graphs for node in graph.find_nodes(op="call_module")})
         parts += [f"{name} {settings(self.get_submodule(name))}" for name in called]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The reference's arguments; ``"(m b) ..."`` in training mode, the average in evaluation mode."""
-        outputs = self.run(*args, **kwargs)
+        """The reference's arguments; ``"(m b) ..."`` in training mode, the average in evaluation mode.
+
+        Raises:
+            PackError: inputs are independent, and a batch in training mode is not M batches of one size.
+        """
+        independent = self.training and self.inputs == "independent"
+        if independent:
+            self._require_batch_per_member(args, kwargs)
+        outputs = self.run_form("independent", args, kwargs) if independent else self.run(*args, **kwargs)
         if self.training:
             return self.restructure([_folded(output) for output in outputs])
         return self.restructure([averaged(output, how) for output, how in zip(outputs, self.averages["eval"], strict=True)])
 
     def members(self, *args: Any, **kwargs: Any) -> Any:
-        """Every member's own output, ``"m b ..."``, in either mode."""
+        """Every member's own output for one batch that all share, ``"m b ..."``, in either mode."""
         return self.restructure(list(self.run(*args, **kwargs)))
 
-    def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        """The tensors among a call's arguments; independent inputs hold one batch per member."""
-        tensors = super().flat_inputs(args, kwargs)
-        for tensor in tensors if self.inputs == "independent" else ():
+    def _require_batch_per_member(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for tensor in self.flat_inputs(args, kwargs):
             if not tensor.dim() or tensor.shape[0] % self.num_estimators:
                 raise PackError(
                     "forward",
                     found=f"an input of shape {tuple(tensor.shape)} for {self.num_estimators} members",
-                    why='the network was packed for inputs="independent": "(m b) ...", one batch per member',
-                    fix=f"pass {self.num_estimators} batches of one size, one after the other",
+                    why='in training mode inputs="independent" takes "(m b) ...", one batch per member',
+                    fix=f'pass {self.num_estimators} batches of one size, one after the other, or set packed.inputs = "shared"',
                 )
-        return tensors
 
     @torch.inference_mode(False)
     def extract(self, member: int) -> MemberNetwork:
@@ -161,7 +206,7 @@ class PackedNetwork(GraphNetwork):
             if name not in whole:
                 state_sizes(part)
         for name, part in body.named_modules():
-            for setting in _SETTINGS & vars(part).keys():
+            for setting in LAYER_SETTINGS & vars(part).keys():
                 setattr(part, setting, getattr(part_of(self, name), setting, getattr(part, setting)))
         for name, part in exchanged.items():
             path, _, own = name.rpartition(".")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from packify.nn.block import Block
-from packify.nn.exchange import Exchangeable
+from packify.nn.exchange import PLACE, Exchangeable
 from packify.nn.members import OWN_CODE
+from packify.nn.ports import PORTS
 
 # Tensors that the reference's code has made are buffers called so, of the module whose code it was.
 CONSTANT = "_constant_"
@@ -23,7 +24,7 @@ def is_constant(name: str) -> bool:
     return name.rpartition(".")[2].startswith(CONSTANT)
 
 
-MakeTensor = Callable[[str, torch.Tensor], torch.Tensor]
+MakeTensor = Callable[[str, torch.Tensor], torch.Tensor | None]
 
 
 class Scope(Exchangeable):
@@ -73,10 +74,10 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
 
     Args:
         reference: the module tree to follow.
-        make: gives the new parameter or buffer.
+        make: gives the new parameter or buffer; None leaves it out, and a layer without its weight is only a name.
         kept: types copied whole, with their own code.
     """
-    tensors: dict[int, torch.Tensor] = {}
+    tensors: dict[int, torch.Tensor | None] = {}
     modules: dict[int, nn.Module] = {}
 
     def tensor_for(name: str, tensor: torch.Tensor | None) -> torch.Tensor | None:
@@ -84,22 +85,25 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
             return None
         if id(tensor) not in tensors:
             new = make(name, tensor)
-            tensors[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+            is_parameter = new is not None and isinstance(tensor, nn.Parameter)
+            tensors[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if is_parameter else new  # type: ignore[arg-type]
         return tensors[id(tensor)]
 
     def visit(module: nn.Module, prefix: str, inside: bool) -> nn.Module:
         if id(module) in modules:
             return modules[id(module)]
         inside = inside or isinstance(module, leaves)
+        parameters = {name: tensor_for(prefix + name, tensor) for name, tensor in module._parameters.items()}
+        whole = all(parameters[name] is not None for name, tensor in module._parameters.items() if tensor is not None and name != "bias")
         new = modules[id(module)] = (
             shallow_copy(module)
-            if inside or isinstance(module, Block) or is_plain_layer(module)
+            if inside or isinstance(module, Block) or (whole and is_plain_layer(module))
             else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
         )
         new.training = module.training
+        vars(new).update({key: vars(module)[key] for key in (PLACE, PORTS) if key in vars(module)})
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
-        for name, tensor in module._parameters.items():
-            new._parameters[name] = tensor_for(prefix + name, tensor)  # type: ignore[assignment]
+        new._parameters.update(parameters)  # type: ignore[arg-type]
         for name, buffer in module._buffers.items():
             new._buffers[name] = tensor_for(prefix + name, buffer)
         for name, child in module._modules.items():
@@ -107,6 +111,14 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
         return new
 
     return visit(reference, "", False)
+
+
+def add_constants(tree: nn.Module, constants: Mapping[str, torch.Tensor], device: torch.device | None = None) -> None:
+    """Give every module the constants of its code, by their dotted names."""
+    for name, constant in constants.items():
+        path, _, own = name.rpartition(".")
+        tensor = constant.detach() if device is None else constant.detach().to(device)
+        tree.get_submodule(path).register_buffer(own, tensor, persistent=False)
 
 
 def sized_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Module], ...] = ()) -> nn.Module:
@@ -121,6 +133,8 @@ def sized_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
 
 def leaf_names(root: nn.Module, leaves: tuple[type[nn.Module], ...]) -> set[str]:
     """The names of all modules that are kept whole, their parts included."""
+    if not leaves:
+        return set()
     whole = [name for name, module in root.named_modules() if isinstance(module, leaves)]
     return {name for name, _ in root.named_modules() if any(name == outer or name.startswith(f"{outer}.") for outer in whole)}
 
@@ -134,16 +148,22 @@ def is_plain_layer(module: nn.Module) -> bool:
     )
 
 
+_UNCHANGING = frozenset((int, float, bool, str, type(None)))
+
+
 def shallow_copy(module: nn.Module) -> nn.Module:
     """The same class and settings, no tensors, children or hooks."""
     new = type(module).__new__(type(module))
+    own = vars(new)
     for key, value in vars(module).items():
-        if key in ("_parameters", "_buffers", "_modules"):
-            new.__dict__[key] = {}
-        elif key.endswith("_hooks") or "_hooks_" in key:
-            new.__dict__[key] = OrderedDict()
+        if key.endswith("_hooks") or "_hooks_" in key:
+            own[key] = OrderedDict()
+        elif type(value) in _UNCHANGING:
+            own[key] = value
+        elif key in ("_parameters", "_buffers", "_modules"):
+            own[key] = {}
         elif key not in ("forward", OWN_CODE):
-            new.__dict__[key] = copy.copy(value)
+            own[key] = copy.copy(value)
     if isinstance(new, nn.RNNBase):
         new._flat_weight_refs = []
         new._flat_weights = []
@@ -172,7 +192,7 @@ def state_sizes(module: nn.Module, groups: int | None = None) -> None:
     for kind, attribute, name, axis in _SIZES:
         tensor = getattr(module, name, None) if isinstance(module, kind) else None
         if isinstance(tensor, torch.Tensor):
-            setattr(module, attribute, tensor.shape[axis])
+            vars(module)[attribute] = tensor.shape[axis]
     if one_each:
         module.num_groups = module.num_channels
     if isinstance(module, nn.modules.conv._ConvNd):

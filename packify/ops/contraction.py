@@ -57,6 +57,8 @@ def matmul(widths: WidthPropagation, input: Axes, other: Axes) -> list[Dim]:
         widths.layer(a[-2])
         widths.reads(b[-2])
     lead = _broadcast_dims(widths, a[:-2], b[:-2])
+    if not (input.weight or other.weight):
+        widths.batched(lead)
     return [*lead, *(a[-2:-1] if len(left) > 1 else []), *(b[-1:] if len(right) > 1 else [])]
 
 
@@ -89,6 +91,7 @@ def attention(widths: WidthPropagation, query: Axes, key: Axes, value: Axes, att
     for axis, dim in enumerate(reversed(value.dims[:-2]), 1):
         if lead[-axis].root().size == dim.root().size:
             widths.equate(lead[-axis], dim)
+    widths.batched(lead)
     for dims in (query.dims[-2:-1], key.dims[-2:-1]):
         for dim in dims:
             widths.pin(dim, "a number of tokens")
@@ -115,7 +118,16 @@ def einsum(widths: WidthPropagation, equation: str, operands: tuple[Axes, ...]) 
             written = [label for label in output if label in term and label not in others]
             for label in written[-1:]:  # what stands before it counts heads or groups, as in ``"bnd,hkd->bnhk"``
                 widths.layer(dict(zip(term, axes.dims, strict=True))[label])
+    widths.batched(known[label] for label in _batch_labels(inputs, terms, output))
     return [known[label] for label in output]
+
+
+def _batch_labels(inputs: list[Axes], terms: list[str], output: str) -> list[str]:
+    """What two activations have in common with the output, where they sum over something else."""
+    activations = [term for axes, term in zip(inputs, terms, strict=True) if not axes.weight]
+    if all(label in output for term in activations for label in term):
+        return []
+    return [label for label in output if sum(label in term for term in activations) > 1]
 
 
 def einsum_terms(equation: str, ranks: list[int]) -> tuple[list[str], str]:

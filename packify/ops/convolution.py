@@ -27,7 +27,7 @@ def conv(
     if input.learned:
         widths.layer(channels)
     spatial = _spatial(widths, input, weight)
-    if groups_follow_width(groups, weight.shape[1], weight.shape[0] // groups):
+    if groups in widths.scaled_groups or groups_follow_width(groups, weight.shape[1], weight.shape[0] // groups):
         _one_or_few_per_group(widths, channels, out, weight.dims[1], groups)
     elif groups > 1:
         per_group = one_group(channels, groups, widths)
@@ -56,7 +56,7 @@ def conv_transpose(
         widths.layer(channels)
     if groups == 1:
         out = weight.dims[1]
-    elif groups_follow_width(groups, channels.root().size // groups, weight.shape[1]):
+    elif groups in widths.scaled_groups or groups_follow_width(groups, channels.root().size // groups, weight.shape[1]):
         out = free(groups * weight.shape[1])
         _one_or_few_per_group(widths, channels, out, weight.dims[1], groups)
     else:
@@ -109,7 +109,7 @@ def groups_follow_width(groups: int, read: int, written: int) -> bool:
 
 
 def refit_conv(call: Call, groups: Any, **_: Any) -> dict[str, Any]:
-    """A depthwise conv, marked by its cut, has as many groups as channels."""
+    """A conv whose groups are a width, marked by its cut, has as many as that."""
     return {"groups": resized(groups, call.values["groups"], call.cuts[1][1])} if 1 in call.cuts else {}
 
 

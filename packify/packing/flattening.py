@@ -16,7 +16,7 @@ def flat_again(root: Form, parts: Mapping[str, tuple[Form, ...]], mode: str) -> 
     """One graph whose attributes and modules have their names in the whole network; modules without small graphs are called.
 
     Args:
-        root: what the network itself runs.
+        root: what the network itself runs for one kind of inputs.
         parts: the forms of its modules.
         mode: ``"eval"`` or ``"train"``.
     """
@@ -55,8 +55,9 @@ class _Flat:
         return None
 
     def _made(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
+        last = next(reversed(self.graph.nodes), None)
         made = self._again(node, args, kwargs, path)
-        if isinstance(made, fx.Node):
+        if isinstance(made, fx.Node) and made.prev is last:  # and not one that a structure holds
             made.meta |= node.meta
         return made
 

@@ -76,6 +76,8 @@ def _check_operands(node: fx.Node, root: nn.Module) -> None:
         return
     operands = node.all_input_nodes[:1] if node.meta["op"] in _READS_KIND else node.all_input_nodes
     packed = [source for source in operands if source.meta.get("axis") is not None]
+    if not packed:  # nothing to meet: a number, such as a count of groups
+        return
     if node.op == "call_module":
         per_channel = any(tensor.dim() for tensor in root.get_submodule(str(node.target)).parameters())
         together = not per_channel or all(source.meta["axis"] == min(1, source.meta["val"].dim() - 1) for source in packed)
@@ -99,11 +101,12 @@ def _from_the_back(source: fx.Node) -> int | str:
 
 def _on_channels(node: fx.Node, packed: list[fx.Node]) -> bool:
     """Parameters are packed on axis 0, and what they are applied to on the axis of its channels."""
-    if len(packed) < 2:
-        return True
-    data, *parameters = (source for source in node.all_input_nodes if isinstance(source.meta.get("val"), Tensor))
-    if data not in packed:
+    tensors = [source for source in node.all_input_nodes if isinstance(source.meta.get("val"), Tensor)]
+    data, parameters = next(iter(tensors), None), tensors[1:]
+    if data is None or data not in packed:
         return all(source.meta["axis"] == 0 for source in packed)
+    if len(packed) == 1:
+        return True
     rank = parameters[0].meta["val"].dim()
     batched = data.meta["val"].dim() == rank if node.meta["op"].startswith("conv") else data.meta["val"].dim() > 1
     return data.meta["axis"] == int(batched) and all(source.meta["axis"] == 0 for source in packed if source is not data)

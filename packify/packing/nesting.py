@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from packify.capture.calls import ModuleCall
 from packify.core import nested as values
-from packify.nn.block import Form, OwnCode, base_of, block_class, code_key, is_block_class
+from packify.nn.block import Form, OwnCode, base_of, block_class, code_key, remove_blocks, whole_forms
 from packify.nn.exchange import PLACE, exchanged_parts, mark_places
 from packify.nn.layouts import Layout
 from packify.nn.members import OWN_CODE
@@ -30,14 +30,14 @@ class Nested:
     """What nesting found.
 
     Attributes:
-        root: the graphs that the network itself runs.
+        roots: the graphs that the network itself runs, by the kind of its inputs.
         blocks: the forms of every module that runs small graphs.
         layers: of every layer whose own forward computes the same.
         ports: what goes in and out of every module that is called; several where it is called with several layouts.
         once_per_member: the modules whose own code runs once per member.
     """
 
-    root: Form
+    roots: dict[str, Form] = field(default_factory=dict)
     blocks: dict[str, tuple[Form, ...]] = field(default_factory=dict)
     layers: dict[str, tuple[Form, ...]] = field(default_factory=dict)
     ports: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
@@ -48,18 +48,21 @@ def nest(graphs: Mapping[str, fx.Graph], calls: Mapping[str, Sequence[ModuleCall
     """The small graphs of a network.
 
     Args:
-        graphs: flat, by mode, ``"eval"`` and ``"train"``; of a packed network or of a member.
+        graphs: flat, by their names in `FORMS`; of a packed network or of a member.
         calls: of the recording, by mode.
         tree: the module tree that the graphs run on.
         members: M; 1 for a member.
     """
     own = OwnNames(tree)
     cut: dict[int, _Mode] = {}
-    for mode, graph in graphs.items():
-        if id(graph) not in cut:
-            frames = Frames(graph, calls[mode], own.reaches)
-            cut[id(graph)] = _Mode(frames, SettledPorts(frames, own))
-    return _Nesting([*cut.values()], tree, members).run()
+    pairs: dict[str, tuple[_Mode, _Mode]] = {}
+    for kind, form in whole_forms(graphs).items():
+        for mode, graph in (("eval", form.evaluation), ("train", form.training)):
+            if id(graph) not in cut:
+                frames = Frames(graph, calls[mode], own.reaches)
+                cut[id(graph)] = _Mode(frames, SettledPorts(frames, own))
+        pairs[kind] = cut[id(form.evaluation)], cut[id(form.training)]
+    return _Nesting(pairs, tree, members).run()
 
 
 @dataclass(eq=False)
@@ -85,15 +88,16 @@ class _Written:
 
 
 class _Nesting:
-    def __init__(self, modes: list[_Mode], tree: nn.Module, members: int) -> None:
-        self.modes, self.tree, self.members = modes, tree, members
-        self.found = Nested(Form(fx.Graph(), fx.Graph()))
+    def __init__(self, pairs: Mapping[str, tuple[_Mode, _Mode]], tree: nn.Module, members: int) -> None:
+        self.pairs, self.tree, self.members = pairs, tree, members
+        self.modes = list(dict.fromkeys(mode for pair in pairs.values() for mode in pair))
+        self.found = Nested()
 
     def run(self) -> Nested:
         for path in self._inner_first():
             self._settle(path)
-        graphs = [small_graph(mode.frames, mode.ports, mode.frames.root).graph for mode in self.modes]
-        self.found.root = Form(graphs[0], graphs[-1])
+        graphs = {mode: small_graph(mode.frames, mode.ports, mode.frames.root).graph for mode in self.modes}
+        self.found.roots = {kind: Form(graphs[evaluation], graphs[training]) for kind, (evaluation, training) in self.pairs.items()}
         return self.found
 
     def _inner_first(self) -> list[str]:
@@ -117,8 +121,8 @@ class _Nesting:
     def _settle(self, path: str) -> None:
         """The forms of one module, and which of them each of its calls runs."""
         frames = [mode.by_path.get(path, []) for mode in self.modes]
-        written = [{frame: self._write(mode, frame) for frame in of_mode} for mode, of_mode in zip(self.modes, frames, strict=True)]
-        smalls = [one.small for of_mode in written for one in of_mode.values()]
+        written = {mode: {frame: self._write(mode, frame) for frame in of_mode} for mode, of_mode in zip(self.modes, frames, strict=True)}
+        smalls = [one.small for of_mode in written.values() for one in of_mode.values()]
         self.found.ports[path] = _distinct(replace(small.call, members=self.members) for small in smalls)
         if any(_is_called_as_it_is(frame) for of_mode in frames for frame in of_mode):
             return
@@ -135,12 +139,11 @@ class _Nesting:
         code = code_key(small.graph, base_of(self.tree.get_submodule(frame.path)))
         return _Written(small, code, (tuple(small.inputs), str(layouts)))
 
-    def _forms(self, written: list[dict[Frame, _Written]]) -> tuple[Form, ...]:
+    def _forms(self, written: Mapping[_Mode, Mapping[Frame, _Written]]) -> tuple[Form, ...]:
         """Calls that run the same code share a form; calls of the two modes that have the same ports make one form together.
 
         The block's own mode then chooses. Where the ports differ, the call does.
         """
-        evaluation, training = written[0], {_stack(frame): one for frame, one in written[-1].items()}
         forms: dict[Any, Form] = {}
         numbers: dict[Any, int] = {}
 
@@ -151,16 +154,17 @@ class _Nesting:
                 numbers[key] = len(numbers)
             return numbers[key]
 
-        paired: dict[Any, int] = {}
-        for frame, one in evaluation.items():
-            other = training.get(_stack(frame))
-            agree = other is not None and other.signature == one.signature
-            frame.form = form(one, other if agree and other is not None else one)
-            if agree:
-                paired[_stack(frame)] = frame.form
-        for frame, one in written[-1].items():
-            if written[-1] is not evaluation:
-                frame.form = paired[_stack(frame)] if _stack(frame) in paired else form(one, one)
+        for evaluation, training in self.pairs.values():
+            others = {_stack(frame): (frame, one) for frame, one in written[training].items()}
+            for frame, one in written[evaluation].items():
+                other, theirs = others.get(_stack(frame), (frame, one))
+                if theirs.signature == one.signature:
+                    frame.form = other.form = form(one, theirs)
+                    others.pop(_stack(frame), None)
+                else:
+                    frame.form = form(one, one)
+            for frame, one in others.values():
+                frame.form = form(one, one)
         return tuple(forms.values())
 
 
@@ -198,12 +202,10 @@ class Nest:
     calls: Mapping[str, Sequence[ModuleCall]]
     members: int
 
-    def __call__(self, graphs: Mapping[str, fx.Graph], tree: nn.Module) -> Form:
+    def __call__(self, graphs: Mapping[str, fx.Graph], tree: nn.Module) -> dict[str, Form]:
         """Make blocks of the modules of `tree`; what is left is what the network itself runs."""
         others = exchanged_parts(tree) if PLACE in vars(tree) else {}
-        for module in tree.modules():
-            if is_block_class(type(module)):
-                module.__class__ = base_of(module)
+        remove_blocks(tree)
         nested = nest(graphs, self.calls, tree, self.members)
         for path, ports in nested.ports.items():
             vars(tree.get_submodule(path))[PORTS] = ports
@@ -216,7 +218,7 @@ class Nest:
             module.__class__ = block_class(type(module), forms)
             if path in nested.once_per_member:
                 vars(module)[OWN_CODE] = OwnCode(module)
-        return nested.root
+        return nested.roots
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Nest:
         """Nothing changes it."""

@@ -121,7 +121,7 @@ class _Writer:
     def _copy(self, node: fx.Node) -> fx.Node:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._lookup)
         made = self.graph.create_node(node.op, node.target, args, kwargs, name=_short_name(node))
-        made.meta["op"] = node.meta["op"]
+        made.meta["op"] = node.meta.get("op")  # a node that a user put there has none
         return made
 
     def _own_code(self, node: fx.Node) -> fx.Node:
@@ -226,7 +226,7 @@ def layout_of(value: fx.Node) -> Layout | None:
 
 def _port_name(value: fx.Node) -> str:
     """What a value that is passed in is called: like the parameter, or like the operator that makes it."""
-    return str(value.target).rpartition(".")[2] if value.op == "get_attr" else str(value.meta["op"])
+    return str(value.target).rpartition(".")[2] if value.op == "get_attr" else str(value.meta.get("op") or value.name)
 
 
 def _short_name(node: fx.Node) -> str | None:

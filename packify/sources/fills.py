@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from packify.nn.recipes import Call, is_resizable
 
@@ -49,10 +50,19 @@ class Fill:
 
 @dataclass(eq=False)
 class History:
-    """The fills of one storage, from the last that overwrote all of it; an empty tensor's has not been `written`."""
+    """What was written to one storage.
+
+    Attributes:
+        fills: from the last that overwrote all of it.
+        written: it is no empty tensor's any more.
+        loaded: since then other numbers were copied there that nobody saw being made, such as a checkpoint's.
+        keeper: while there is one, no other storage gets the number of this one, even after its memory is freed.
+    """
 
     fills: list[Fill] = field(default_factory=list)
     written: bool = False
+    loaded: bool = False
+    keeper: StorageWeakRef | None = None
 
 
 def storage_of(tensor: Tensor) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from packify.nn.recipes import SUBJECT, Call, at_sizes
@@ -97,27 +98,36 @@ class BuildObserver(TorchFunctionMode):
                 if history is None:
                     self.histories.pop(key, None)
                 else:
-                    self.histories[key] = history
+                    self.histories[key] = self._kept(history, tensor)
+
+    def _kept(self, history: History, tensor: Tensor) -> History:
+        """The history, with a hold on the number of the tensor's storage."""
+        history.keeper = StorageWeakRef(tensor.untyped_storage())
+        return history
 
     # -- what is written ---------------------------------------------------------------------------------------------
 
     def _wrote(self, func: Callable[..., Any], name: str, tensor: Tensor, args: Any, kwargs: Any) -> None:
         key = storage_of(tensor)
-        history = self.histories.setdefault(key, History())
+        history = self.histories[key] = self.histories.get(key) or self._kept(History(), tensor)
         frame = init_frame()
         if frame is not None:
             self._initialised(frame, history, tensor)
             return
         source = self.histories.get(storage_of(args[1])) if name == "copy_" and len(args) > 1 and isinstance(args[1], Tensor) else None
         if source is not None and source.written and is_whole(tensor) and is_whole(args[1]) and tensor.shape == args[1].shape:
-            self.histories[key] = History(list(source.fills), True)
+            history.fills, history.written, history.loaded = list(source.fills), True, source.loaded
             return
         others = (*args[1:], *(value for key, value in kwargs.items() if key not in ("tensor", "generator", "out")))
         plain = is_plain(others) and "out" not in kwargs
         own = call_of_method(func, args, kwargs, site()) if plain and name not in ("copy_", "__setitem__") else None
         fill = self._fill(name, others if plain else (None,), tensor, own)
+        if name == "copy_" and is_whole(tensor) and history.written and fill.of_tensor is None and fill.of_module is None:
+            history.loaded = True
+            return
         if name in _OVERWRITING and is_whole(tensor):
             history.fills.clear()
+            history.loaded = False
         history.fills.append(fill)
         history.written = True
 
@@ -132,6 +142,7 @@ class BuildObserver(TorchFunctionMode):
         numbers = (*own.args, *own.kwargs.values()) if own is not None else (None,)
         if is_whole(filled):
             history.fills.clear()
+            history.loaded = False
         history.fills.append(self._fill(frame.f_code.co_name, tuple(value for value in numbers if value is not SUBJECT), filled, own))
         history.written = True
 
@@ -179,7 +190,7 @@ class BuildObserver(TorchFunctionMode):
         if history is None or not history.written or source is None or not is_whole(source):
             return None
         if name in _COPYING:
-            return History(list(history.fills), True)
+            return History(list(history.fills), True, history.loaded)
         method = {"__radd__": "add", "__rmul__": "mul"}.get(name, name.strip("_"))
         others = [value for value in (*args, *kwargs.values()) if value is not source]
         in_order = (bool(args) and args[0] is source) or method in ("add", "mul")
@@ -187,7 +198,7 @@ class BuildObserver(TorchFunctionMode):
             function = getattr(torch.Tensor, f"{method}_")
             ordered = (source, *(value for value in args if value is not source))
             own = call_of_method(function, ordered, kwargs, site())
-            return History([*history.fills, self._fill(f"{method}_", tuple(others), tensor, own)], True)
+            return History([*history.fills, self._fill(f"{method}_", tuple(others), tensor, own)], True, history.loaded)
         return None
 
     def _started(self, method: str, numbers: tuple[Any, ...], tensor: Tensor) -> History:

@@ -51,7 +51,7 @@ class RecipeBook:
                     continue
                 steps = self._steps(module, attribute, tensor, history)
                 if steps is not None:
-                    recipe = recipes.setdefault(module, {})[attribute] = Recipe(weakref.ref(tensor), tensor._version, steps)
+                    recipe = recipes.setdefault(module, {})[attribute] = Recipe(weakref.ref(tensor), _version(tensor, history), steps)
                     called = dict.fromkeys(fill.of_tensor or fill.own for fill in history.fills)
                     self.inner[recipe] = ", then ".join(call.words({}) for call in called if call is not None)
                     sizes = sizes_by_role(module, attribute)
@@ -96,6 +96,11 @@ class RecipeBook:
         if key not in self._checked:
             self._checked[key] = self.rehearse(call, module, attribute)
         return _alike(self._checked[key], wrote)
+
+
+def _version(tensor: Tensor, history: History) -> int:
+    """Of what the recipe gives: what was loaded afterwards is of a later one."""
+    return -1 if history.loaded else tensor._version
 
 
 def _alike(some: Written, others: Written) -> bool:

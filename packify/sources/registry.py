@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A network with published weights, and how the images that they were trained on were normalised, per channel."""
+
+    model: nn.Module
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What the user asked of a reference beside its name; None where they said nothing."""
 
@@ -37,6 +46,13 @@ class Registry(Protocol):
 
     def build(self, name: str, args: Mapping[str, Any]) -> nn.Module:
         """A new network, never with pretrained weights."""
+
+    def pretrained(self, name: str, args: Mapping[str, Any]) -> Published:
+        """The network with its published weights, which are fetched if they are not there.
+
+        Raises:
+            SourceError: this registry gives none, or they cannot be had.
+        """
 
     def input_size(self, name: str) -> tuple[int, ...]:
         """The published input size of an architecture, ``"c h w"`` or ``"c t h w"``."""

@@ -31,6 +31,7 @@ def resolve(
     input_size: tuple[int, ...] | None = None,
     args: Mapping[str, Any] | None = None,
     device: torch.device | str | None = None,
+    pretrained: bool = False,
 ) -> Reference:
     """The reference network that `name` spells, with everything needed to build it again.
 
@@ -43,12 +44,21 @@ def resolve(
         args: further keyword arguments for the builder.
         device: ``"meta"`` builds without allocating a weight; None is torch's default device, so ``with torch.device("meta")`` works too.
 
+        pretrained: with timm's published weights, which are fetched if they are not there.
+
     Raises:
-        SourceError: the name is unknown or refused, or the builder cannot do what is asked or raises.
+        SourceError: the name is unknown or refused, the builder cannot do what is asked or raises, or weights cannot be had.
     """
     kind, plain = parse_name(name)
     wanted = _wanted(name, num_classes, in_chans, input_size)
     if kind == "file" or kind == "module":
+        if pretrained:
+            raise SourceError(
+                name,
+                found="--pretrained",
+                why="only timm's architectures have published weights by name",
+                fix="load the weights in the factory, and leave --pretrained out",
+            )
         return _from_factory(find_factory(kind, plain), Source(kind, plain), wanted, dict(args or {}), _device(device))
     given = {key: checked_value(key, value) for key, value in (args or {}).items()}
     refuse_weights(plain, given)
@@ -56,7 +66,14 @@ def resolve(
     library = registry_of(kind)
     if not library.knows(plain):
         raise _unknown(f"{kind}:{plain}", plain, library.names())
-    return _from_registry(library, Source(kind, plain, given), wanted, _device(device))
+    reference = _from_registry(library, Source(kind, plain, given), wanted, torch.device("meta") if pretrained else _device(device))
+    return _with_published_weights(library, reference) if pretrained else reference
+
+
+def _with_published_weights(library: Registry, reference: Reference) -> Reference:
+    """The same architecture with its published weights, and a source that tells how their images were normalised."""
+    found = library.pretrained(reference.source.name, reference.source.args)
+    return replace(reference, model=found.model, source=replace(reference.source, mean=found.mean, std=found.std))
 
 
 def load_reference(
@@ -66,9 +83,12 @@ def load_reference(
     input_size: tuple[int, ...] | None = None,
     args: Mapping[str, Any] | None = None,
     device: torch.device | str | None = None,
+    pretrained: bool = False,
 ) -> nn.Module:
     """The network that the command line would use for `name`: see `resolve`, which also tells its input size and source."""
-    return resolve(name, num_classes=num_classes, in_chans=in_chans, input_size=input_size, args=args, device=device).model
+    return resolve(
+        name, num_classes=num_classes, in_chans=in_chans, input_size=input_size, args=args, device=device, pretrained=pretrained
+    ).model
 
 
 def rebuild(source: Source, device: torch.device | str = "meta") -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ REGISTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 # A builder's arguments that could make it read or fetch weights: never passed on, wherever they come from.
 _WEIGHTS_PREFIXES = ("pretrained", "weights", "checkpoint", "cache")
 _MAX_NESTING = 8
+_MOST_CHANNELS = 1024
 _MAX_WHOLE_NUMBER = 2**40
 
 
@@ -31,11 +33,15 @@ class Source:
         kind: which builder knows the name; ``"file"`` and ``"module"`` are a user's own factories.
         name: ``"resnet50"`` for a registry, ``"path/to/file.py:factory"`` or ``"package.module:factory"`` otherwise.
         args: the keyword arguments that the builder was called with.
+        mean, std: how the images that its published weights were trained on were normalised, one number per channel; None where members
+            do not come from such weights.
     """
 
     kind: Kind
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def rebuildable(self) -> bool:
@@ -44,7 +50,9 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a JSON-able dict; arguments that JSON cannot hold (a user's objects) are given as their repr."""
-        return {"kind": self.kind, "name": self.name, "args": {key: _as_json(value) for key, value in self.args.items()}}
+        plain = {"kind": self.kind, "name": self.name, "args": {key: _as_json(value) for key, value in self.args.items()}}
+        normalised = {"mean": self.mean, "std": self.std}
+        return plain | {key: list(value) for key, value in normalised.items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: object) -> Source:
@@ -53,8 +61,8 @@ class Source:
         Raises:
             SourceError: a field is missing, unknown, or of a type or range that no builder takes.
         """
-        if not isinstance(values, dict) or set(values) != {"kind", "name", "args"}:
-            raise _unreadable(values, "a source has exactly the fields kind, name and args")
+        if not isinstance(values, dict) or set(values) - {"mean", "std"} != {"kind", "name", "args"}:
+            raise _unreadable(values, "a source has the fields kind, name and args, perhaps mean and std, and no others")
         kind, name, args = values["kind"], values["name"], values["args"]
         if kind not in get_args(Kind):
             raise _unreadable(kind, f"the kinds of source are {', '.join(get_args(Kind))}")
@@ -67,7 +75,7 @@ class Source:
         checked = {key: checked_value(key, value) for key, value in args.items()}
         if kind in REGISTRIES:
             refuse_weights(name, checked)
-        return cls(kind, name, checked)
+        return cls(kind, name, checked, *(_per_channel(values.get(key), positive=key == "std") for key in ("mean", "std")))
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Reference:
     """A reference network, where it came from, and what to feed it.
 
     Attributes:
-        model: the network, with freshly initialised weights.
+        model: the network, with freshly initialised weights, or with published ones where these were asked for.
         source: the name and arguments that build it again.
         input_size: shape of one input without its batch axis, ``"c h w"`` for images; None when nobody said.
         example_inputs: inputs that the user's factory offers itself (for several inputs, or whole numbers); None otherwise.
@@ -137,6 +145,16 @@ def refuse_weights(name: str, args: Mapping[str, Any]) -> None:
                 why="packify builds references without weights: nothing is fetched, and no checkpoint is unpickled",
                 fix=f"leave {key} out, or load the weights yourself and call packify.pack(model, ...)",
             )
+
+
+def _per_channel(value: Any, *, positive: bool) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    numbers = list(value) if isinstance(value, (list, tuple)) else []
+    plain = all(type(number) in (int, float) and math.isfinite(number) and (number > 0 or not positive) for number in numbers)
+    if not 0 < len(numbers) <= _MOST_CHANNELS or not plain:
+        raise _unreadable(value, "a mean or std is a number per channel")
+    return tuple(float(number) for number in numbers)
 
 
 def _as_json(value: Any) -> Any:

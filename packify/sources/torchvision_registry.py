@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import models
 
 from packify.core.errors import SourceError
-from packify.sources.registry import Wanted
+from packify.sources.registry import Published, Wanted
 
 _CHANNELS, _FRAMES, _PIXELS = 3, 16, 224
 
@@ -50,6 +50,14 @@ class TorchvisionRegistry:
         if not isinstance(model, nn.Module):
             raise TypeError(f"torchvision built a {type(model).__name__}")
         return model
+
+    def pretrained(self, name: str, args: Mapping[str, Any]) -> Published:
+        raise SourceError(
+            f"torchvision:{name}",
+            found="--pretrained",
+            why="packify asks only timm for published weights",
+            fix=f"pass timm:{name}, or a factory that loads them: path/to/file.py:factory",
+        )
 
     def input_size(self, name: str) -> tuple[int, ...]:
         crop = getattr(models.get_model_weights(name).DEFAULT.transforms, "keywords", None) or {}

@@ -15,10 +15,11 @@ class Pins:
 
     def __init__(self) -> None:
         self._learned: dict[Atom, Reason] = {}
+        self._beside_heads: dict[Atom, Reason] = {}
 
     def reason(self, atom: Atom) -> Reason | None:
         """Why an atom keeps its size; None if it does not."""
-        return atom.pin or self._learned.get(atom)
+        return atom.pin or self._learned.get(atom) or self._beside_heads.get(atom)
 
     def hold(self, dim: Dim) -> bool:
         """No part of a size can change."""
@@ -29,6 +30,14 @@ class Pins:
         new = [atom for atom in atoms if self.reason(atom) is None]
         self._learned.update(dict.fromkeys(new, reason))
         return bool(new)
+
+    def keep_beside_heads(self, atoms: Iterable[Atom], reason: Reason) -> None:
+        """Keep the sizes of heads whose number scales, until that is decided anew."""
+        self._beside_heads.update({atom: reason for atom in atoms if self.reason(atom) is None})
+
+    def forget_heads(self) -> None:
+        """The sizes of heads are free again."""
+        self._beside_heads.clear()
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,14 @@ class Sizes:
         return sum(parts) if isinstance(root, Sum) else math.prod(parts)
 
 
-def choose_scaled(roots: Sequence[Dim], pins: Pins) -> set[Atom]:
-    """The atoms that scale, so that every demanded width scales by the ratio once.
+def choose_scaled(roots: Sequence[Dim], pins: Pins, heads: Collection[Dim] = ()) -> set[Atom]:
+    """The atoms that scale, so that every demanded width scales by the ratio once. In a product one of `heads` does.
 
-    In a product the innermost factor that may change scales, and the others are structure (a head count), which is added to `pins`; but
+    Else the innermost factor that may change scales, and the others are structure (a head count), which is added to `pins`; but
     one that is a layer's width itself, and that no layer reads as a factor again, goes its own way (a matrix made for each sample).
     """
     merged = {atom for dim in roots if isinstance(dim, Product) and dim.read for factor in dim.factors() for atom in factor.atoms()}
-    choice = _Choice(pins, merged)
+    choice = _Choice(pins, merged, heads)
     for dim in sorted((dim for dim in roots if dim.demands), key=lambda dim: not isinstance(dim, Product)):
         choice.scale(dim, dim.demands[0])
     return choice.scaled
@@ -92,10 +101,11 @@ class _Choice:
 
     Args:
         merged: the atoms of products that layers read.
+        heads: the head counts that scale.
     """
 
-    def __init__(self, pins: Pins, merged: Collection[Dim]) -> None:
-        self.pins, self.merged = pins, merged
+    def __init__(self, pins: Pins, merged: Collection[Dim], heads: Collection[Dim]) -> None:
+        self.pins, self.merged, self.heads = pins, merged, heads
         self.scaled: set[Atom] = set()
 
     def scale(self, width: Dim, of: str) -> None:
@@ -116,7 +126,8 @@ class _Choice:
 
     def _chosen_factor(self, root: Product, of: str) -> list[Dim]:
         factors = root.factors()
-        chosen = next((part for part in factors if any(atom in self.scaled for atom in part.atoms())), None)
+        counted = next((part for part in factors if part in self.heads), None)
+        chosen = counted or next((part for part in factors if any(atom in self.scaled for atom in part.atoms())), None)
         chosen = chosen or next((part for part in reversed(factors) if not self.pins.hold(part)), None)
         if chosen is None:
             return []
@@ -124,22 +135,28 @@ class _Choice:
         for part in factors:
             if not isinstance(part, Atom) or not part.demands or part in self.merged:
                 kept = [atom for atom in part.atoms() if atom not in scaling]
-                self.pins.add(kept, Reason(of, "", f"a factor of a width of {root.size} that scales by another factor"))
+                reason = Reason(of, "", f"a factor of a width of {root.size} that scales by another factor")
+                self.pins.add(kept, reason) if counted is None else self.pins.keep_beside_heads(kept, reason)
                 self.scaled.difference_update(kept)
         return [chosen]
 
 
-def assign(roots: Sequence[Dim], ratio: Fraction, round_to: int, pins: Pins, asked: Mapping[Dim, Step]) -> Sizes:
+def assign(
+    roots: Sequence[Dim], ratio: Fraction, round_to: int, pins: Pins, asked: Mapping[Dim, Step], heads: Collection[Dim] = ()
+) -> Sizes:
     """Give every atom its size in a member: the nearest to ``ratio`` times the reference's that meets every divisibility, never 0.
 
     Args:
         roots: every size, atoms and compounds.
         asked: sizes that must be multiples of something in this configuration, besides what the recording asks for.
+        heads: the head counts that scale; `round_to` is about the widths that they are factors of.
     """
     steps = {root: asked.get(root, Step(root.multiple, root.because)) for root in roots}
-    scaled = [atom for atom in choose_scaled(roots, pins) if pins.reason(atom) is None]
+    scaled = [atom for atom in choose_scaled(roots, pins, heads) if pins.reason(atom) is None]
     passed_on = _passed_on({root: step for root, step in steps.items() if step.count > 1}, pins)
-    atoms: dict[Dim, int] = {atom: _nearest(atom.size, ratio, passed_on.get(atom, Step()).count, round_to) for atom in scaled}
+    atoms: dict[Dim, int] = {
+        atom: _nearest(atom.size, ratio, passed_on.get(atom, Step()).count, 1 if atom in heads else round_to) for atom in scaled
+    }
     for root in roots:
         if isinstance(root, Sum) and root.demands:
             atoms |= _the_rest(root, _nearest(root.size, ratio, steps[root].count, round_to), atoms, passed_on)

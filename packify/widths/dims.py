@@ -33,10 +33,11 @@ class Dim:
         because: who asked for that last.
         demands: the layers whose width it is.
         read: a layer with weights sums over it.
+        batched: the nodes that multiply activations for each position of it alone: of a width's factors, such a one counts heads.
         parent: the dim that this one was found equal to.
     """
 
-    __slots__ = ("because", "demands", "multiple", "parent", "parts", "read", "size")
+    __slots__ = ("batched", "because", "demands", "multiple", "parent", "parts", "read", "size")
 
     def __init__(self, size: int, parts: Sequence[Dim] = ()) -> None:
         self.size = size
@@ -45,6 +46,7 @@ class Dim:
         self.because: Reason | None = None
         self.demands: list[str] = []
         self.read = False
+        self.batched: list[str] = []
         self.parent: Dim | None = None
 
     def root(self) -> Dim:

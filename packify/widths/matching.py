@@ -30,7 +30,7 @@ from packify.widths.dims import (
     require_multiple,
     total,
 )
-from packify.widths.linear import ONE, Linear, linear
+from packify.widths.linear_forms import ONE, Linear, linear
 
 Equations = Iterator[tuple[Dim, Dim]]
 
@@ -297,6 +297,7 @@ def _inherit(heir: Dim, dim: Dim) -> None:
     require_multiple(heir, dim.multiple, dim.because)
     heir.demands += dim.demands
     heir.read = heir.read or dim.read
+    heir.batched += dim.batched
 
 
 def _same_divisor(equation: Equation) -> bool:

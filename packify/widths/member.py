@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from packify.capture.binding import arguments, bind, call_rule, rewritten
 from packify.capture.operators import rule_of, traits_of
+from packify.capture.remembered import RememberedCalls
 from packify.capture.values import call_on_meta, recurrent_result
 from packify.nn.functional import grouped_linear
 from packify.widths.assignment import Sizes
@@ -45,6 +46,7 @@ class Builder:
         grouped: parameters whose second axis gamma has divided; what is computed from them alone has no predicted shape.
         leaves: module types kept whole; they are not run, their sizes do not change.
         sizes: the member's.
+        calls: what is known of calls from other members.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class Builder:
         grouped: set[str],
         leaves: tuple[type[nn.Module], ...],
         sizes: Sizes,
+        calls: RememberedCalls,
     ) -> None:
         self.propagation, self.root, self.constants, self.rules = propagation, root, constants, rules
-        self.gammas, self.grouped, self.leaves, self.sizes = gammas, grouped, leaves, sizes
+        self.gammas, self.grouped, self.leaves, self.sizes, self.calls = gammas, grouped, leaves, sizes, calls
         self.result = MemberGraph(fx.Graph())
         self._unpredicted: set[fx.Node] = set()
         self._stamped: set[fx.Node] = set()
@@ -144,16 +147,18 @@ class Builder:
         if node.op == "call_module":
             module = self.root.get_submodule(str(target))
             if isinstance(module, nn.modules.batchnorm._NormBase):
-                return torch.empty_like(args[0])
+                return self.calls("norm", lambda: torch.empty_like(args[0]), args[:1], {})
             if isinstance(module, self.leaves):
                 return stand_in(node.meta["val"], shapes_of(node.meta["val"]))
             run: Callable[..., Any] = functools.partial(recurrent_result, module) if isinstance(module, nn.RNNBase) else module
             return run(args[0]) if isinstance(module, nn.RNNBase) else run(*args, **kwargs)
-        if node.op == "call_method":
-            return call_on_meta(node.meta["op"], getattr(torch.Tensor, target), args, kwargs)
-        if "created" in traits_of(self.rules, node):
+        function = getattr(torch.Tensor, target) if node.op == "call_method" else target
+        if node.op != "call_method" and "created" in traits_of(self.rules, node):
             kwargs = {**kwargs, "device": torch.device("meta")}
-        return call_on_meta(node.meta["op"], target, args, kwargs)
+        if node.meta.get("inplace"):
+            return call_on_meta(node.meta["op"], function, args, kwargs)
+        run = functools.partial(call_on_meta, node.meta["op"], function, args, kwargs)
+        return self.calls((node.meta["op"], target), run, args, kwargs)
 
 
 def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, gamma: int) -> tuple[Any, Any, Any]:

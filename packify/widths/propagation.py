@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -96,10 +96,18 @@ class WidthPropagation:
         node: the node being walked.
         out: its reference value.
         dims: the dims of every node's value walked so far (nested for tuples).
+        scaled_groups: numbers of groups of a conv that are widths, so that the channels of one group stay.
     """
 
-    def __init__(self, root: nn.Module, graph: fx.Graph, parameters: Parameters, rules: Mapping[Any, HasWidths]) -> None:
-        self.root, self.graph, self.parameters, self.rules = root, graph, parameters, rules
+    def __init__(
+        self,
+        root: nn.Module,
+        graph: fx.Graph,
+        parameters: Parameters,
+        rules: Mapping[Any, HasWidths],
+        scaled_groups: frozenset[int] = frozenset(),
+    ) -> None:
+        self.root, self.graph, self.parameters, self.rules, self.scaled_groups = root, graph, parameters, rules, scaled_groups
         self.dims: dict[fx.Node, Any] = {}
         self.node: fx.Node = next(iter(graph.nodes))
         self.cuts: dict[fx.Node, dict[int, tuple[Dim, Dim, Dim]]] = {}
@@ -152,6 +160,12 @@ class WidthPropagation:
         """
         if self.node not in self._makers:
             dim.root().demands.append(self.node.meta["path"] or self.node.name)
+
+    def batched(self, dims: Iterable[Dim]) -> None:
+        """Two activations are multiplied for each position of these axes alone: where one is a factor of a width, it counts heads."""
+        for dim in dims:
+            if not dim.is_pinned():
+                dim.root().batched.append(self.node.meta["path"] or self.node.name)
 
     def reads(self, dim: Dim) -> None:
         """A layer with weights sums over this size."""

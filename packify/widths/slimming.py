@@ -15,6 +15,8 @@ from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
 from packify.widths.analysis import WidthAnalysis
+from packify.widths.axes import Axis
+from packify.widths.groups import scaled_groups
 from packify.widths.propagation import HasWidths
 from packify.widths.solution import Solution, Solved
 
@@ -31,7 +33,9 @@ class Member:
         root: the member's module tree on the meta device, with the reference's names.
         graphs: its graphs by mode; ``node.meta`` has ``val`` (the member's), ``reference`` (the reference's) and ``gamma``.
         constants: tensors of the reference's code, as long as the member's axes are.
-        layers, pins, rounded, lowered: for the report.
+        axes: the axes of every tensor of the reference as this member cuts them, by name.
+        groups: by weight, the reference's own groups of a layer that gamma cuts, and its gamma.
+        layers, pins, rounded, lowered, numbers, heads, cardinality: for the report.
     """
 
     spec: Spec
@@ -39,10 +43,15 @@ class Member:
     root: nn.Module
     graphs: dict[str, fx.Graph]
     constants: dict[str, torch.Tensor]
+    axes: dict[str, tuple[Axis, ...]]
+    groups: dict[str, tuple[int, int]]
     layers: list[LayerWidth] = field(default_factory=list)
     pins: list[Note] = field(default_factory=list)
     rounded: list[Note] = field(default_factory=list)
     lowered: list[Note] = field(default_factory=list)
+    numbers: list[Note] = field(default_factory=list)
+    heads: list[Note] = field(default_factory=list)
+    cardinality: list[Note] = field(default_factory=list)
 
     @property
     def params(self) -> int:
@@ -60,6 +69,7 @@ class Slimmer:
     def __init__(self, recorded: RecordedGraphs, rules: Mapping[Any, HasWidths]) -> None:
         self.recorded, self.rules = recorded, rules
         self.analysis = WidthAnalysis(recorded, rules)
+        self._with_groups = {frozenset[int](): self.analysis}
         self._solved: OrderedDict[Hashable, Solved] = OrderedDict()
 
     def member(self, spec: Spec) -> Member:
@@ -70,7 +80,7 @@ class Slimmer:
             SpecError: gamma divides no layer.
         """
         key = spec.of_one_member()
-        solved = self._solved.pop(key, None) or Solution(self.analysis, spec).solve()
+        solved = self._solved.pop(key, None) or Solution(self._analysis(spec), spec).solve()
         self._solved[key] = solved
         while len(self._solved) > _KEPT_MEMBERS:
             self._solved.popitem(last=False)
@@ -78,6 +88,13 @@ class Slimmer:
             for graph in solved.graphs.values():
                 check_graph(graph, "slimming")
         return Member(spec, self.recorded, **vars(solved))
+
+    def _analysis(self, spec: Spec) -> WidthAnalysis:
+        """The widths, where the number of groups is one for some group counts, and not the channels of a group."""
+        scaled = scaled_groups(self.analysis.layers.values(), spec)
+        if scaled not in self._with_groups:
+            self._with_groups[scaled] = WidthAnalysis(self.recorded, self.rules, scaled)
+        return self._with_groups[scaled]
 
 
 def slim(recorded: RecordedGraphs, spec: Spec, rules: Mapping[Any, HasWidths]) -> Member:

@@ -13,12 +13,17 @@ from torch import fx, nn
 from packify.core.errors import PackError, SpecError
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
+from packify.nn.tables import fitted, table_notes
 from packify.nn.tree import resized, sized_tree
-from packify.widths.analysis import COMPUTED, Layer, WidthAnalysis, flat
+from packify.widths.analysis import COMPUTED, DEPTHWISE, Layer, WidthAnalysis, flat
 from packify.widths.assignment import Pins, Sizes, Step, assign
-from packify.widths.dims import Dim, Reason
+from packify.widths.axes import Axis, axes_of
+from packify.widths.dims import Atom, Dim, Reason
 from packify.widths.gamma import gamma_for
+from packify.widths.groups import group_note
+from packify.widths.heads import Heads, choose_heads, head_notes
 from packify.widths.member import Builder, Conflict, MemberGraph
+from packify.widths.numbers import follow, substitute
 from packify.widths.weights import weight_is_computed, weight_nodes
 
 _MAX_ROUNDS = 50
@@ -32,16 +37,23 @@ class Solved:
         root: the member's module tree on the meta device.
         graphs: its graphs by mode.
         constants: tensors of the reference's code, as long as the member's axes are.
-        layers, pins, rounded, lowered: for the report.
+        axes: the axes of every tensor of the reference, by name, and how many of their elements the member has.
+        groups: by weight, the reference's own groups of a layer that gamma cuts, and its gamma.
+        layers, pins, rounded, lowered, numbers, heads, cardinality: for the report.
     """
 
     root: nn.Module
     graphs: dict[str, fx.Graph]
     constants: dict[str, torch.Tensor]
+    axes: dict[str, tuple[Axis, ...]]
+    groups: dict[str, tuple[int, int]]
     layers: list[LayerWidth]
     pins: list[Note]
     rounded: list[Note]
     lowered: list[Note]
+    numbers: list[Note]
+    heads: list[Note]
+    cardinality: list[Note]
 
 
 @dataclass
@@ -62,6 +74,7 @@ class Solution:
         self.analysis, self.spec, self.recorded = analysis, spec, analysis.recorded
         self.pins = Pins()
         self.refused: set[fx.Node] = set()
+        self.kept_heads: dict[Atom, str] = {}
         self.asked = self._divisible_by_gamma() if spec.gamma > 1 and spec.gamma_policy == "uniform" else {}
 
     def solve(self) -> Solved:
@@ -72,19 +85,42 @@ class Solution:
             SpecError: gamma divides no layer.
         """
         for _ in range(_MAX_ROUNDS):
-            sizes = assign(self.analysis.roots, self.spec.ratio, self.spec.round_to, self.pins, self.asked)
+            heads = self._heads()
+            sizes = assign(self.analysis.roots, self.spec.ratio, self.spec.round_to, self.pins, self.asked, heads.scaled)
             gammas = self._gammas(sizes)
             root, constants, built = self._build(sizes, gammas)
-            if not self._learn(built, gammas):
+            if not self._learn(built, gammas, heads):
                 graphs = {mode: built[id(graph)].graph for mode, graph in self.recorded.graphs.items()}
                 layers, lowered = self._tell_layers(sizes, gammas)
                 pins, rounded = self._tell_widths(sizes)
-                return Solved(root, graphs, constants, layers, pins, rounded, lowered)
+                followed = follow(self.analysis.numbers, sizes, gammas.by_node, self.spec.constants)
+                for result in built.values():
+                    substitute(result.nodes, followed.values)
+                tables = [note for name, tensor in self.recorded.constants.items() for note in self._table(name, tensor, sizes)[1]]
+                axes, cut = axes_of(self.analysis.parameters.dims, sizes), self._cut_weights(gammas)
+                return Solved(
+                    root,
+                    graphs,
+                    constants,
+                    axes,
+                    cut,
+                    layers,
+                    pins,
+                    rounded,
+                    lowered,
+                    [*followed.notes, *tables],
+                    *self._tell_factors(heads, sizes),
+                )
         raise PackError(
             type(self.recorded.root).__name__,
             found=f"widths that still do not agree after {_MAX_ROUNDS} rounds",
             fix="please report this network",
         )
+
+    def _heads(self) -> Heads:
+        self.pins.forget_heads()
+        spec, roots = self.spec, self.analysis.roots
+        return choose_heads(self.analysis.splits, roots, spec.ratio, spec.round_to, self.pins, self.kept_heads, spec.heads)
 
     # -- the member --------------------------------------------------------------------------------------------------
 
@@ -94,23 +130,46 @@ class Solution:
         grouped = {name: gamma for node, gamma in gammas.by_node.items() if (name := layers[node].weight) is not None}
         leaves = self.recorded.leaves
 
-        def empty(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        unused = self.analysis.unused if self.spec.unused == "drop" else frozenset()
+
+        def empty(name: str, tensor: torch.Tensor) -> torch.Tensor | None:
+            if name in unused:
+                return None
             shape = [sizes.of(dim) for dim in dims[name]]
             if name in grouped:
                 shape[1] //= grouped[name]
             return torch.empty(shape, dtype=tensor.dtype, device="meta")
 
         root = sized_tree(self.recorded.root, empty, leaves)
-        constants = {name: resized(tensor, tuple(map(sizes.of, dims[name]))) for name, tensor in self.recorded.constants.items()}
+        constants = {name: self._table(name, tensor, sizes)[0] for name, tensor in self.recorded.constants.items()}
         build = functools.partial(
-            Builder, root=root, constants=constants, rules=self.analysis.rules, gammas=gammas.by_node, grouped=set(grouped), leaves=leaves
+            Builder,
+            calls=self.analysis.calls,
+            root=root,
+            constants=constants,
+            rules=self.analysis.rules,
+            gammas=gammas.by_node,
+            grouped=set(grouped),
+            leaves=leaves,
         )
         return root, constants, {key: build(walk, sizes=sizes).build() for key, walk in self.analysis.propagations.items()}
 
-    def _learn(self, built: Mapping[int, MemberGraph], gammas: Gammas) -> bool:
+    def _table(self, name: str, tensor: torch.Tensor, sizes: Sizes) -> tuple[torch.Tensor, list[Note]]:
+        """A tensor of the reference's code at the member's sizes."""
+        shape = tuple(map(sizes.of, self.analysis.parameters.dims[name]))
+        if self.spec.constants == "keep":
+            return resized(tensor, shape), []
+        table, how = fitted(tensor, shape)
+        return table, table_notes(name, tensor, shape, how)
+
+    def _cut_weights(self, gammas: Gammas) -> dict[str, tuple[int, int]]:
+        layers = ((self.analysis.layers[node], gamma) for node, gamma in gammas.by_node.items())
+        return {layer.weight: (layer.groups, gamma) for layer, gamma in layers if layer.weight is not None}
+
+    def _learn(self, built: Mapping[int, MemberGraph], gammas: Gammas, heads: Heads) -> bool:
         """Turn every conflict of a run into pins. True if there was any."""
         conflicts = [(key, conflict) for key, result in built.items() for conflict in result.conflicts]
-        learned = [self._learn_from(key, conflict, gammas) for key, conflict in conflicts]
+        learned = [self._learn_from(key, conflict, gammas, heads) for key, conflict in conflicts]
         if conflicts and not any(learned):
             node = conflicts[0][1].node
             raise PackError(
@@ -121,7 +180,7 @@ class Solution:
             )
         return bool(conflicts)
 
-    def _learn_from(self, key: int, conflict: Conflict, gammas: Gammas) -> bool:
+    def _learn_from(self, key: int, conflict: Conflict, gammas: Gammas, heads: Heads) -> bool:
         node, dims = conflict.node, self.analysis.propagations[key].dims
         blamed = {
             layer
@@ -131,10 +190,14 @@ class Solution:
         if blamed:
             self.refused |= blamed
             return True
+        kept = [atom for parent in (node, *node.all_input_nodes) for dim in flat(dims[parent]) for atom in dim.atoms()]
+        blamed_heads = heads.scaled.intersection(kept)
+        if blamed_heads:
+            why = f"{node.meta['op']} at {node.meta['path'] or node.name} does not fit fewer heads: {conflict.found}"
+            self.kept_heads.update(dict.fromkeys(blamed_heads, why))
+            return True
         why = f"{node.meta['op']} does not fit a narrower network: {conflict.found}"
-        reason = Reason(node.meta["path"] or node.name, node.meta["source"], why)
-        kept = [dim for parent in (node, *node.all_input_nodes) for dim in flat(dims[parent])]
-        return self.pins.add((atom for dim in kept for atom in dim.atoms()), reason)
+        return self.pins.add(kept, Reason(node.meta["path"] or node.name, node.meta["source"], why))
 
     # -- gamma -------------------------------------------------------------------------------------------------------
 
@@ -155,7 +218,7 @@ class Solution:
             if layer.whole or node in self.refused:
                 gamma, note = 1, COMPUTED if node in self.refused else layer.whole
             else:
-                gamma, note = gamma_for(spec, layer.place, sizes.of(layer.width_in), sizes.of(layer.width_out), layer.groups)
+                gamma, note = gamma_for(spec, layer.place, sizes.of(layer.width_in), sizes.of(layer.width_out), layer.groups_in(sizes))
             if gamma > 1:
                 found.by_node[node] = gamma
             if note:
@@ -195,7 +258,7 @@ class Solution:
                 width_out.size,
                 sizes.of(width_in),
                 sizes.of(width_out),
-                layer.groups,
+                layer.groups_in(sizes),
                 gamma,
                 self.spec.gamma,
                 note,
@@ -203,6 +266,12 @@ class Solution:
             if note:
                 lowered.append(Note(layer.name, node.meta["source"], f"gamma {self.spec.gamma} -> {gamma}", note))
         return list(layers.values()), lowered
+
+    def _tell_factors(self, heads: Heads, sizes: Sizes) -> tuple[list[Note], list[Note]]:
+        """What was done with heads and groups."""
+        groups = {layer.name: layer for layer in self.analysis.layers.values() if layer.groups > 1 and layer.whole != DEPTHWISE}
+        notes = (group_note(layer, self.spec, sizes) for layer in groups.values())
+        return head_notes(heads, self.spec.ratio, sizes), [note for note in notes if note is not None]
 
     def _tell_widths(self, sizes: Sizes) -> tuple[list[Note], list[Note]]:
         """Pinned and rounded widths, once per width and for the layers that decide it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,9 +51,15 @@ def no_dropout(network: nn.Module) -> None:
             module.dropout = 0.0
 
 
+def copied(network: packify.PackedNetwork) -> packify.PackedNetwork:
+    """A copy with tensors and layers of its own; the graphs, which nothing here changes, are shared: copying them takes long."""
+    shared = (network.report, *(graph for part in (network, network.member_template) for graph in part.graphs.values()))
+    return copy.deepcopy(network, {id(one): one for one in shared})
+
+
 def randomised(packed: packify.PackedNetwork, seed: int = 0) -> packify.PackedNetwork:
     """A float64 copy without dropout whose every floating parameter and statistic is random."""
-    network = copy.deepcopy(packed).double()
+    network = copied(packed).double()
     no_dropout(network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -79,15 +85,24 @@ def doubled(inputs: Any) -> Any:
     return inputs
 
 
-def member_inputs(packed: packify.PackedNetwork, inputs: Any, member: int) -> Any:
-    """What member `member` sees."""
-    if packed.inputs == "shared":
-        return inputs
+def own_inputs(packed: packify.PackedNetwork, inputs: Any, member: int) -> Any:
+    """What member `member` sees of independent inputs ``"(m b) ..."``."""
     if isinstance(inputs, Tensor):
         return inputs.chunk(packed.num_estimators)[member]
     if isinstance(inputs, dict):
-        return {key: member_inputs(packed, value, member) for key, value in inputs.items()}
-    return tuple(member_inputs(packed, value, member) for value in inputs)
+        return {key: own_inputs(packed, value, member) for key, value in inputs.items()}
+    return tuple(own_inputs(packed, value, member) for value in inputs)
+
+
+def several(inputs: Any, members: int) -> Any:
+    """Independent inputs ``"(m b) ..."``, every member's its own."""
+    if isinstance(inputs, Tensor):
+        if not inputs.is_floating_point():
+            return torch.cat([inputs.roll(member, 0) for member in range(members)])
+        return torch.cat([inputs * (1 + member) / members for member in range(members)])
+    if isinstance(inputs, dict):
+        return {key: several(value, members) for key, value in inputs.items()}
+    return tuple(several(value, members) for value in inputs)
 
 
 def close(a: Tensor, b: Tensor, what: str, tolerance: float = TOLERANCE, least: float = 1e-30) -> None:
@@ -139,7 +154,7 @@ def check_equality(packed: packify.PackedNetwork, inputs: Any) -> None:
             own = dict(packed.named_buffers())
             for member, single in enumerate(singles):
                 assert single.training == training
-                alone = leaves(call(single, member_inputs(packed, inputs, member)))
+                alone = leaves(call(single, inputs))
                 for index, (mine, other) in enumerate(zip(outputs, alone, strict=True)):
                     close(mine[member], other, f"output {index} of member {member}, {'train' if training else 'eval'}")
                 for name, buffer in single.named_buffers():
@@ -187,7 +202,7 @@ class _Recorder(fx.Interpreter):
 
 def check_activations(packed: packify.PackedNetwork, inputs: Any) -> int:
     """Law 2 inside: the outputs of two members depend on disjoint elements of every tensor that depends on a parameter."""
-    network = copy.deepcopy(packed).eval().requires_grad_(True)
+    network = copied(packed).eval().requires_grad_(True)
     supports: list[dict[str, Tensor]] = []
     for member in range(network.num_estimators):
         network.zero_grad(set_to_none=True)
@@ -208,7 +223,7 @@ def check_activations(packed: packify.PackedNetwork, inputs: Any) -> int:
 
 def check_parity(packed: packify.PackedNetwork, inputs: Any, steps: int = 3) -> None:
     """Law 3: optimiser steps with momentum on the packed network are the same steps on every member alone."""
-    network = copy.deepcopy(packed).train().requires_grad_(True)
+    network = copied(packed).train().requires_grad_(True)
     singles = extracted(network)
     optimisers = [torch.optim.SGD(part.parameters(), lr=1e-3, momentum=0.9) for part in (network, *singles)]
     for _ in range(steps):
@@ -216,7 +231,7 @@ def check_parity(packed: packify.PackedNetwork, inputs: Any, steps: int = 3) -> 
             optimiser.zero_grad()
         _loss(leaves(call(network.members, inputs)), 1).backward()
         for member, single in enumerate(singles):
-            _loss(leaves(call(single, member_inputs(network, inputs, member))), 0).backward()
+            _loss(leaves(call(single, inputs)), 0).backward()
             _compare(network, single, member, gradients=True)
         for optimiser in optimisers:
             optimiser.step()
@@ -250,10 +265,13 @@ def _compare(network: packify.PackedNetwork, single: nn.Module, member: int, *, 
 def check_member_major(packed: packify.PackedNetwork, reference: nn.Module) -> None:
     """Law 6: the reference's keys; leading axis M times the member's; extract(m) holds chunk m."""
     state, single = packed.state_dict(), packed.extract(0)
-    assert list(state) == list(reference.state_dict()), set(state) ^ set(reference.state_dict())
-    assert [name for name, _ in packed.named_parameters()] == [name for name, _ in reference.named_parameters()]
+    names = [name for name in reference.state_dict() if name not in packed.unused]
+    assert list(state) == names, set(state) ^ set(names)
+    assert [name for name, _ in packed.named_parameters()] == [
+        name for name, _ in reference.named_parameters() if name not in packed.unused
+    ]
     assert sorted(name for name, _ in packed.named_buffers() if "_constant" not in name) == sorted(
-        name for name, _ in reference.named_buffers()
+        name for name, _ in reference.named_buffers() if name not in packed.unused
     )
     assert list(single.state_dict()) == list(state)
     for member in range(packed.num_estimators):
@@ -268,15 +286,16 @@ def check_member_major(packed: packify.PackedNetwork, reference: nn.Module) -> N
 
 def check_forward(packed: packify.PackedNetwork, reference: nn.Module, inputs: Any) -> None:
     """Train mode is members' outputs folded; eval mode has the reference's structure and shapes. Changes `reference`."""
-    network, reference = copy.deepcopy(packed).eval(), reference.double().eval()
+    network, reference = copied(packed).eval(), reference.double().eval()
     with torch.no_grad():
-        single = call(reference, member_inputs(packed, inputs, 0))
+        single = call(reference, inputs)
         whole = call(network, inputs)
         assert type(whole) is type(single)
         for ours, theirs in zip(leaves(whole), leaves(single), strict=True):
             assert ours.shape == theirs.shape
+        network.inputs = "shared"
         network.train()
-        members = leaves(call(copy.deepcopy(network).members, inputs))
+        members = leaves(call(copied(network).members, inputs))
         for folded, output in zip(leaves(call(network, inputs)), members, strict=True):
             close(folded, output.flatten(0, 1) if output.dim() > 1 else output, "forward in train mode")
 
@@ -300,7 +319,34 @@ def check_all(packed: packify.PackedNetwork, reference: nn.Module, inputs: Any, 
     check_activations(network, inputs)
     if parity:
         check_parity(network, inputs)
+    if packed.inputs == "independent":
+        check_independent_training(network, inputs)
     check_forward(network, reference, inputs)
+
+
+def check_independent_training(packed: packify.PackedNetwork, inputs: Any) -> None:
+    """Laws 1 and 3 on a call in training mode with a batch per member: outputs and gradients are those of each member on its own batch."""
+    network = copy.deepcopy(packed).train().requires_grad_(True)
+    singles, batches = extracted(network), several(inputs, network.num_estimators)
+    outputs = leaves(call(network, batches))
+    _loss([output.unflatten(0, (network.num_estimators, -1)) for output in outputs if output.dim()], 1).backward()
+    for member, single in enumerate(singles):
+        alone = leaves(call(single, own_inputs(network, batches, member)))
+        for index, (mine, other) in enumerate(zip(outputs, alone, strict=True)):
+            close(
+                mine.detach().chunk(network.num_estimators)[member].reshape(other.shape),
+                other.detach(),
+                f"independent output {index} of member {member}",
+            )
+        _loss([output for output in alone if output.dim()], 0).backward()
+        _compare(network, single, member, gradients=True)
+
+
+def load_read(network: nn.Module, state: Mapping[str, Tensor], unused: Collection[str]) -> None:
+    """Load a member's tensors into a network of the user's own, which has those that forward never reads too."""
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert set(missing) <= set(unused), set(missing) - set(unused)
 
 
 def check_same_function(packed: packify.PackedNetwork, build: Callable[[], nn.Module], inputs: Any) -> None:
@@ -313,8 +359,8 @@ def check_same_function(packed: packify.PackedNetwork, build: Callable[[], nn.Mo
             for member, state in enumerate(states):
                 own = build().double().train(training)
                 no_dropout(own)
-                own.load_state_dict(state)
-                for mine, theirs in zip(outputs, leaves(call(own, member_inputs(network, inputs, member))), strict=True):
+                load_read(own, state, packed.unused)
+                for mine, theirs in zip(outputs, leaves(call(own, inputs)), strict=True):
                     close(mine[member], theirs, f"member {member} against the user's own module, {'train' if training else 'eval'}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -18,32 +20,43 @@ _SPECS = {
 _CALM = [name for name, case in CASES.items() if not case.random]
 
 
-def _case(name: str) -> tuple[nn.Module, object]:
+@functools.cache
+def _recorded(name: str) -> packify.Recording:
+    """A case, recorded once for all tests of one process; recording leaves the model as it was."""
     torch.manual_seed(0)
-    case = CASES[name]
-    return case.build(), case.inputs()
+    model, inputs = CASES[name].build(), CASES[name].inputs()
+    with checks.untouched(model):
+        return packify.record(model, inputs)
+
+
+def _case(name: str) -> tuple[nn.Module, object, packify.Recording]:
+    """A model of one's own, its inputs, and its recording."""
+    recording = _recorded(name)
+    torch.manual_seed(0)
+    return CASES[name].build(), recording.example_inputs, recording
 
 
 @pytest.mark.parametrize("spec", _SPECS.values(), ids=_SPECS)
 @pytest.mark.parametrize("name", _CALM)
 def test_laws(name: str, spec: dict[str, float]) -> None:
-    model, inputs = _case(name)
-    with checks.untouched(model):
-        packed = packify.pack(model, inputs, **spec)
+    model, inputs, recording = _case(name)
+    with checks.untouched(recording.model):
+        packed = recording.pack(**spec)
     checks.check_all(packed, model, inputs)
 
 
 @pytest.mark.parametrize("name", _CALM)
 def test_packed_whole_networks_compute_what_the_users_code_computes(name: str) -> None:
-    model, inputs = _case(name)
-    checks.check_same_function(packify.pack(model, inputs, alpha=2, num_estimators=2), CASES[name].build, inputs)
+    _, inputs, recording = _case(name)
+    checks.check_same_function(recording.pack(alpha=2, num_estimators=2), CASES[name].build, inputs)
 
 
 @pytest.mark.parametrize("name", _CALM)
 def test_identity(name: str) -> None:
-    model, inputs = _case(name)
-    packed = packify.pack(model, inputs, alpha=1, num_estimators=1)
-    packed.load_state_dict({name: tensor.reshape(packed.state_dict()[name].shape) for name, tensor in model.state_dict().items()})
+    model, inputs, recording = _case(name)
+    packed = recording.pack(alpha=1, num_estimators=1)
+    own = packed.state_dict()
+    packed.load_state_dict({name: tensor.reshape(own[name].shape) for name, tensor in model.state_dict().items() if name in own})
     for training in (False, True):
         model.train(training)
         packed.train(training)
@@ -57,8 +70,8 @@ def test_identity(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.random])
 def test_members_draw_their_own_masks(name: str) -> None:
-    model, inputs = _case(name)
-    packed = packify.pack(model, inputs, alpha=2, num_estimators=2)
+    _, inputs, recording = _case(name)
+    packed = recording.pack(alpha=2, num_estimators=2)
     with torch.no_grad():
         for parameter in packed.parameters():
             first = parameter.chunk(2)[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
@@ -456,7 +456,11 @@ class _Random(nn.Module):
         return torch.stack([tensor.sum().sin() for tensor in held]) * x.sum()
 
 
+_DETACHED = [("view", 0, 0, 11), ("write", 1, 0, 1), ("view", 1, 0, 8), ("write", 0, 0, 0)]  # what a write gave a detached tensor
+
+
 @settings(max_examples=100, deadline=None)
+@example(steps=_DETACHED)
 @given(steps=_STEPS)
 def test_random_programs(steps: list[tuple[str, int, int, int]]) -> None:
     torch.manual_seed(0)

@@ -12,28 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from typer.testing import CliRunner, Result
 
 import packify
 from packify import artefact, sources
-from packify.cli import app
-
-
-def run(*args: str) -> Result:
-    return CliRunner().invoke(app, args)
-
-
-@pytest.fixture
-def project(nets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(nets.parent)
-    return nets.parent
-
-
-@pytest.fixture
-def converted(project: Path) -> Path:
-    assert run("convert", "nets.py:conv", "--alpha", "2", "--M", "2", "--quiet").exit_code == 0
-    return project / "conv-a2-M2-g1"
+from tests.unit.cli.commands import run
 
 
 def test_the_report(project: Path) -> None:
@@ -100,49 +82,6 @@ def test_what_cannot_be_converted(project: Path, args: list[str], code: int, say
     assert [path for path in sorted(project.iterdir()) if path.name != "__pycache__"] == [
         path for path in before if path.name != "__pycache__"
     ]
-
-
-def test_verify(converted: Path) -> None:
-    result = run("verify", str(converted), "--model", "nets.py:conv")
-    assert result.exit_code == 0, result.output
-    assert str(converted) in result.stdout
-    document = json.loads(run("verify", str(converted), "--model", "nets.py:conv", "--json").stdout)
-    assert document["verification"]["equality"] < 1e-3
-    refused = run("verify", str(converted))
-    assert refused.exit_code == 1
-    assert "--model nets.py:conv" in refused.stderr
-
-
-def test_verify_reads_the_factorys_arguments_from_the_artefact(project: Path) -> None:
-    assert (
-        run(
-            "convert", "nets.py:conv", "--alpha", "2", "--M", "2", "--arg", "width=48", "--num-classes", "3", "-q", "--out", "wide"
-        ).exit_code
-        == 0
-    )
-    assert run("verify", "wide", "--model", "nets.py:conv", "-q").exit_code == 0
-
-
-def test_extract(converted: Path) -> None:
-    result = run("extract", str(converted), "--member", "1", "--model", "nets.py:conv", "--out", "one")
-    assert result.exit_code == 0, result.output
-    reference = sources.load_reference("nets.py:conv")
-    member = packify.load("one", model=reference)
-    packed = packify.load(converted, model=reference)
-    example = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(member.eval()(example), packed.eval().members(example)[1])
-    assert run("verify", "one", "--model", "nets.py:conv").exit_code == 1
-    for number in ("2", "-1"):
-        outside = run("extract", str(converted), "--member", number, "--model", "nets.py:conv", "--out", "two")
-        assert (outside.exit_code, Path("two").exists()) == (2, False)
-
-
-def test_a_tampered_artefact(converted: Path) -> None:
-    weights = converted / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
-    result = run("verify", str(converted), "--model", "nets.py:conv")
-    assert result.exit_code == 1
-    assert "truncated or changed" in result.stderr
 
 
 def _packify(*args: str, **environment: str) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import packify
+from packify import sources
 from packify.cli import app
 
 
@@ -69,6 +70,21 @@ def test_json_is_one_document_that_agrees_with_python(artefact: tuple[str, ...],
     assert document["evaluation"]["nll"] == pytest.approx(found.nll, rel=1e-4)
     assert document["evaluation"]["ood"]["entropy"]["ood_samples"] == 10
     assert len(document["evaluation"]["members"]) == 3
+
+
+def test_images_are_normalised_as_those_of_the_published_weights(folders: dict[str, str], nets: Path, tmp_path: Path) -> None:
+    packed = packify.pack(packify.load_reference(f"{nets}:conv"), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=3).eval()
+    source = sources.Source("file", f"{nets}:conv", {}, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    packify.save(packed, tmp_path / "published", source=source)
+    command = ("evaluate", str(tmp_path / "published"), "--model", f"{nets}:conv", "--data", folders["data"], "--json")
+    assert json.loads(run(*command).stdout)["data"] | {"size": 0} == {
+        "images": 15,
+        "classes": 5,
+        "size": 0,
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+    }
+    assert json.loads(run(*command, "--mean", "0.5").stdout)["data"]["mean"] == [0.5] * 3
 
 
 def test_a_single_member_and_quiet(artefact: tuple[str, ...], folders: dict[str, str], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ K, M = 5, 3
 def packed() -> Any:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, K))
-    return packify.pack(model, torch.randn(8, 6), alpha=3, num_estimators=M).eval()
+    return packify.pack(model, torch.randn(8, 6), alpha=3, num_estimators=M, average="probs").eval()
 
 
 def _set(samples: int = 50, seed: int = 0, shift: float = 0.0) -> TensorDataset:

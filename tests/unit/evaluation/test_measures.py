@@ -187,7 +187,7 @@ def test_regression() -> None:
 def packed() -> Any:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 5))
-    return packify.pack(model, torch.randn(8, 6), alpha=2, num_estimators=3)
+    return packify.pack(model, torch.randn(8, 6), alpha=2, num_estimators=3, average="probs")
 
 
 def test_a_packed_network_is_measured_in_eval_mode_and_left_as_it_was(packed: Any) -> None:

@@ -76,7 +76,20 @@ def _rolled(x: Tensor) -> Tensor:
 
 def test_independent_inputs() -> None:
     packed = packify.pack(Mixing(), torch.randn(4, 3, 4, 4), alpha=2, num_estimators=2, inputs="independent")
-    assert packify.verify(packed).independence == 0
+    found = packify.verify(packed)
+    assert found.independence == 0
+    packed.inputs = "shared"
+    assert found.activations > packify.verify(packed).activations  # both forms were looked at
+
+
+def test_independent_inputs_that_mix_members_are_caught() -> None:
+    packed = packify.pack(Mixing(), torch.randn(4, 3, 4, 4), alpha=2, num_estimators=2, inputs="independent")
+    for node in packed.graphs["independent"].nodes:
+        if node.op == "call_function" and "tanh" in str(node.target):
+            node.target = _rolled
+    packed.recompile()
+    with pytest.raises(packify.LawBroken):
+        packify.verify(packed)
 
 
 def test_a_network_without_data() -> None:

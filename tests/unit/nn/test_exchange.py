@@ -137,7 +137,8 @@ def test_what_hooks_see_is_split_by_member(packed: packify.PackedNetwork) -> Non
         "fc": (2, 2, 5), "fc in": (2, 2, 8),
     }  # fmt: skip
     alone = packed.extract(1).eval()
-    alone.get_submodule("layers.1").register_forward_hook(lambda module, args, output: torch.testing.assert_close(output, seen["layers.1"][1]))
+    own = seen["layers.1"][1]
+    alone.get_submodule("layers.1").register_forward_hook(lambda module, args, output: torch.testing.assert_close(output, own))
     alone(_X)
     with pytest.raises(PackError, match="no known place"):
         by_member(nn.Linear(1, 1), _X)
@@ -156,16 +157,23 @@ def test_hooks_change_inputs_and_outputs(packed: packify.PackedNetwork) -> None:
 
 
 def test_backward_hooks_fire_on_every_block_and_layer(packed: packify.PackedNetwork) -> None:
+    reference = _Net()
+    for layer in reference.layers:
+        layer.act = nn.ReLU()
+    packed.replace(nn.ReLU, lambda old: nn.ReLU())  # torch refuses full backward hooks on what is then changed in place
+    wanted, found = (_backward_hooks(network.train()) for network in (reference, packed))
+    assert found == wanted
+    assert set(found) >= {"stem", "layers.0", "layers.0.conv", "layers.0.norm", "layers.0.act", "layers.1.conv", "fc"}
+
+
+def _backward_hooks(network: nn.Module) -> list[str]:
+    """The modules whose full backward hooks fire, in order."""
     seen: list[str] = []
-    for name, module in packed.named_modules():
+    for name, module in network.named_modules():
         if name and name != "layers":
             module.register_full_backward_hook(lambda module, grad_input, grad_output, name=name: seen.append(name))
-    packed.train()
-    x = _X.clone().requires_grad_()
-    packed.replace(nn.ReLU, lambda old: nn.ReLU())  # torch refuses full backward hooks on what is then changed in place
-    packed(x).sum().backward()
-    assert seen[:2] == ["fc", "layers.1"]
-    assert set(seen) >= {"stem", "layers.0", "layers.0.conv", "layers.0.norm", "layers.1.conv", "fc"}
+    network(_X.clone().requires_grad_()).sum().backward()
+    return seen
 
 
 def test_exchanged_copies_and_pickles(packed: packify.PackedNetwork) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -193,9 +194,35 @@ def test_a_plain_argument_that_was_baked_is_not_silently_ignored() -> None:
 
 
 def test_rows_that_members_cannot_share() -> None:
-    packed = packify.pack(images.mlp(), torch.randn(4, 9), alpha=2, num_estimators=2, inputs="independent").eval()
-    with pytest.raises(packify.PackError, match="independent"):
+    packed = packify.pack(images.mlp(), torch.randn(4, 9), alpha=2, num_estimators=2, inputs="independent").train()
+    with pytest.raises(packify.PackError, match="independent") as caught:
         packed(torch.randn(7, 9))
+    assert "(7, 9)" in str(caught.value)
+    assert packed.eval()(torch.randn(7, 9)).shape[0] == 7
+    with pytest.raises(packify.SpecError, match="inputs"):
+        packed.inputs = "own"
+
+
+def test_independent_inputs_can_be_switched_on_and_off() -> None:
+    x, own = torch.randn(6, 9), torch.randn(8, 9)
+    packed = packify.pack(images.mlp(), x, alpha=2, num_estimators=2)
+    other = copy.deepcopy(packed)
+    keys, weights = list(packed.state_dict()), list(packed.parameters())
+    packed.inputs = "independent"
+    assert list(packed.state_dict()) == keys
+    assert all(now is before for now, before in zip(packed.parameters(), weights, strict=True))
+    assert torch.equal(packed.eval()(x), other.eval()(x))
+    assert torch.equal(packed.members(x), other.members(x))
+    packed.train()
+    for module in packed.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    copies = [copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))]
+    wanted = torch.cat([packed.extract(member)(own.chunk(2)[member]) for member in range(2)])
+    for network in (packed, *copies):
+        torch.testing.assert_close(network(own), wanted)
+    packed.inputs = "shared"
+    assert packed(x).shape[0] == 12
 
 
 def test_the_digest_knows_the_settings_of_layers() -> None:

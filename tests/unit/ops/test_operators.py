@@ -30,9 +30,9 @@ def _check(packed: packify.PackedNetwork, x: torch.Tensor) -> None:
 def test_operator(table: Table, context: str, name: str) -> None:
     torch.manual_seed(0)
     model, x = Around(table[name], context), inputs(context)
-    whole = packify.pack(model, x, alpha=2, num_estimators=2)
-    checks.check_same_function(whole, twin(model), x)
-    _check(packify.pack(model, x, alpha=1.5, num_estimators=3), x.double())
+    recording = packify.record(model, x)
+    checks.check_same_function(recording.pack(alpha=2, num_estimators=2), twin(model), x)
+    _check(recording.pack(alpha=1.5, num_estimators=3), x.double())
 
 
 @pytest.mark.parametrize("name", POINTWISE)

@@ -105,7 +105,7 @@ def test_flat_again_is_the_flat_graph(name: str) -> None:
     for network, members in ((packed, 2), (packed.member_template, 1)):
         found = nest(network.graphs, recording.graphs.calls, network.body, members)
         for mode in ("eval", "train"):
-            again = flat_again(found.root, found.blocks | found.layers, mode)
+            again = flat_again(found.roots["shared"], found.blocks | found.layers, mode)
             mine = canonical(again, network.body, lambda node: bool(node.meta.get("repeatable")))
             assert mine == canonical(network.graphs[mode], network.body, is_repeatable)
 

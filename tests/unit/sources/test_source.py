@@ -49,6 +49,15 @@ def test_hostile_sources_are_refused(values: Any) -> None:
         Source.from_dict(values)
 
 
+def test_the_normalisation_of_published_weights_is_kept() -> None:
+    source = Source("timm", "resnet18", {}, (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+    assert Source.from_dict(source.to_dict()) == source
+    assert set(Source("timm", "resnet18").to_dict()) == {"kind", "name", "args"}
+    for mean, std in (("0.5", [1]), ([], [1]), ([0.5], [0]), ([0.5], [-1.0]), ([float("nan")], [1]), ([True], [1]), ([0.5] * 2000, [1])):
+        with pytest.raises(SourceError):
+            Source.from_dict({"kind": "timm", "name": "resnet18", "args": {}, "mean": mean, "std": std})
+
+
 def test_example_has_the_networks_dtype() -> None:
     reference = Reference(nn.Linear(3, 2).double(), Source("module", "a:b"), (3,))
     assert reference.example(batch=4).shape == (4, 3)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packify.widths.dims import Atom, Dim, Product, Quotient, Sum, fixed, free, product
-from packify.widths.linear import ONE, Linear, linear
+from packify.widths.linear_forms import ONE, Linear, linear
 from tests.unit.widths.expressions import chosen, value
 
 

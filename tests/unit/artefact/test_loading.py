@@ -1,5 +1,3 @@
-"""save -> load through the engine: the same outputs, or one clear error."""
-
 from __future__ import annotations
 
 import json
@@ -13,65 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import packify
-from packify import artefact, sources
+from packify import sources
 from packify.artefact.saving import file_sha256
-from packify.core.errors import ArtefactError, PackError, TraceError
-
-
-def _pack(reference: sources.Reference, **options: Any) -> Any:
-    spec = {"alpha": 2, "num_estimators": 2} | options
-    return packify.pack(reference.model, reference.example(), **spec)
-
-
-def _trained(packed: Any) -> Any:
-    """Weights and statistics that no initialisation would give."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for tensor in (*packed.parameters(), *packed.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator).to(tensor) + 0.1)
-    return packed.eval()
-
-
-@pytest.fixture
-def conv(nets: Path) -> sources.Reference:
-    return sources.resolve(f"{nets}:conv")
-
-
-@pytest.fixture
-def saved(conv: sources.Reference, tmp_path: Path) -> Path:
-    return packify.save(_trained(_pack(conv)), tmp_path / "net", source=conv.source)
-
-
-@pytest.mark.parametrize("name", ["conv", "Mlp", "Tied", "Tokens"])
-@pytest.mark.parametrize("options", [{}, {"alpha": 1.5, "num_estimators": 3}, {"gamma": 2, "min_channels_per_group": 1}])
-def test_the_same_outputs(nets: Path, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
-    reference = sources.resolve(f"{nets}:{name}")
-    packed = _trained(_pack(reference, **options))
-    packify.save(packed, tmp_path / "net", source=reference.source)
-    loaded = packify.load(tmp_path / "net", model=reference.model)
-    example = reference.example()
-    assert torch.equal(loaded(example), packed(example))
-    assert torch.equal(loaded.members(example), packed.members(example))
-    assert loaded.state_dict().keys() == packed.state_dict().keys()
-    assert loaded.spec == packed.spec
-    assert not loaded.training
-
-
-def test_ties_survive(nets: Path, tmp_path: Path) -> None:
-    reference = sources.resolve(f"{nets}:Tied")
-    packify.save(_trained(_pack(reference)), tmp_path / "net", source=reference.source)
-    loaded = packify.load(tmp_path / "net", model=reference.model)
-    assert loaded.get_parameter("a.weight") is loaded.get_parameter("b.weight")
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_casts_survive(conv: sources.Reference, tmp_path: Path, dtype: torch.dtype) -> None:
-    packed = _pack(conv).to(dtype).eval()
-    packify.save(packed, tmp_path / "net", source=conv.source)
-    loaded = packify.load(tmp_path / "net", model=conv.model)
-    example = conv.example().to(dtype)
-    assert torch.equal(loaded(example), packed(example))
+from packify.core.errors import ArtefactError
+from tests.unit.artefact.artefacts import pack_small
 
 
 def test_a_double_reference(nets: Path, tmp_path: Path) -> None:
@@ -84,19 +27,10 @@ def test_a_double_reference(nets: Path, tmp_path: Path) -> None:
 
 def test_a_registrys_name_is_enough(tmp_path: Path) -> None:
     reference = sources.resolve("resnet18", num_classes=4, input_size=(3, 32, 32))
-    packed = _pack(reference).eval()
+    packed = pack_small(reference).eval()
     packify.save(packed, tmp_path / "net", source=reference.source)
     example = reference.example()
     assert torch.equal(packify.load(tmp_path / "net")(example), packed(example))
-
-
-def test_a_member_of_its_own(conv: sources.Reference, tmp_path: Path) -> None:
-    packed = _trained(_pack(conv))
-    artefact.save_member(packed, 1, tmp_path / "one", source=conv.source)
-    loaded = packify.load(tmp_path / "one", model=conv.model)
-    example = conv.example()
-    torch.testing.assert_close(loaded(example), packed.extract(1).eval()(example))
-    assert loaded.state_dict().keys() == conv.model.state_dict().keys()
 
 
 def test_loading_leaves_the_reference_and_the_generator_alone(conv: sources.Reference, saved: Path) -> None:
@@ -127,6 +61,13 @@ def test_another_network_is_refused(saved: Path, nets: Path) -> None:
     for other in (sources.load_reference(f"{nets}:conv", args={"width": 48}), sources.load_reference(f"{nets}:Mlp"), nn.Identity()):
         with pytest.raises(ArtefactError, match="not the one that was saved"):
             packify.load(saved, model=other)
+
+
+def _replace(weights: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Another file under that name: the tensors may lie in the one that is there."""
+    other = weights.with_name("other.safetensors")
+    save_file(tensors, other)
+    other.replace(weights)
 
 
 def _edit(folder: Path, **changes: Any) -> None:
@@ -161,7 +102,7 @@ def test_keys_and_shapes_that_do_not_fit(saved: Path, conv: sources.Reference) -
         tensors | {name: torch.zeros(3, 1)},
         tensors | {name: tensors[name].long()},
     ):
-        save_file(changed, weights)
+        _replace(weights, changed)
         _edit(saved, weights_sha256=file_sha256(weights))
         with pytest.raises(ArtefactError):
             packify.load(saved, model=conv.model)
@@ -176,7 +117,7 @@ def test_more_members_than_the_file_has(saved: Path, conv: sources.Reference) ->
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"alpha": 1.0, "num_estimators": 2}, r"alpha: 1.0 in config.json, 2.0 in model.safetensors; 0.weight: on disk \(64, 3, 3, 3\)"),
+        ({"alpha": 1.0, "num_estimators": 2}, r"alpha: 1.0 in config.json, 2.0 in model.safetensors;.* 0.weight: on disk \(64, 3, 3, 3\)"),
         ({"alpha": 2, "num_estimators": 1}, "num_estimators: 1 in config.json, 2 in"),
         ({"alpha": 2, "num_estimators": 2, "gamma": 2, "min_channels_per_group": 1}, "gamma: 2 in config.json, 1 in"),
         ({"alpha": 2, "num_estimators": 2, "gamma": 63}, "gamma: 63 in config.json, 1 in"),
@@ -192,7 +133,7 @@ def test_config_and_weights_that_disagree(saved: Path, conv: sources.Reference, 
 
 
 def test_weights_of_another_artefact(saved: Path, conv: sources.Reference, tmp_path: Path) -> None:
-    packify.save(_pack(conv, alpha=3, num_estimators=3, inputs="independent"), tmp_path / "other")
+    packify.save(pack_small(conv, alpha=3, num_estimators=3, inputs="independent"), tmp_path / "other")
     (tmp_path / "other/model.safetensors").replace(saved / "model.safetensors")
     _edit(saved, weights_sha256=file_sha256(saved / "model.safetensors"))
     with pytest.raises(ArtefactError, match=r"inputs: shared in config\.json, independent in") as caught:
@@ -203,8 +144,8 @@ def test_weights_of_another_artefact(saved: Path, conv: sources.Reference, tmp_p
 def test_weights_that_say_nothing_are_compared_by_their_shapes(tmp_path: Path) -> None:
     """As other tools write them: no metadata. The registry's network is the one that was saved, so config.json is not."""
     reference = sources.resolve("resnet18", num_classes=4, input_size=(3, 32, 32))
-    folder = packify.save(_pack(reference), tmp_path / "net", source=reference.source)
-    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    folder = packify.save(pack_small(reference), tmp_path / "net", source=reference.source)
+    _replace(folder / "model.safetensors", load_file(folder / "model.safetensors"))
     assert isinstance(
         _edit(folder, weights_sha256=file_sha256(folder / "model.safetensors")) or packify.load(folder), packify.PackedNetwork
     )
@@ -233,21 +174,3 @@ def test_a_reference_with_another_setting_is_refused(tmp_path: Path, name: str, 
     with torch.inference_mode():
         loaded = packify.load(tmp_path / "net", model=torch.compile(net()))
     loaded(torch.randn(2, 5)).sum().backward()
-
-
-def test_what_is_no_packed_network_or_no_folder(conv: sources.Reference, saved: Path, tmp_path: Path) -> None:
-    packed = _pack(conv)
-    for other in (conv.model, None, packed.extract(0)):
-        with pytest.raises(PackError, match="save_member"):
-            packify.save(other, tmp_path / "other")
-        with pytest.raises(PackError):
-            packify.save_member(other, 0, tmp_path / "other")
-    for function in (lambda: packify.save(packed, None), lambda: packify.load(None)):
-        with pytest.raises(ArtefactError, match="folder"):
-            function()
-    for model in ("resnet18", nn.Linear):
-        with pytest.raises(TraceError):
-            packify.load(saved, model=model)
-    packify.save_member(packed, 0, tmp_path / "single")
-    assert isinstance(packify.load(tmp_path / "single", model=conv.model), packify.MemberNetwork)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("other", "."))] == []
