@@ -17,6 +17,7 @@ from packify.capture.operators import operator_of
 from packify.core import nested
 from packify.core.errors import LawBroken
 from packify.nn.block import base_of
+from packify.nn.exchange import remove_wrappers
 from packify.nn.members import Method, PerMember
 from packify.nn.packed_network import PackedNetwork
 
@@ -32,6 +33,7 @@ def make_test_bed(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
             "packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights"
         )
     network = copy.deepcopy(packed)
+    remove_wrappers(network)
     network._apply(lambda tensor: _cast(tensor, dtype))  # type: ignore[no-untyped-call]
     for module in (*network.modules(), *network.member_template.body.modules()):
         if isinstance(module, _DROPOUTS):

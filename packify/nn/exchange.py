@@ -41,6 +41,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
+def remove_wrappers(network: nn.Module) -> None:
+    """Put what is inside wrappers in their places."""
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if child is not None:
+                module._modules[name] = unwrapped(child)
+
+
 def plain_name(name: str) -> str:
     """A tensor's or module's dotted name without those of wrappers."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPED)
@@ -50,7 +58,7 @@ def mark_places(tree: nn.Module) -> None:
     """Let every part know its names, all of them where it has several."""
     places: dict[int, tuple[nn.Module, list[str]]] = {}
     for name, module in tree.named_modules(remove_duplicate=False):
-        places.setdefault(id(module), (module, []))[1].append(name)
+        places.setdefault(id(module), (module, []))[1].append(plain_name(name))
     for module, names in places.values():
         vars(module)[PLACE] = tuple(names)
 
@@ -73,6 +81,13 @@ def held_tensor(network: nn.Module, name: str) -> Tensor:
     held: Any = module._parameters.get(own, module._buffers.get(own))
     held = getattr(module, own) if held is None else held
     return held.full_tensor() if hasattr(held, "full_tensor") else held  # type: ignore[no-any-return]
+
+
+def is_frozen(network: nn.Module, name: str) -> bool:
+    """Whether a parameter, by its dotted name, takes no gradient; what a parametrisation makes of others is not frozen."""
+    path, _, own = name.rpartition(".")
+    parameter = part_of(network, path)._parameters.get(own)
+    return parameter is not None and not parameter.requires_grad
 
 
 def exchanged_parts(network: nn.Module) -> dict[str, nn.Module]:

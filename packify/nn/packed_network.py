@@ -16,7 +16,7 @@ from packify.core.spec import Spec
 from packify.nn.averaging import averaged
 from packify.nn.block import FORMS
 from packify.nn.code import written
-from packify.nn.exchange import held_tensor, member_parts, part_of, replace_parts, require_own_parts
+from packify.nn.exchange import held_tensor, is_frozen, member_parts, part_of, plain_name, replace_parts, require_own_parts
 from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
 from packify.nn.heads import resize_layer
 from packify.nn.layer_settings import settings
@@ -141,13 +141,15 @@ class PackedNetwork(GraphNetwork):
         require_own_parts(self, "a network that weights are exchanged with")
         parts = [
             f"{name} {tuple(tensor.shape)}"
-            for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
+            for name, tensor in sorted(
+                ((plain_name(name), tensor) for name, tensor in (*self.named_parameters(), *self.named_buffers())), key=lambda item: item[0]
+            )
         ]
         graphs = [network.graphs[mode] for network in (self, self.member_template) for mode in ("eval", "train")]
         sources = {graph: str(written(graph).src) for graph in dict.fromkeys(graphs)}
         parts += [sources[graph] for graph in graphs]
         called = sorted({str(node.target) for graph in graphs for node in graph.find_nodes(op="call_module")})
-        parts += [f"{name} {settings(self.get_submodule(name))}" for name in called]
+        parts += [f"{name} {settings(part_of(self, name))}" for name in called]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -201,6 +203,9 @@ class PackedNetwork(GraphNetwork):
             return member_share(name, held_tensor(self, name), self.num_estimators, member, tensor.shape).clone()
 
         body = build_tree(template.body, share, self.leaves)
+        for name, parameter in body.named_parameters():
+            if not any(name.startswith(f"{part}.") for part in exchanged):
+                parameter.requires_grad_(not is_frozen(self, name))
         whole = leaf_names(body, self.leaves)
         for name, part in body.named_modules():
             if name not in whole:

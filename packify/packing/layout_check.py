@@ -14,6 +14,7 @@ from packify.capture.meta import meta_copy
 from packify.capture.values import call_on_meta
 from packify.core import nested
 from packify.core.graph_check import broken, check_graph
+from packify.nn.exchange import part_of
 from packify.nn.members import FRONT, PerMember
 
 # What reads a tensor on its channels and one parameter per channel, or per output channel, on axis 0.
@@ -79,7 +80,7 @@ def _check_operands(node: fx.Node, root: nn.Module) -> None:
     if not packed:  # nothing to meet: a number, such as a count of groups
         return
     if node.op == "call_module":
-        per_channel = any(tensor.dim() for tensor in root.get_submodule(str(node.target)).parameters())
+        per_channel = any(tensor.dim() for tensor in part_of(root, str(node.target)).parameters())
         together = not per_channel or all(source.meta["axis"] == min(1, source.meta["val"].dim() - 1) for source in packed)
     elif node.meta["op"] in _PER_CHANNEL:
         together = _on_channels(node, packed)
@@ -126,7 +127,7 @@ class _MetaRun:
     def visit(self, node: fx.Node) -> None:
         if node.op == "get_attr":
             path, _, attribute = str(node.target).rpartition(".")
-            held = getattr(self.root.get_submodule(path), attribute)
+            held = getattr(part_of(self.root, path), attribute)
             self.values[node] = held.detach().to("meta") if isinstance(held, Tensor) else held
         elif node.op in ("placeholder", "call_module") or (isinstance(node.target, PerMember) and node.target.function is None):
             if "axis" in node.meta:

@@ -15,7 +15,7 @@ from torch import fx, nn
 from packify.capture.calls import ModuleCall
 from packify.core import nested as values
 from packify.nn.block import Form, OwnCode, base_of, block_class, code_key, remove_blocks, whole_forms
-from packify.nn.exchange import PLACE, exchanged_parts, mark_places
+from packify.nn.exchange import PLACE, exchanged_parts, mark_places, part_of
 from packify.nn.layouts import Layout
 from packify.nn.members import OWN_CODE
 from packify.nn.ports import PORTS, Ports
@@ -129,14 +129,14 @@ class _Nesting:
         if any(frame.whole for of_mode in frames for frame in of_mode):
             self.found.once_per_member.add(path)
         forms = self._forms(written)
-        module = self.tree.get_submodule(path)
+        module = part_of(self.tree, path)
         plain = len(forms) == 1 and runs_its_own_forward(module, forms[0], smalls[0], self.members)
         (self.found.layers if plain else self.found.blocks)[path] = forms
 
     def _write(self, mode: _Mode, frame: Frame) -> _Written:
         small = small_graph(mode.frames, mode.ports, frame)
         layouts = [_axes(value) for value in (*small.inputs.values(), small.call.result)]
-        code = code_key(small.graph, base_of(self.tree.get_submodule(frame.path)))
+        code = code_key(small.graph, base_of(part_of(self.tree, frame.path)))
         return _Written(small, code, (tuple(small.inputs), str(layouts)))
 
     def _forms(self, written: Mapping[_Mode, Mapping[Frame, _Written]]) -> tuple[Form, ...]:
@@ -208,13 +208,13 @@ class Nest:
         remove_blocks(tree)
         nested = nest(graphs, self.calls, tree, self.members)
         for path, ports in nested.ports.items():
-            vars(tree.get_submodule(path))[PORTS] = ports
+            vars(part_of(tree, path))[PORTS] = ports
         if not others:
             mark_places(tree)
         for path, forms in nested.blocks.items():
             if any(f"{path}.".startswith(f"{other}.") for other in others):
                 continue
-            module = tree.get_submodule(path)
+            module = part_of(tree, path)
             module.__class__ = block_class(type(module), forms)
             if path in nested.once_per_member:
                 vars(module)[OWN_CODE] = OwnCode(module)

@@ -13,6 +13,7 @@ from packify.capture.binding import arguments, call_rule
 from packify.capture.operators import rule_of
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
+from packify.nn.exchange import part_of
 from packify.nn.members import FRONT
 from packify.nn.tree import is_constant
 from packify.nn.writes import store
@@ -136,7 +137,7 @@ class _Packer:
         builder, value, name = self.builder, node.meta["val"], str(node.target)
         made = builder.stamp(builder.graph.get_attr(name))
         path, _, attribute = name.rpartition(".")
-        owner = builder.root.get_submodule(path)
+        owner = part_of(builder.root, path)
         constant = (attribute not in owner._parameters and attribute not in owner._buffers) or is_constant(name)
         if constant or builder.members == 1:  # one member is the network itself: there is nothing to keep apart
             made = made if constant or value.dim() else builder.emit(torch.reshape, made, ())

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from packify.capture.calls import refs
 from packify.core import nested
+from packify.nn.exchange import plain_name, unwrapped
 from packify.packing.frames import Frame, Frames, is_number, reads_attribute
 
 LIKE = ("dtype", "device")
@@ -165,9 +166,9 @@ class OwnNames:
         self._tensors: dict[str, dict[int, str]] = {}
         self._modules: dict[str, dict[int, str]] = {}
         self._by_name: dict[str, Any] = {
-            **dict(tree.named_parameters(remove_duplicate=False)),
-            **dict(tree.named_buffers(remove_duplicate=False)),
-            **dict(tree.named_modules(remove_duplicate=False)),
+            **{plain_name(name): tensor for name, tensor in tree.named_parameters(remove_duplicate=False)},
+            **{plain_name(name): tensor for name, tensor in tree.named_buffers(remove_duplicate=False)},
+            **{plain_name(name): unwrapped(module) for name, module in tree.named_modules(remove_duplicate=False)},
         }
 
     def tensor(self, path: str, name: str) -> str | None:
@@ -177,7 +178,7 @@ class OwnNames:
         if path not in self._tensors:
             module = self._by_name[path]
             held = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
-            self._tensors[path] = {id(tensor): own for own, tensor in reversed(held)}
+            self._tensors[path] = {id(tensor): plain_name(own) for own, tensor in reversed(held)}
         return self._tensors[path].get(id(self._by_name.get(name)))
 
     def module(self, path: str, name: str) -> str | None:
@@ -186,7 +187,7 @@ class OwnNames:
             return below(path, name)
         if path not in self._modules:
             held = list(self._by_name[path].named_modules(remove_duplicate=False))
-            self._modules[path] = {id(module): own for own, module in reversed(held) if own}
+            self._modules[path] = {id(unwrapped(module)): plain_name(own) for own, module in reversed(held) if own}
         return self._modules[path].get(id(self._by_name[name]))
 
     def reaches(self, path: str, name: str) -> bool:
@@ -199,7 +200,7 @@ class OwnNames:
         wanted = source.meta.get("member_node", source).meta["val"].dtype
         module = self._by_name[path]
         tensors = (*module.named_parameters(), *module.named_buffers())
-        return next((name for name, tensor in tensors if node.args[1] == "device" or tensor.dtype == wanted), None)
+        return next((plain_name(name) for name, tensor in tensors if node.args[1] == "device" or tensor.dtype == wanted), None)
 
 
 def below(path: str, name: str) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import pydoc
 from collections.abc import Callable
 from typing import Any
 
@@ -145,3 +147,93 @@ def test_a_dozen_members_and_a_dozen_copies_stay_compiled() -> None:
     assert _compiled([_packed(seed, 4 + 2 * seed).extract(0) for seed in range(12)]) == 24
     packed = _packed()
     assert _compiled([copy.deepcopy(packed) for _ in range(12)], lambda network: network.members) == 2
+
+
+# -- the reference's signature ---------------------------------------------------------------------------------------
+
+
+class _Called(nn.Module):
+    """A network that is called in every way that Python knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        /,
+        table: torch.Tensor,
+        scale: float = 1.0,
+        *rest: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        **others: Any,
+    ) -> torch.Tensor:
+        """Not the packed network's."""
+        y = self.one(x + table).relu() * scale
+        for more in rest:
+            y = y + more.mean()
+        for more in others.values():
+            y = y * more.mean()
+        return self.two(y if mask is None else y * mask)
+
+
+def test_forward_and_members_have_the_references_signature() -> None:
+    x, wanted = torch.randn(3, 6), inspect.signature(_Called.forward)
+    packed = packify.pack(_Called(), (x, x), alpha=2, num_estimators=2)
+    for method in (type(packed).forward, type(packed).members, type(packed.extract(0)).forward):
+        assert inspect.signature(method) == wanted
+    assert inspect.get_annotations(type(packed).forward) == inspect.get_annotations(_Called.forward)
+    assert "(x: 'torch.Tensor', /, table: 'torch.Tensor', scale: 'float' = 1.0, *rest" in pydoc.plain(pydoc.render_doc(packed.forward))
+    assert packed.forward.__doc__ == packify.PackedNetwork.forward.__doc__
+
+
+def test_arguments_come_by_position_and_by_name() -> None:
+    x, y, z = torch.randn(3, 3, 6).unbind()
+    mask = torch.rand(8)
+    packed = packify.pack(_Called(), (x, y), alpha=2, num_estimators=2).eval()
+    assert torch.equal(packed(x, table=y), packed(x, y))
+    assert torch.equal(packed(x, y, 1.0), packed(x, y))
+    for wrong, error in (((x,), TypeError), ((x, y, 2.0), packify.PackError), ((x, y, 1.0, z), packify.PackError)):
+        with pytest.raises(error):
+            packed(*wrong)
+    with pytest.raises(packify.PackError, match="mask"):
+        packed(x, y, mask=mask)
+
+
+def test_what_is_recorded_with_every_kind_of_argument() -> None:
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor, *, flip: bool, table: torch.Tensor | None = None) -> torch.Tensor:
+            y = self.one(x if table is None else x + table)
+            return self.two(-y if flip else y)
+
+    x, table = torch.randn(2, 3, 6).unbind()
+    packed = packify.pack(Keywords(), {"x": x, "flip": True, "table": table}, alpha=2, num_estimators=2).eval()
+    assert inspect.signature(packed.forward).parameters["flip"].default is True
+    assert torch.equal(packed(x, table=table), packed(x, flip=True, table=table))
+    with pytest.raises(packify.PackError, match="flip"):
+        packed(x, flip=False, table=table)
+
+
+class _Members(nn.Module):
+    def __init__(self, packed: packify.PackedNetwork) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.packed.members(x)
+
+
+@pytest.mark.parametrize("of_members", [False, True])
+def test_exports_with_a_dynamic_batch(of_members: bool) -> None:
+    packed = _packed().eval()
+    network = _Members(packed) if of_members else packed
+    name = "x" if of_members else "input"
+    program = torch.export.export(network, (_X,), dynamic_shapes={name: {0: torch.export.Dim("b")}})
+    more = torch.randn(5, 3, 6, 6)
+    torch.testing.assert_close(program.module()(more), network(more))
+    assert {"0.weight", "6.weight"} <= {parameter.removeprefix("packed.") for parameter in program.state_dict}
