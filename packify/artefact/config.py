@@ -15,7 +15,7 @@ from packify.core.spec import Spec
 from packify.nn.averaging import AVERAGES
 from packify.sources import Source
 
-FORMAT = 2
+FORMAT = 3
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -41,12 +41,14 @@ _FIELDS = {
     "average",
     "outputs",
     "training",
+    "other_mode",
+    "frozen",
     "made_with",
     "structure_sha256",
     "weights_sha256",
 }
 # What fields that an older format does not have stand for there.
-_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {})}
+_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {}), "other_mode": (3, []), "frozen": (3, None)}
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Config:
         structure_sha256: names, shapes and recorded code of the packed network, without dtypes.
         weights_sha256: of the whole file `model.safetensors`.
         packify: the version of packify that wrote it.
+        other_mode: the modules that were in evaluation mode while the network trained, or the other way round.
+        frozen: the parameters that took no gradient; None in older formats, where the reference says.
     """
 
     kind: Kind
@@ -82,6 +86,8 @@ class Config:
     structure_sha256: str
     weights_sha256: str
     packify: str
+    other_mode: tuple[str, ...] = ()
+    frozen: tuple[str, ...] | None = ()
 
     def to_json(self) -> str:
         """The text of `config.json`."""
@@ -97,6 +103,8 @@ class Config:
             "average": self.average,
             "outputs": self.outputs,
             "training": self.training,
+            "other_mode": list(self.other_mode),
+            "frozen": None if self.frozen is None else list(self.frozen),
             "made_with": self.made_with,
             "structure_sha256": self.structure_sha256,
             "weights_sha256": self.weights_sha256,
@@ -131,6 +139,8 @@ class Config:
         _require(_is_average(values["average"]), where, "average", values["average"])
         _require(_are_outputs(values["outputs"]), where, "outputs", values["outputs"])
         _require(isinstance(values["training"], bool), where, "training", values["training"])
+        _require(_are_names(values["other_mode"]), where, "other_mode", values["other_mode"])
+        _require(values["frozen"] is None or _are_names(values["frozen"]), where, "frozen", values["frozen"])
         _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
         for field in ("structure_sha256", "weights_sha256"):
             _require(isinstance(values[field], str) and _SHA256.fullmatch(values[field]) is not None, where, field, values[field])
@@ -153,6 +163,8 @@ class Config:
             structure_sha256=values["structure_sha256"],
             weights_sha256=values["weights_sha256"],
             packify=values["packify"],
+            other_mode=tuple(values["other_mode"]),
+            frozen=None if values["frozen"] is None else tuple(values["frozen"]),
         )
 
 
@@ -219,6 +231,10 @@ def _is_average(value: object, nesting: int = 0) -> bool:
 
 def _are_outputs(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(path, str) and how in get_args(OutputChoice) for path, how in value.items())
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _are_versions(value: object) -> bool:

@@ -15,6 +15,7 @@ from packify.artefact.agreement import disagreements
 from packify.artefact.config import WEIGHTS_FILE, Config, read_config
 from packify.artefact.folder import path_of
 from packify.artefact.saving import file_sha256, installed_versions
+from packify.artefact.states import freeze_only, set_modes
 from packify.artefact.tensors import held_tensors, put, structure_sha256
 from packify.capture.meta import meta_copy
 from packify.capture.unwrapping import unwrap
@@ -81,7 +82,11 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
     if misfit:
         raise ArtefactError(str(weights), found=misfit, why="the file's tensors are not the network's", fix=_FRESH)
     put(network, tensors)
-    return network.train(config.training)
+    unknown = set_modes(network, config.training, config.other_mode)
+    unknown = unknown or ("" if config.frozen is None else freeze_only(network, config.frozen))
+    if unknown:
+        raise ArtefactError(str(folder), found=f"a part called {unknown!r} in config.json", why="the network has none", fix=_FRESH)
+    return network
 
 
 def _rebuilt(

@@ -16,6 +16,7 @@ import packify.artefact.example as examples
 from packify.artefact.agreement import metadata_of
 from packify.artefact.config import CONFIG_FILE, LIBRARIES, WEIGHTS_FILE, Config
 from packify.artefact.folder import path_of, written_at_once
+from packify.artefact.states import frozen_parameters, in_other_mode
 from packify.artefact.tensors import structure_sha256, to_save
 from packify.core.errors import ArtefactError, PackError
 from packify.core.version import __version__
@@ -26,8 +27,7 @@ from packify.sources import Source
 def save(packed: PackedNetwork, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
     """Write `packed` as `config.json` and `model.safetensors`, all at once.
 
-    What is written is every tensor, and train or eval for the whole network. Which parameters are frozen and which layers are in
-    another mode comes back from the reference, so what was changed on the packed network after packing is to be done again.
+    What is written is every tensor, which parameters are frozen, and which modules are in train and which in eval mode.
 
     Args:
         packed: what `packify.pack` gave.
@@ -90,6 +90,8 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
             structure_sha256=structure_sha256(network, packed.digest),
             weights_sha256=file_sha256(weights),
             packify=__version__,
+            other_mode=tuple(in_other_mode(network)),
+            frozen=tuple(frozen_parameters(network)),
         )
         text = fresh / CONFIG_FILE
         text.write_text(config.to_json(), encoding="utf-8")

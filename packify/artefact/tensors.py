@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from packify.nn.exchange import plain_name
+
 
 @dataclass(frozen=True)
 class Held:
@@ -67,5 +69,5 @@ def structure_sha256(network: nn.Module, code_digest: str) -> str:
 
 
 def _named(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from network.named_parameters(remove_duplicate=False)
-    yield from network.named_buffers(remove_duplicate=False)
+    for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)):
+        yield plain_name(name), tensor

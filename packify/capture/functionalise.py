@@ -17,13 +17,14 @@ In the end calls that were in place, on memory that nothing else reads afterward
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from packify.capture.calls import ModuleCall, Ref, described, settle
 from packify.capture.outplace import Call, OutOfPlaceForm, forms_of, in_place_position
 from packify.capture.reuse import reuse_memory
 from packify.capture.values import call_on_meta
@@ -33,19 +34,20 @@ from packify.nn.members import Method
 from packify.nn.writes import setitem, store, with_data
 
 
-def without_writes(graph: fx.Graph, root: nn.Module) -> fx.Graph:
+def without_writes(graph: fx.Graph, root: nn.Module, calls: Sequence[ModuleCall] = ()) -> fx.Graph:
     """`graph` without writes but for one `store` per buffer or parameter that it changes.
 
     Args:
         graph: a recorded graph; it is not changed.
         root: the module tree that it is run on.
+        calls: of modules; their arguments and results become values of the new graph, in place.
 
     Raises:
         TraceError: memory is written to of which several elements are one, or by an operator that also returns something else.
     """
     if not any(in_place_position(node, root) is not None for node in graph.nodes):
         return graph
-    return _Functionaliser(graph, root).run()
+    return _Functionaliser(graph, root, calls).run()
 
 
 def write_nothing(root: nn.Module) -> None:
@@ -90,6 +92,8 @@ class _Tensor:
 class _Functionaliser:
     graph: fx.Graph
     root: nn.Module
+    calls: Sequence[ModuleCall] = ()
+    names: dict[str, fx.Node] = field(default_factory=dict)
     new: fx.Graph = field(default_factory=fx.Graph)
     tensors: dict[fx.Node, _Tensor] = field(default_factory=dict)
     others: dict[fx.Node, fx.Node] = field(default_factory=dict)
@@ -99,6 +103,13 @@ class _Functionaliser:
     history: set[fx.Node] = field(default_factory=set)
     remade: dict[tuple[fx.Node, fx.Node], fx.Node] = field(default_factory=dict)
     current: fx.Node | None = None
+
+    def __post_init__(self) -> None:
+        self.starts: dict[str, list[ModuleCall]] = {}
+        self.ends: dict[str, list[ModuleCall]] = {}
+        for call in self.calls:
+            self.starts.setdefault(call.after, []).append(call)
+            self.ends.setdefault(call.last, []).append(call)
 
     def run(self) -> fx.Graph:
         for node in self.graph.nodes:
@@ -111,11 +122,29 @@ class _Functionaliser:
                 self._visit(node)
             else:
                 self._write(node, position)
+            self._follow_calls(node)
+        written = [node.name for node in self.new.nodes]
         for node in reversed(list(self.new.nodes)):
             if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
                 self.new.erase_node(node)
         reuse_memory(self.new, self.root, self.viewed)
+        settle(self.calls, written, self.new)
         return self.new
+
+    def _follow_calls(self, node: fx.Node) -> None:
+        """Calls of modules that start or end behind `node` do so behind its counterpart; what is handed over has its value of now."""
+
+        def value(leaf: Any) -> Any:
+            held = self.names.get(leaf.name) if isinstance(leaf, Ref) else None
+            return leaf if held is None else Ref(self._read(held).name)
+
+        self.names[node.name] = node
+        for call in self.starts.get(node.name, ()):
+            call.args, call.kwargs = described((call.args, call.kwargs), value)
+            call.after = next(reversed(self.new.nodes)).name
+        for call in self.ends.get(node.name, ()):
+            call.result = described(call.result, value)
+            call.last = next(reversed(self.new.nodes)).name
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

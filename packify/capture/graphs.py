@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
+from packify.capture.calls import ModuleCall, settle
 from packify.capture.functionalise import without_writes, write_nothing
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.operators import RANDOM
@@ -24,7 +25,7 @@ from packify.capture.state import State
 from packify.capture.unused import drop_unused, unused_tensors
 from packify.capture.unwrapping import unwrap
 from packify.capture.wrapping import wrap_modules
-from packify.capture.writer import WAYS_OUT, GraphWriter
+from packify.capture.writer import WAYS_OUT, GraphWriter, constant_name
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError
 from packify.core.graph_check import check_graph, graph_checks
@@ -49,6 +50,7 @@ class RecordedGraphs:
         batch: the batch size that the graphs were recorded with, or None when the inputs share no leading axis.
         any_batch: the network runs on other batch sizes than the example's.
         notes: what a user should know about the recording.
+        calls: the calls of modules per mode, in order.
         tables: parameters that are operators for good, see `tables_of`.
     """
 
@@ -67,6 +69,7 @@ class RecordedGraphs:
     leaves: tuple[type[nn.Module], ...] = ()
     tables: frozenset[str] = frozenset()
     output_choices: dict[str, str] = field(default_factory=dict)
+    calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
 
     @functools.cached_property
     def unused(self) -> frozenset[str]:
@@ -100,9 +103,9 @@ def record_graphs(
         )
     )
     if not same:
-        _rename_constants(train_run, len(eval_run.constants))
-    values = without_writes(eval_run.graph, session.root)
-    graphs = {"eval": values, "train": values if same else without_writes(train_run.graph, session.root)}
+        _rename_constants(train_run, eval_run.constants)
+    values = without_writes(eval_run.graph, session.root, eval_run.calls)
+    graphs = {"eval": values, "train": values if same else without_writes(train_run.graph, session.root, train_run.calls)}
     write_nothing(session.root)
     if graph_checks.get():
         for graph in graphs.values():
@@ -123,6 +126,7 @@ def record_graphs(
         input_dtypes=[tensor.dtype for tensor in tensors],
         leaves=tuple(leaves),
         tables=frozen_constants(session.root),
+        calls={"eval": eval_run.calls, "train": eval_run.calls if same else train_run.calls},
     )
 
 
@@ -221,6 +225,7 @@ def _run(session: _Session, recorder: Recorder, batch: int | None, mode: Mode) -
     finally:
         state.restore()
     drop_unused(writer.graph)
+    settle(writer.calls, writer.written, writer.graph)
     for node in writer.graph.find_nodes(op="output"):
         node.meta["paths"] = nested.paths(output_template)
     return output_template
@@ -294,9 +299,11 @@ def _refused(error: Exception, session: _Session, inputs: list[Any]) -> TraceErr
     )
 
 
-def _rename_constants(run: GraphWriter, start: int) -> None:
+def _rename_constants(run: GraphWriter, used: Collection[str]) -> None:
     """Constants of the second graph under names that the first has not used."""
-    renamed = {name: f"_constant_{start + index}" for index, name in enumerate(run.constants)}
+    renamed: dict[str, str] = {}
+    for name in run.constants:
+        renamed[name] = constant_name(name.rpartition(".")[0], {*used, *renamed.values()})
     for node in run.graph.find_nodes(op="get_attr"):
         node.target = renamed.get(node.target, node.target)
     run.constants = {renamed[name]: tensor for name, tensor in run.constants.items()}

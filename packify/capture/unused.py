@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import fx, nn
 
+from packify.nn.tree import is_constant
 from packify.nn.writes import store
 
 
@@ -25,7 +26,7 @@ def unused_tensors(root: nn.Module, graphs: Iterable[fx.Graph]) -> frozenset[str
     read: set[int] = set()
     for graph in graphs:
         for node in graph.nodes:
-            if node.op == "get_attr" and not str(node.target).startswith("_constant_"):
+            if node.op == "get_attr" and not is_constant(str(node.target)):
                 read.add(id(_attribute(root, str(node.target))))
             elif node.op == "call_module":
                 module = root.get_submodule(str(node.target))

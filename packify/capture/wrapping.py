@@ -77,7 +77,6 @@ def _called(module: nn.Module, path: str, writer: GraphWriter) -> Callable[..., 
     call: Callable[..., Any] = module._call_impl
 
     def called(*args: Any, **kwargs: Any) -> Any:
-        with writer.calling(path):
-            return call(*args, **kwargs)
+        return writer.call(module, path, call, args, kwargs) if writer.active else call(*args, **kwargs)
 
     return called

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import operator as python_operator
 import sys
 from collections import Counter
@@ -13,14 +14,16 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
+from packify.capture.calls import ModuleCall, Ref, Unwritten, described, literal, parameter_names
 from packify.capture.constants import constant_value
 from packify.capture.operators import RANDOM, key_of, operator_of
 from packify.capture.symbolic import SymbolicNumber, plain
 from packify.core import nested
 from packify.core.errors import TraceError
 from packify.core.report import Note
+from packify.nn.tree import CONSTANT
 
 _SKIPPED_FRAMES = (torch.__path__[0], str(Path(__file__).parent.parent))
 
@@ -49,7 +52,9 @@ class GraphWriter:
     Attributes:
         active: what runs is written down.
         scope: dotted names of the modules whose ``forward`` is running, the network itself (``""``) first.
-        calls: the module calls that are running, outermost first, each as ``(dotted name, number of this call of it)``.
+        stack: the module calls that are running, outermost first, each as ``(dotted name, number of this call of it)``.
+        calls: all module calls that have returned, in the order in which they started.
+        written: the names of all nodes, in the order in which they were written.
         constants: tensors that the graph reads and that are neither parameters nor buffers.
         selections: ``x[mask]`` by the ``id`` of what stands for it: x, the mask, and where.
         earlier: the writers of earlier recordings of the same network.
@@ -68,7 +73,9 @@ class GraphWriter:
         self.random: Collection[Any] = RANDOM
         self.constants: dict[str, torch.Tensor] = {}
         self.scope: list[str] = [""]
-        self.calls: list[tuple[str, int]] = []
+        self.stack: list[tuple[str, int]] = []
+        self.calls: list[ModuleCall] = []
+        self.written: list[str] = []
         self.notes: list[Note] = []
         self.selections: dict[int, tuple[torch.Tensor, torch.Tensor, str]] = {}
         self.earlier: list[GraphWriter] = []
@@ -109,15 +116,38 @@ class GraphWriter:
         finally:
             self.scope.pop()
 
-    @contextmanager
-    def calling(self, path: str) -> Iterator[None]:
-        """A call of the module of that name, with its hooks."""
-        self.calls.append((path, self._called[path]))
+    def call(self, module: nn.Module, path: str, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Write down a call of the module of that name, with its hooks, and return what it returns."""
+        given = tuple(map(self._described, args))
+        named = {name: self._described(value) for name, value in kwargs.items()}
+        stack = (*self.stack, (path, self._called[path]))
+        call = ModuleCall(stack, self.written[-1], given, named, parameter_names(module, args))
+        self.calls.append(call)
         self._called[path] += 1
+        self.stack.append(stack[-1])
         try:
-            yield
+            result = run(*args, **kwargs)
+            call.result = self._described(result)
         finally:
-            self.calls.pop()
+            self.stack.pop()
+            call.last = self.written[-1]
+        return result
+
+    def _described(self, value: Any) -> Any:
+        """Arguments or results of a module, whose tensors and numbers are computed where they are handed over."""
+        try:
+            return described(value, self._described_leaf)
+        except (TypeError, ValueError, RecursionError):  # a container that nobody can make again
+            return Unwritten()
+
+    def _described_leaf(self, value: Any) -> Any:
+        if isinstance(value, SymbolicNumber):
+            return Ref(value.node().name) if value.recorder is self else literal(plain(value))
+        if not isinstance(value, torch.Tensor):
+            return literal(value)
+        if id(value) in self._known:
+            return Ref(self._element(value).name)
+        return Ref(self.attribute(self.names[id(value)]).name) if id(value) in self.names else Unwritten()
 
     def note(self, what: str, why: str, node: str = "") -> None:
         """Something about the line that is running, or about `node`, that a user should know."""
@@ -131,7 +161,8 @@ class GraphWriter:
 
     def stamp(self, node: fx.Node, value: Any, name: str) -> fx.Node:
         """What every later pass knows of a node: its value on the meta device, its operator, where it comes from."""
-        node.meta.update(val=value, op=name, path=self.scope[-1], source=source_line(), stack=tuple(self.calls), inplace=False)
+        node.meta.update(val=value, op=name, path=self.scope[-1], source=source_line(), stack=tuple(self.stack), inplace=False)
+        self.written.append(node.name)
         if key_of(self.random, node.target if node.op == "call_function" else None, name) is not None:
             node.meta["random"] = True
         return node
@@ -169,7 +200,7 @@ class GraphWriter:
             value = self._made_earlier(tensor) if self.has_no_data(tensor) and id(tensor) not in self._held else tensor
             if value is None:
                 raise self._unseen(tensor)
-            name = f"_constant_{len(self.constants)}"
+            name = constant_name(self.stack[-1][0] if self.stack else "", self.constants)
             self.constants[name] = value
             self.tensors[name] = tensor
             self.know(tensor, self.attribute(name))
@@ -235,9 +266,9 @@ class GraphWriter:
             return self.tensor_node(torch.from_numpy(value.copy()))
         if kind.__module__ == "numpy" and hasattr(value, "item") and type(value.item()) in _LITERALS:
             return value.item()
-        for literal in (int, float, str):
-            if isinstance(value, literal):
-                return literal(value)
+        for number_or_text in (int, float, str):
+            if isinstance(value, number_or_text):
+                return number_or_text(value)
         if value in _DTYPES:
             return _DTYPES[value]
         raise self.refused(
@@ -320,6 +351,12 @@ class GraphWriter:
             fix="call the Python function itself (for torch.jit.script: PYTORCH_JIT=0), or keep the module with that line whole: "
             "leaves=[ItsType]",
         )
+
+
+def constant_name(owner: str, taken: Collection[str]) -> str:
+    """A new name for a constant of the code of the module called `owner`: ``"layer1.0._constant_0"``."""
+    names = (f"{owner}.{CONSTANT}{number}".lstrip(".") for number in itertools.count())
+    return next(name for name in names if name not in taken)
 
 
 def source_line() -> str:

@@ -14,8 +14,9 @@ from packify.ensembles.repacking import RuleBook, check_forms, packed_form
 from packify.ensembles.report_notes import report_of
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.packed_network import PackedNetwork
-from packify.nn.tree import sized_tree
+from packify.nn.tree import add_constants, sized_tree
 from packify.ops.rule import Rule
+from packify.packing.nesting import Nest
 from packify.widths.slimming import Member
 
 
@@ -47,7 +48,7 @@ def assemble(
     )
     alone = sized_tree(member.root, lambda _, tensor: tensor, recorded.leaves)  # other configurations share the member
     for tree in (root, alone):
-        _add_constants(tree, member, torch.device("meta") if tree is alone else _first_device(model))
+        add_constants(tree, member.constants, torch.device("meta") if tree is alone else _first_device(model))
         _match_modes(tree, model)
     check_forms(graphs.values(), root, member.spec.num_estimators)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
@@ -58,7 +59,7 @@ def assemble(
     packed = PackedNetwork(
         root,
         {mode: graph.graph for mode, graph in graphs.items()},
-        MemberNetwork(alone, member.graphs, interface, unused),
+        MemberNetwork(alone, member.graphs, interface, unused, Nest(recorded.calls, 1)),
         interface,
         spec=member.spec,
         report=report,
@@ -68,16 +69,12 @@ def assemble(
         batched=recorded.any_batch,
         repacker=book,
         leaves=recorded.leaves,
+        cut=Nest(recorded.calls, member.spec.num_estimators),
         output_choices=recorded.output_choices,
         unused=unused,
     )
     packed.report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
     return packed
-
-
-def _add_constants(tree: nn.Module, member: Member, device: torch.device) -> None:
-    for name, constant in member.constants.items():
-        tree.register_buffer(name, constant.detach().to(device), persistent=False)
 
 
 def _first_device(model: nn.Module) -> torch.device:

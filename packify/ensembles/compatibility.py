@@ -14,6 +14,7 @@ from packify.core.errors import PackError
 from packify.nn.code import written
 from packify.nn.layer_settings import settings
 from packify.nn.packed_network import LAYER_SETTINGS, PackedNetwork
+from packify.nn.tree import is_constant
 
 _ONE_CALL = "build all networks by the same call"
 
@@ -93,7 +94,7 @@ def same_members(index: int, other: PackedNetwork, first: PackedNetwork) -> None
     read = {str(node.target) for graph in first.member_template.graphs.values() for node in graph.find_nodes(op="get_attr")}
     theirs_of = _tensors(other)
     for name, tensor in first.named_buffers():
-        shared = not tensor.dim() or name.startswith("_constant_")
+        shared = not tensor.dim() or is_constant(name)
         if shared and (name in read or _counts(first, name)) and not _equal(tensor, theirs_of[name]):
             raise _differ(index, name, "other values in a buffer that all members share", "train both alike, or keep them apart")
 
@@ -115,7 +116,7 @@ def _of_one_member(packed: PackedNetwork) -> dict[str, Tensor]:
     """The first member's share of every tensor, with its flags."""
     own = {}
     for name, tensor in _tensors(packed).items():
-        whole = not tensor.dim() or name.startswith("_constant_")
+        whole = not tensor.dim() or is_constant(name)
         share = tensor.detach() if whole else tensor.detach().narrow(0, 0, tensor.shape[0] // packed.num_estimators)
         own[name] = nn.Parameter(share, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else share
     return own

@@ -15,7 +15,10 @@ from packify.core.errors import PackError
 from packify.core.spec import Spec
 from packify.ensembles.compatibility import same_members
 from packify.ensembles.repacking import RuleBook, check_forms, packed_form
+from packify.nn.exchange import require_own_parts
 from packify.nn.packed_network import LAYER_SETTINGS, PackedNetwork
+from packify.nn.tree import is_constant
+from packify.packing.nesting import Nest
 
 
 @torch.inference_mode(False)
@@ -59,6 +62,7 @@ def join(networks: Iterable[PackedNetwork]) -> PackedNetwork:
 def _of_so_many(packed: PackedNetwork, spec: Spec) -> PackedNetwork:
     """An unfilled packed network of the same member with another M."""
     template, book = packed.member_template, packed.repacker
+    require_own_parts(packed, "another number of members")
     if not isinstance(book, RuleBook):
         raise PackError("packed", found="a network without operator rules", why="its member is packed once more", fix="pack the reference")
     own = _tensors(packed)
@@ -89,6 +93,7 @@ def _of_so_many(packed: PackedNetwork, spec: Spec) -> PackedNetwork:
         leaves=packed.leaves,
         output_choices=packed.output_choices,
         unused=packed.unused,
+        cut=None if packed.cut is None else Nest(packed.cut.calls, spec.num_estimators),
     )
     _match_layers(new, packed)
     report.packed_params = sum(parameter.numel() for parameter in new.parameters())
@@ -114,7 +119,7 @@ def _fill(new: PackedNetwork, sources: Sequence[tuple[PackedNetwork, int]]) -> N
             tensor.requires_grad_(first.requires_grad)
             if tensor.is_meta:
                 continue
-            if not tensor.dim() or name.startswith("_constant_"):
+            if not tensor.dim() or is_constant(name):
                 tensor.copy_(first)
                 continue
             shares = tensor.chunk(len(sources))

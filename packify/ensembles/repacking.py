@@ -13,9 +13,10 @@ from packify.capture.functionalise import stored_in
 from packify.core.errors import PackError
 from packify.core.graph_check import graph_checks
 from packify.core.report import LayerWidth
+from packify.nn.block import remove_blocks
 from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
-from packify.nn.tree import build_tree, leaf_names
+from packify.nn.tree import build_tree, is_constant, leaf_names
 from packify.ops.rule import Rule
 from packify.ops.table import merged
 from packify.packing.layout_check import check_layouts
@@ -49,13 +50,14 @@ def packed_form(
     written = written_buffers(graphs)
 
     def allocate(name: str, tensor: Tensor) -> Tensor:
-        if name.startswith("_constant_"):
+        if is_constant(name):
             return torch.empty_like(tensor, device=device_of(name))
         counted = isinstance(tensor, nn.Parameter) or tensor.dim() or name in written
         shape = (members * tensor.shape[0], *tensor.shape[1:]) if tensor.dim() else (members,) if counted else ()
         return torch.empty(shape, dtype=tensor.dtype, device=device_of(name))
 
     root = build_tree(body, allocate, leaves)
+    remove_blocks(root)
     packed = {id(graph): pack_graph(graph, root, members, table, written=written) for graph in graphs.values()}
     ungrouped = set.intersection(*(graph.ungrouped for graph in packed.values()))
     widths = {name: module.in_features for name, module in body.named_modules() if isinstance(module, nn.Linear)}
@@ -109,12 +111,15 @@ class RuleBook:
             )
         return merged(self.own)
 
-    def independent(self, packed: PackedNetwork) -> fx.Graph:
-        """The packed training graph that takes inputs ``"(m b) ..."``."""
+    def independent(self, packed: PackedNetwork) -> dict[str, fx.Graph]:
+        """The packed graphs that take inputs ``"(m b) ..."``, by mode."""
         graphs, members = packed.member_template.graphs, packed.num_estimators
-        made = pack_graph(graphs["train"], packed.body, members, self.table, independent=True, written=written_buffers(graphs))
-        check_forms([made], packed.body, members)
-        return made.graph
+        written = written_buffers(graphs)
+        made = {
+            id(graph): pack_graph(graph, packed.body, members, self.table, independent=True, written=written) for graph in graphs.values()
+        }
+        check_forms(made.values(), packed.body, members)
+        return {mode: made[id(graph)].graph for mode, graph in graphs.items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RuleBook:
         """Nothing changes it."""

@@ -14,6 +14,7 @@ from packify.core.report import KindScheme
 from packify.ensembles.inheriting import inherit_members
 from packify.nn.initialisation import Init, check_init, initialise_members
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.tree import is_constant
 from packify.widths.slimming import Member
 
 Weights = Literal["fresh", "inherit"]
@@ -88,7 +89,7 @@ def repeat_first_member(packed: PackedNetwork) -> None:
     """Every member's tensors as member 0's."""
     with torch.no_grad():
         for name, tensor in (*packed.named_parameters(), *packed.named_buffers()):
-            if tensor.dim() and not name.startswith("_constant_"):
+            if tensor.dim() and not is_constant(name):
                 first, *others = tensor.chunk(packed.num_estimators)
                 for other in others:
                     other.copy_(first)

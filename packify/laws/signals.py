@@ -22,7 +22,7 @@ from packify.core.spec import whole_number
 from packify.laws.observation import Observer, arguments
 from packify.laws.testbed import random_inputs, take_chance_out
 from packify.nn.packed_network import PackedNetwork
-from packify.nn.tree import build_tree
+from packify.nn.tree import add_constants, build_tree
 
 FACTOR = 2.0
 """How far apart the standard deviations of a member and of the reference may be."""
@@ -146,8 +146,7 @@ class _Values:
 def _reference_values(packed: PackedNetwork, reference: nn.Module, inputs: Any) -> _Values:
     recorded = record_graphs(reference, packed.example_inputs, leaves=packed.leaves)
     body = build_tree(reference, lambda _, tensor: tensor.detach().clone(), recorded.leaves)
-    for name, constant in recorded.constants.items():
-        body.register_buffer(name, constant.detach(), persistent=False)
+    add_constants(body, recorded.constants)
     return _run(packed, body, recorded.graphs["train"], inputs)
 
 

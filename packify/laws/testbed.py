@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,8 @@ from packify.capture.binding import rewritten
 from packify.capture.operators import operator_of
 from packify.core import nested
 from packify.core.errors import LawBroken
+from packify.nn.block import base_of
+from packify.nn.exchange import remove_wrappers
 from packify.nn.members import Method, PerMember
 from packify.nn.packed_network import PackedNetwork
 
@@ -32,6 +33,7 @@ def make_test_bed(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
             "packed", found="tensors on the meta device", why="there is nothing to compute with", fix="pack a reference that has weights"
         )
     network = copy.deepcopy(packed)
+    remove_wrappers(network)
     network._apply(lambda tensor: _cast(tensor, dtype))  # type: ignore[no-untyped-call]
     for module in (*network.modules(), *network.member_template.body.modules()):
         if isinstance(module, _DROPOUTS):
@@ -42,8 +44,7 @@ def make_test_bed(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:
         _without_dropout(graph)
         _without_chance(graph)
     for part in (network, network.member_template):
-        for graph in {id(graph): graph for graph in part.graphs.values()}.values():
-            _with_repeated_chance(graph, part.body, network.leaves)
+        _with_repeated_chance(part.body, network.leaves)
         part.recompile()
     return network
 
@@ -57,7 +58,7 @@ def take_chance_out(graph: fx.Graph, body: nn.Module, leaves: tuple[type[nn.Modu
             module.dropout = 0.0
     _without_dropout(graph)
     _without_chance(graph)
-    _with_repeated_chance(graph, body, leaves)
+    _with_repeated_chance(body, leaves)
 
 
 def twin(network: PackedNetwork) -> PackedNetwork:
@@ -123,32 +124,20 @@ def _without_chance(graph: fx.Graph) -> None:
 
 
 class _Repeating(nn.Module):
-    """A module kept whole, every call of which draws the same: its code is its own, so no draw of it can be replaced."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
+    """What is put in front of the class of a module kept whole: every call of it draws the same, for its code is its own."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return self.module(*args, **kwargs)
+            return super().forward(*args, **kwargs)
 
 
-def _with_repeated_chance(graph: fx.Graph, body: nn.Module, leaves: tuple[type[nn.Module], ...]) -> None:
+def _with_repeated_chance(body: nn.Module, leaves: tuple[type[nn.Module], ...]) -> None:
     """Modules kept whole draw the same for a member side by side with others and for the same member alone."""
-    for node in list(graph.nodes):
-        alone = node.op == "call_module"
-        name = (
-            node.target if alone else node.args[0].target if isinstance(node.target, PerMember) and node.target.function is None else None
-        )
-        if name is None or not isinstance(body.get_submodule(name), leaves):
-            continue
-        with graph.inserting_before(node):
-            module = graph.call_function(_Repeating, (graph.get_attr(name) if alone else node.args[0],))
-        node.args = (module, *node.args[0 if alone else 1 :])
-        if alone:
-            node.op, node.target = "call_function", operator.call
+    for module in body.modules():
+        if isinstance(module, leaves):
+            kind = base_of(module)
+            module.__class__ = type(kind.__name__, (_Repeating, kind), {})
 
 
 def randomise(network: PackedNetwork) -> None:

@@ -1,18 +1,22 @@
-"""Graphs as Python functions, and a class of its own for every network, so that `torch.compile` keeps networks apart."""
+"""A class of its own for every network, with the reference's signature, so that `torch.compile` keeps networks apart."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import keyword
-from collections.abc import Callable, Mapping
-from types import FunctionType
+from collections.abc import Callable, Iterable, Mapping
+from types import EllipsisType, FunctionType
 from typing import Any
 from unittest.mock import patch
 
 from torch import fx, nn
 
+from packify.nn.block import Form, functions_from, source_of
+
 # What a user may hand to torch.compile: `packed`, which runs `forward`, or `packed.members`.
 _ENTRIES = ("forward", "members")
+_GRAPHS = {"shared": "_graph", "independent": "_graph_independent"}
 _numbers = itertools.count()
 
 
@@ -28,20 +32,8 @@ def _reached(base: str, target: str) -> str:
     return base
 
 
-def functions_of(graphs: Mapping[str, fx.Graph]) -> dict[str, Callable[..., Any]]:
-    """The function that runs each mode's graph; modes that share a graph share its function."""
-    functions: dict[int, Callable[..., Any]] = {}
-    for graph in graphs.values():
-        if id(graph) not in functions:
-            code = written(graph)
-            namespace: dict[str, Any] = dict(code.globals)
-            exec(compile(code.src, "<packify graph>", "exec"), namespace)  # noqa: S102  torch.fx wrote it from the graph
-            functions[id(graph)] = namespace["forward"]
-    return {mode: functions[id(graph)] for mode, graph in graphs.items()}
-
-
-def give_own_class(network: nn.Module) -> None:
-    """Give `network` a new subclass of its class, whose methods are the same code in code objects of their own.
+def give_own_class(network: nn.Module, forms: Mapping[str, Form], signature: inspect.Signature) -> None:
+    """Give `network` a new subclass of its class: it runs `forms`, by the kind of inputs; its methods have the reference's `signature`.
 
     `torch.compile` keeps what it has compiled by code object, at most eight versions of each (`torch._dynamo.config.recompile_limit`),
     so networks that shared one `forward` would push each other out. Networks that run the same functions share their class.
@@ -49,9 +41,24 @@ def give_own_class(network: nn.Module) -> None:
     if type(network) is not (own_class(network) or type(network)):
         return  # a wrapper such as fully_shard has put a class of its own in front
     base, number = shared_class(network), next(_numbers)
-    methods = {name: _renamed(getattr(base, name), f"{name}_{number}") for name in _ENTRIES if hasattr(base, name)}
-    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    network.__class__ = type(base.__name__, (base,), {**names, **methods, _SHARED: base})
+    methods: dict[str, Any] = {}
+    sources = []
+    for kind, form in forms.items():
+        source, names = source_of((form,), hidden_behind(base), _GRAPHS[kind])
+        methods |= functions_from(source, names, f"{base.__name__} {number}")
+        sources.append(source)
+    for name in _ENTRIES:
+        if hasattr(base, name):
+            methods[name] = _entry(name, getattr(base, name), signature, f"{base.__name__} {number}")
+    own = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__, _SHARED: base}
+    own["source"] = "\n".join(sources)
+    network.__class__ = type(base.__name__, (base,), {**own, **methods})
+
+
+def hidden_behind(base: type[nn.Module]) -> Callable[[str], bool]:
+    """Whether a child or tensor of that name is hidden behind an attribute of the network itself."""
+    declared = {name for kind in base.__mro__ for name in vars(kind).get("__annotations__", ())}
+    return lambda name: hasattr(base, name) or name in declared
 
 
 def own_class(network: nn.Module) -> type[nn.Module] | None:
@@ -69,10 +76,62 @@ def shared_class(network: nn.Module) -> type[nn.Module]:
 _SHARED = "_packify_shared_class"
 
 
-def _renamed(function: FunctionType, name: str) -> FunctionType:
-    """The same function with a code object of its own; profiles of `torch.compile` go by the code's file, line and name."""
-    code = function.__code__.replace(co_name=name)
-    copied = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
-    copied.__kwdefaults__, copied.__doc__ = function.__kwdefaults__, function.__doc__
-    copied.__annotations__, copied.__qualname__ = function.__annotations__, function.__qualname__
-    return copied
+# -- the reference's signature ---------------------------------------------------------------------------------------
+
+
+def _entry(name: str, method: FunctionType, signature: inspect.Signature, kind: str) -> FunctionType:
+    """A method called `name` that takes what the reference's ``forward`` takes and hands on what it is given to `method`."""
+    parameters = list(signature.parameters.values())
+    source = f"def {name}({', '.join(['self', *_declared(parameters)])}):\n    return entry(self{_handed_on(parameters)})\n"
+    made = functions_from(source, {"entry": method, "given": given, "leading": leading}, f"{kind} {name}")[name]
+    first = parameters[:1] and parameters[0].kind is inspect.Parameter.POSITIONAL_ONLY
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY if first else inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    made.__signature__ = signature.replace(parameters=[own, *parameters])  # type: ignore[attr-defined]
+    made.__annotations__ = {one.name: one.annotation for one in parameters if one.annotation is not one.empty}
+    if signature.return_annotation is not signature.empty:
+        made.__annotations__["return"] = signature.return_annotation
+    made.__doc__ = method.__doc__
+    return made
+
+
+def _declared(parameters: list[inspect.Parameter]) -> Iterable[str]:
+    """The parameters as a function declares them; what may be left out is ``...`` then, which is no argument of any network."""
+    kinds = [parameter.kind for parameter in parameters]
+    for index, parameter in enumerate(parameters):
+        stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        if parameter.kind is parameter.KEYWORD_ONLY and not {parameter.VAR_POSITIONAL, parameter.KEYWORD_ONLY} & set(kinds[:index]):
+            yield "*"
+        yield f"{stars}{parameter.name}{'' if parameter.default is parameter.empty else '=...'}"
+        if parameter.kind is parameter.POSITIONAL_ONLY and kinds[index + 1 : index + 2] != [parameter.POSITIONAL_ONLY]:
+            yield "/"
+
+
+def _handed_on(parameters: list[inspect.Parameter]) -> str:
+    """The arguments of the call that hands on what was given: ``, x, *rest, **given(mask=mask)``."""
+    gathers = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    positional, optional, by_name, text = [], [], [], ""
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            text += f", *{parameter.name}"
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            by_name.append(f"**{parameter.name}")
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            by_name.append(f"**given({parameter.name}={parameter.name})")
+        elif parameter.default is parameter.empty:
+            positional.append(parameter.name)
+        elif gathers or parameter.kind is parameter.POSITIONAL_ONLY:
+            optional.append(parameter.name)
+        else:
+            by_name.append(f"**given({parameter.name}={parameter.name})")
+    leading_text = f", *leading({', '.join(optional)})" if optional else ""
+    return "".join(f", {name}" for name in positional) + leading_text + text + "".join(f", {item}" for item in by_name)
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """The arguments that were not left out."""
+    return {name: value for name, value in arguments.items() if not isinstance(value, EllipsisType)}
+
+
+def leading(*arguments: Any) -> list[Any]:
+    """The arguments before the first that was left out."""
+    return list(itertools.takewhile(lambda value: not isinstance(value, EllipsisType), arguments))

@@ -5,21 +5,34 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import fx, nn
 
 from packify.core import nested
 from packify.core.errors import PackError
-from packify.nn.code import functions_of, give_own_class, shared_class, written
+from packify.nn.block import Form, shown, whole_forms
+from packify.nn.code import give_own_class, shared_class
+from packify.nn.exchange import Exchangeable
 
 # What a network and its module tree hold as one object each.
 _SHARED_WITH_BODY = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-# What a pickle leaves out: functions, the graphs' and those of `packed.compile()`.
-_NOT_KEPT = ("_functions", "_compiled_call_impl")
+# What a pickle leaves out: what `packed.compile()` has made.
+_NOT_KEPT = ("_compiled_call_impl",)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_STARS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Cut(Protocol):
+    """Makes blocks of a module tree, by flat graphs, and gives what the network itself runs."""
+
+    @property
+    def calls(self) -> Mapping[str, Any]:
+        """The calls of modules in the recording, by mode."""
+
+    def __call__(self, graphs: Mapping[str, fx.Graph], tree: nn.Module) -> Mapping[str, Form]: ...
 
 
 @dataclass(frozen=True)
@@ -35,10 +48,29 @@ class Interface:
     signature: inspect.Signature
     template: Mapping[str, Any]
     outputs: Mapping[str, Any]
+    _positions: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_positions", _positions(self.signature, self.template))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Interface:
         """Nothing changes it, and the structures of a user may not be copied."""
         return self
+
+    def callers_signature(self) -> inspect.Signature:
+        """The reference's signature, where an argument that must be given there and has one value for good has that as its default."""
+        parameters: list[inspect.Parameter] = []
+        required = False
+        for parameter in reversed(list(self.signature.parameters.values())):
+            fixed = parameter.name in self.template and not _holds_tensors(self.template[parameter.name])
+            by_keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            if parameter.default is parameter.empty and parameter.kind not in _STARS:
+                if fixed and (by_keyword or not required):
+                    parameter = parameter.replace(default=self.template[parameter.name])
+                else:
+                    required = required or not by_keyword
+            parameters.append(parameter)
+        return self.signature.replace(parameters=parameters[::-1])
 
     def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
         """The tensors among a call's arguments, in the graph's order.
@@ -46,6 +78,8 @@ class Interface:
         Raises:
             PackError: the call has other tensors than the recorded one.
         """
+        if args and not kwargs and len(args) == len(self._positions) and all(isinstance(argument, torch.Tensor) for argument in args):
+            return [args[position] for position in self._positions]
         given = self.signature.bind_partial(*args, **kwargs).arguments.keys() | kwargs.keys()
         recorded = {
             name: value
@@ -87,6 +121,18 @@ class Interface:
                 )
 
 
+def _positions(signature: inspect.Signature, template: Mapping[str, Any]) -> tuple[int, ...]:
+    """The position of each input among the arguments, where all of them are tensors and come by position; else nothing."""
+    names = list(signature.parameters)[: len(template)]
+    kinds = {signature.parameters[name].kind for name in names}
+    leaves = [template.get(name) for name in names]
+    if not kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}:
+        return ()
+    if not all(isinstance(leaf, nested.Leaf) for leaf in leaves):
+        return ()
+    return tuple(sorted(range(len(leaves)), key=lambda position: leaves[position].index))  # type: ignore[union-attr]
+
+
 def _holds_tensors(template: Any) -> bool:
     return any(isinstance(leaf, nested.Leaf) for leaf in nested.flatten(template)[0])
 
@@ -98,24 +144,35 @@ def _equal(a: Any, b: Any) -> bool:
         return False
 
 
-class GraphNetwork(nn.Module):
-    """Runs a graph over a module tree whose children it shares.
+class GraphNetwork(Exchangeable):
+    """Runs graphs over a module tree whose children it shares: small ones of its blocks, which are one flat graph cut into pieces.
 
     Args:
         body: the module tree. Its parameters, buffers and children become this module's own.
-        graphs: by mode, ``"eval"`` and ``"train"``.
+        graphs: flat, by mode, ``"eval"`` and ``"train"``; what passes and laws work on.
         interface: how it is called.
         unused: names of the reference's tensors that the graphs never read and that are left out.
+        cut: makes blocks of the body and gives what the network itself runs; without it, that is the flat graphs.
     """
 
     body: nn.Module
     graphs: dict[str, fx.Graph]
     interface: Interface
+    forms: Mapping[str, Form]
+    cut: Cut | None
     unused: frozenset[str] = frozenset()
+    source: ClassVar[str] = ""
 
-    def __init__(self, body: nn.Module, graphs: Mapping[str, fx.Graph], interface: Interface, unused: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        graphs: Mapping[str, fx.Graph],
+        interface: Interface,
+        unused: frozenset[str] = frozenset(),
+        cut: Cut | None = None,
+    ) -> None:
         super().__init__()
-        self.__dict__ |= {"graphs": dict(graphs), "interface": interface, "unused": unused}
+        self.__dict__ |= {"graphs": dict(graphs), "interface": interface, "unused": unused, "cut": cut}
         self._hold(body)
         self.training = body.training
         self.recompile()
@@ -129,16 +186,16 @@ class GraphNetwork(nn.Module):
         """The same graphs over another module tree, run by the same code: what `torch.compile` made for one serves the other."""
         twin = type(self).__new__(type(self))
         nn.Module.__init__(twin)
-        shared = ("graphs", "interface", "unused", "_functions")
+        shared = ("graphs", "interface", "unused", "cut", "forms")
         twin.__dict__ |= {name: self.__dict__[name] for name in shared}
         twin._hold(body)
         twin.training = body.training
         return twin
 
     def recompile(self) -> None:
-        """Make the graphs as they are now what runs."""
-        self.__dict__["_functions"] = functions_of(self.graphs)
-        give_own_class(self)
+        """Make the flat graphs as they are now what runs."""
+        self.__dict__["forms"] = whole_forms(self.graphs) if self.cut is None else self.cut(self.graphs, self.body)
+        give_own_class(self, self.forms, self.interface.callers_signature())
 
     def get_submodule(self, target: str) -> nn.Module:
         """A part by its dotted name, also where a child is called like an attribute of this class."""
@@ -154,8 +211,8 @@ class GraphNetwork(nn.Module):
 
     @property
     def code(self) -> str:
-        """The Python code of the graph that the current mode runs."""
-        return str(written(self.graphs["train" if self.training else "eval"]).src)
+        """The Python code that runs, with names relative to this network; that of its parts is ``packed.layer1.code``."""
+        return shown(self.source)
 
     def flat_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
         """The tensors among a call's arguments, in the graph's order."""
@@ -182,8 +239,9 @@ class GraphNetwork(nn.Module):
         return self.run_form("train" if self.training else "eval", args, kwargs)
 
     def run_form(self, form: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """The outputs, flat, of the graph that `graphs` holds under `form`."""
-        outputs: tuple[Any, ...] = self.__dict__["_functions"][form](self.body, *self.flat_inputs(args, kwargs))
+        """The graph's outputs, flat: for ``"independent"`` inputs, or, under the name of the network's own mode, for shared ones."""
+        run = self._graph_independent if form == "independent" else self._graph
+        outputs: tuple[Any, ...] = run(*self.flat_inputs(args, kwargs))  # type: ignore[operator]
         return outputs
 
     def restructure(self, leaves: list[Any]) -> Any:
@@ -199,12 +257,12 @@ class GraphNetwork(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._hold(self.body)
-        self.recompile()
+        give_own_class(self, self.forms, self.interface.callers_signature())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy of everything but the code, which a copy of the same graphs can run as well."""
         memo[id(self)] = twin = type(self).__new__(type(self))
-        twin.__dict__ |= copy.deepcopy(self.__getstate__(), memo) | {"_functions": dict(self.__dict__["_functions"])}
+        twin.__dict__ |= copy.deepcopy(self.__getstate__(), memo)
         return twin
 
 

@@ -10,18 +10,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from packify.nn.functional import affine, packed_embedding, packed_linear
-from packify.nn.members import merge_members, split_members
+from packify.nn.members import merge_members, repeat_members, split_members
 from packify.nn.tree import state_sizes
 
 
 class PackedLinear(nn.Linear):
-    """M linear layers: input and output ``"(m b) ... c"``, weight ``"(m o) i"``, bias ``"(m o)"``; `groups` subgroups in each."""
+    """M linear layers, weight ``"(m o) i"`` and bias ``"(m o)"``; `groups` subgroups in each.
+
+    Input and output are ``"(m b) ... c"``; where `layout` is another axis, the input's members are there, and where it is None, all
+    members read one input ``"b ... i"`` and the output is ``"b ... (m o)"``.
+    """
 
     members: int
     groups: int = 1
+    layout: int | None = 0
 
     def forward(self, input: Tensor) -> Tensor:
-        return merge_members(packed_linear(split_members(input, 0, self.members), self.weight, self.bias, self.members, self.groups), 0)
+        if self.layout is None and self.groups == 1:
+            return F.linear(input, self.weight, self.bias)
+        rows = _front(input, self.layout, self.members)
+        return merge_members(packed_linear(rows, self.weight, self.bias, self.members, self.groups), 0)
 
     def extra_repr(self) -> str:
         inner = f", groups={self.groups}" if self.groups > 1 else ""
@@ -30,34 +38,40 @@ class PackedLinear(nn.Linear):
 
 
 class PackedLayerNorm(nn.LayerNorm):
-    """M layer norms: input ``"(m b) ... c"``, weight and bias ``"(m c)"``."""
+    """M layer norms, weight and bias ``"(m c)"``: `layout` is the axis of the input's members; the output is ``"(m b) ... c"``."""
 
     members: int
+    layout: int | None = 0
 
     def forward(self, input: Tensor) -> Tensor:
         shape = (self.normalized_shape[0] // self.members, *self.normalized_shape[1:])
         weight, bias = _unfolded(self.weight, self.members), _unfolded(self.bias, self.members)
-        return merge_members(affine(F.layer_norm(split_members(input, 0, self.members), shape, eps=self.eps), weight, bias), 0)
+        normal = F.layer_norm(_front(input, self.layout, self.members), shape, eps=self.eps)
+        return merge_members(affine(normal, weight, bias), 0)
 
 
 class PackedRMSNorm(nn.RMSNorm):
-    """M RMS norms: input ``"(m b) ... c"``, weight ``"(m c)"``."""
+    """M RMS norms, weight ``"(m c)"``: `layout` is the axis of the input's members; the output is ``"(m b) ... c"``."""
 
     members: int
+    layout: int | None = 0
 
     def forward(self, input: Tensor) -> Tensor:
         shape = [self.normalized_shape[0] // self.members, *self.normalized_shape[1:]]
-        weight = _unfolded(self.weight, self.members)
-        return merge_members(affine(F.rms_norm(split_members(input, 0, self.members), shape, eps=self.eps), weight, None), 0)
+        normal = F.rms_norm(_front(input, self.layout, self.members), shape, eps=self.eps)
+        return merge_members(affine(normal, _unfolded(self.weight, self.members), None), 0)
 
 
 class PackedEmbedding(nn.Embedding):
-    """M embedding tables: indices ``"(m b) ..."``, weight ``"(m v) d"``."""
+    """M embedding tables ``"(m v) d"``: `layout` is the axis of the indices' members, None where all read the same."""
 
     members: int
+    layout: int | None = 0
 
     def forward(self, input: Tensor) -> Tensor:
-        return merge_members(packed_embedding(split_members(input, 0, self.members), self.weight, self.members, True, self.padding_idx), 0)
+        packed = self.layout is not None
+        indices = _front(input, self.layout, self.members) if packed else input
+        return merge_members(packed_embedding(indices, self.weight, self.members, packed, self.padding_idx), 0)
 
 
 class PackedPReLU(nn.PReLU):
@@ -79,6 +93,13 @@ PACKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Embedding: PackedEmbedding,
     nn.PReLU: PackedPReLU,
 }
+
+
+def _front(input: Tensor, layout: int | None, members: int) -> Tensor:
+    """``"m ..."`` of an input that carries its members on the axis `layout`, or that they share."""
+    if layout is None:
+        return split_members(repeat_members(input, 0, members), 0, members)
+    return split_members(input, layout, members)
 
 
 def _unfolded(parameter: Tensor | None, members: int) -> Tensor | None:

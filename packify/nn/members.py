@@ -87,10 +87,22 @@ class PerMember:
             marks = iter(self.packed)
             inputs, named = _member_of(args, member, marks), _member_of(kwargs, member, marks)
             if module is not None:
-                results.append(functional_call(module, member_tensors(module, member, self.members), inputs, named))
+                results.append(_call_of_member(module, member, self.members, inputs, named))
             elif function is not None:
                 results.append(function(*inputs, **named))
         return _stacked(results)
+
+
+OWN_CODE = "_packify_own_code"
+"""Where a module that runs a graph around its own code keeps that code, as a module that has it as its part called ``module``."""
+
+
+def _call_of_member(module: nn.Module, member: int, members: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    tensors = member_tensors(module, member, members)
+    own: nn.Module | None = vars(module).get(OWN_CODE)
+    if own is None:
+        return functional_call(module, tensors, args, kwargs)
+    return functional_call(own, {f"module.{name}": tensor for name, tensor in tensors.items()}, args, kwargs)
 
 
 def member_tensors(module: nn.Module, member: int, members: int) -> dict[str, Tensor]:

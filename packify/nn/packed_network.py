@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -14,11 +14,14 @@ from packify.core.errors import PackError, SpecError
 from packify.core.report import Report
 from packify.core.spec import Spec
 from packify.nn.averaging import averaged
+from packify.nn.block import FORMS
 from packify.nn.code import written
-from packify.nn.graph_network import GraphNetwork, Interface, MemberNetwork
+from packify.nn.exchange import held_tensor, is_frozen, member_parts, part_of, plain_name, replace_parts, require_own_parts
+from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
+from packify.nn.heads import resize_layer
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
-from packify.nn.tree import build_tree, leaf_names, state_sizes
+from packify.nn.tree import build_tree, is_constant, leaf_names, state_sizes
 
 # What a user may change on a layer of a packed network, and an extracted member must have too.
 LAYER_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
@@ -27,8 +30,8 @@ LAYER_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))
 class Repacker(Protocol):
     """What packs the member of a packed network once more."""
 
-    def independent(self, packed: PackedNetwork) -> fx.Graph:
-        """The training graph that takes inputs ``"(m b) ..."``."""
+    def independent(self, packed: PackedNetwork) -> Mapping[str, fx.Graph]:
+        """The graphs that take inputs ``"(m b) ..."``, by mode."""
 
 
 class PackedNetwork(GraphNetwork):
@@ -46,6 +49,7 @@ class PackedNetwork(GraphNetwork):
             the paper). It may be set at any time: the weights are the same either way. In evaluation mode, and in `members`, inputs are
             always shared.
         example_inputs: meta tensors shaped like the example the network was packed with.
+        resized: layers that `resize` has given another number of output features.
     """
 
     member_template: MemberNetwork
@@ -57,6 +61,7 @@ class PackedNetwork(GraphNetwork):
     example_inputs: Any
     leaves: tuple[type[nn.Module], ...]
     output_choices: dict[str, str]
+    resized: dict[str, int]
 
     def __init__(
         self,
@@ -75,13 +80,15 @@ class PackedNetwork(GraphNetwork):
         leaves: tuple[type[nn.Module], ...] = (),
         output_choices: Mapping[str, str] | None = None,
         unused: frozenset[str] = frozenset(),
+        cut: Cut | None = None,
     ) -> None:
-        super().__init__(body, graphs, interface, unused)
+        super().__init__(body, graphs, interface, unused, cut)
         state = self.__dict__
         state["member_template"] = member
         state["spec"], state["report"], state["example_inputs"], state["repacker"] = spec, report, example_inputs, repacker
         state["averages"], state["batched"], state["leaves"] = average, batched, leaves
         state["output_choices"] = dict(output_choices or {})
+        state["resized"] = {}
         self.inputs = inputs  # type: ignore[assignment] # the setter checks it
 
     @property
@@ -105,7 +112,8 @@ class PackedNetwork(GraphNetwork):
                 fix='pass inputs="shared" or inputs="independent"',
             )
         if how == "independent" and "independent" not in self.graphs:
-            self.graphs["independent"] = self.repacker.independent(self)
+            own = self.repacker.independent(self)
+            self.graphs |= {name: own[mode] for mode, name in zip(("eval", "train"), FORMS["independent"], strict=True)}
             self.recompile()
         self.__dict__["_inputs"] = how
 
@@ -125,16 +133,23 @@ class PackedNetwork(GraphNetwork):
 
     @property
     def digest(self) -> str:
-        """A fingerprint of names, shapes, code and layers' settings: equal for networks that can exchange weights."""
+        """A fingerprint of names, shapes, code and layers' settings: equal for networks that can exchange weights.
+
+        Raises:
+            PackError: a part was exchanged, of which another network knows nothing.
+        """
+        require_own_parts(self, "a network that weights are exchanged with")
         parts = [
             f"{name} {tuple(tensor.shape)}"
-            for name, tensor in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0])
+            for name, tensor in sorted(
+                ((plain_name(name), tensor) for name, tensor in (*self.named_parameters(), *self.named_buffers())), key=lambda item: item[0]
+            )
         ]
         graphs = [network.graphs[mode] for network in (self, self.member_template) for mode in ("eval", "train")]
         sources = {graph: str(written(graph).src) for graph in dict.fromkeys(graphs)}
         parts += [sources[graph] for graph in graphs]
         called = sorted({str(node.target) for graph in graphs for node in graph.find_nodes(op="call_module")})
-        parts += [f"{name} {settings(self.get_submodule(name))}" for name in called]
+        parts += [f"{name} {settings(part_of(self, name))}" for name in called]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -180,27 +195,59 @@ class PackedNetwork(GraphNetwork):
                 fix=f"pass a number from 0 to {self.num_estimators - 1}",
             )
         template = self.member_template
-        own = dict((*self.named_parameters(), *self.named_buffers()))
+        exchanged = member_parts(self, member)
 
         def share(name: str, tensor: Tensor) -> Tensor:
-            return member_share(name, own[name], self.num_estimators, member, tensor.shape).clone()
+            if any(name.startswith(f"{part}.") for part in exchanged):
+                return tensor
+            return member_share(name, held_tensor(self, name), self.num_estimators, member, tensor.shape).clone()
 
         body = build_tree(template.body, share, self.leaves)
+        for name, parameter in body.named_parameters():
+            if not any(name.startswith(f"{part}.") for part in exchanged):
+                parameter.requires_grad_(not is_frozen(self, name))
         whole = leaf_names(body, self.leaves)
         for name, part in body.named_modules():
             if name not in whole:
                 state_sizes(part)
-        packed_parts = dict(self.named_modules())
         for name, part in body.named_modules():
             for setting in LAYER_SETTINGS & vars(part).keys():
-                setattr(part, setting, getattr(packed_parts[name], setting))
+                setattr(part, setting, getattr(part_of(self, name), setting, getattr(part, setting)))
+        for name, part in exchanged.items():
+            path, _, own = name.rpartition(".")
+            body.get_submodule(path)._modules[own] = part
         return template.over(body)
+
+    def replace(self, which: Any, make: Callable[[nn.Module], nn.Module]) -> list[str]:
+        """Exchange all parts of a kind: ``packed.replace(nn.ReLU, lambda old: nn.SiLU())``.
+
+        Args:
+            which: a type of modules, a tuple of types, or a function that says of a module whether it is meant.
+            make: gives the new part for an old one.
+
+        Returns:
+            The names of the parts that were exchanged.
+
+        Raises:
+            PackError: there is no such part, or a new one does not fit.
+        """
+        return replace_parts(self, which, make)
+
+    def resize(self, name: str, size: int, *, seed: int = 0) -> None:
+        """Give every member a new head: the layer called `name` gets `size` output features per member, drawn anew.
+
+        Optimisers and wrappers hold the old parameters: make them afterwards.
+
+        Raises:
+            PackError: there is no such layer, or what reads it needs the size that it has.
+        """
+        resize_layer(self, name, size, seed)
 
 
 def member_share(name: str, packed: Tensor, members: int, member: int, shape: torch.Size) -> Tensor:
     """A view of member `member`'s share of the packed tensor called `name`, ``"(m a) ..."``, in the member's own `shape`."""
     packed = packed.detach()
-    if not packed.dim() or name.startswith("_constant_"):
+    if not packed.dim() or is_constant(name):
         return packed
     return packed.chunk(members)[member].view(shape)
 

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from packify.nn.block import Block
+from packify.nn.exchange import PLACE, Exchangeable
+from packify.nn.members import OWN_CODE
+from packify.nn.ports import PORTS
+
+# Tensors that the reference's code has made are buffers called so, of the module whose code it was.
+CONSTANT = "_constant_"
+
+
+def is_constant(name: str) -> bool:
+    """Whether a tensor's dotted name is that of a constant of the code, which all members share."""
+    return name.rpartition(".")[2].startswith(CONSTANT)
+
+
 MakeTensor = Callable[[str, torch.Tensor], torch.Tensor | None]
 
 
-class Scope(nn.Module):
+class Scope(Exchangeable):
     """A module of the reference that is only a name here: it holds parameters and children, the graph does its work.
 
     Indexing and iterating work as on the reference's containers: ``packed.layer1[0].conv1``.
@@ -30,6 +44,9 @@ class Scope(nn.Module):
         if isinstance(index, str):
             return self._modules[index]  # type: ignore[return-value]
         return list(self._modules.values())[index]  # type: ignore[return-value]
+
+    def __setitem__(self, index: int | str, module: nn.Module) -> None:
+        setattr(self, index if isinstance(index, str) else list(self._modules)[index], module)
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -80,10 +97,11 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
         whole = all(parameters[name] is not None for name, tensor in module._parameters.items() if tensor is not None and name != "bias")
         new = modules[id(module)] = (
             shallow_copy(module)
-            if inside or (whole and is_plain_layer(module))
+            if inside or isinstance(module, Block) or (whole and is_plain_layer(module))
             else Scope(module._get_name() if isinstance(module, Scope) else type(module).__name__)
         )
         new.training = module.training
+        vars(new).update({key: vars(module)[key] for key in (PLACE, PORTS) if key in vars(module)})
         new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         new._parameters.update(parameters)  # type: ignore[arg-type]
         for name, buffer in module._buffers.items():
@@ -93,6 +111,14 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
         return new
 
     return visit(reference, "", False)
+
+
+def add_constants(tree: nn.Module, constants: Mapping[str, torch.Tensor], device: torch.device | None = None) -> None:
+    """Give every module the constants of its code, by their dotted names."""
+    for name, constant in constants.items():
+        path, _, own = name.rpartition(".")
+        tensor = constant.detach() if device is None else constant.detach().to(device)
+        tree.get_submodule(path).register_buffer(own, tensor, persistent=False)
 
 
 def sized_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Module], ...] = ()) -> nn.Module:
@@ -136,7 +162,7 @@ def shallow_copy(module: nn.Module) -> nn.Module:
             own[key] = value
         elif key in ("_parameters", "_buffers", "_modules"):
             own[key] = {}
-        elif key != "forward":
+        elif key not in ("forward", OWN_CODE):
             own[key] = copy.copy(value)
     if isinstance(new, nn.RNNBase):
         new._flat_weight_refs = []

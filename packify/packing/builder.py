@@ -175,7 +175,9 @@ class PackBuilder:
         """``"m ..."`` as a node, padded with axes of size 1 after ``m`` to `ndim` member axes. A shared tensor stays as it is."""
         if tensor.axis is None:
             return tensor.node
-        node = tensor.node if tensor.axis == FRONT else self.emit(split_members, tensor, tensor.axis, self.members)
+        node = tensor.node
+        if tensor.axis != FRONT:
+            node = self._made(self.emit(split_members, tensor, tensor.axis, self.members), FRONT, tensor.val).node
         for _ in range(0 if ndim is None else ndim - tensor.ndim):
             node = self.emit(torch.unsqueeze, node, 1)
         return node
@@ -220,6 +222,8 @@ class PackBuilder:
             function: Any = Method(str(call.target)) if call.op == "call_method" else call.target
             made = self.emit(PerMember(function, self.members, marks), *front_args, **front_kwargs)
             made.meta["signature"] = None if node.meta.get("inplace") else node.meta.get("signature")
+        if isinstance(node.meta["val"], torch.Tensor):
+            made.meta.update(val=node.meta["val"], axis=FRONT)
         return self.back(made, node.meta["val"])
 
     def _note(self, notes: list[Note], what: str, why: str) -> None:

@@ -14,12 +14,15 @@ from packify.capture.meta import meta_copy
 from packify.capture.values import call_on_meta
 from packify.core import nested
 from packify.core.graph_check import broken, check_graph
+from packify.nn.exchange import part_of
 from packify.nn.members import FRONT, PerMember
 
 # What reads a tensor on its channels and one parameter per channel, or per output channel, on axis 0.
 _PER_CHANNEL = frozenset(
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d batch_norm instance_norm group_norm prelu linear".split()
 )
+# Of other tensors than the first, only the dtype and the device are read.
+_READS_KIND = frozenset(("to", "type_as"))
 _PASS = "packing"  # noqa: S105  the name of a pass
 
 
@@ -72,13 +75,12 @@ def _check_operands(node: fx.Node, root: nn.Module) -> None:
     """Packed tensors meet only where their members are on the same axis, unless the function is made to keep them apart."""
     if not node.op.startswith("call") or _keeps_apart(node.target):
         return
-    packed = [source for source in node.all_input_nodes if source.meta.get("axis") is not None]
-    if node.meta["op"] in ("to", "type_as"):  # of another tensor they read what it is like
-        return
+    operands = node.all_input_nodes[:1] if node.meta["op"] in _READS_KIND else node.all_input_nodes
+    packed = [source for source in operands if source.meta.get("axis") is not None]
     if not packed:  # nothing to meet: a number, such as a count of groups
         return
     if node.op == "call_module":
-        per_channel = any(tensor.dim() for tensor in root.get_submodule(str(node.target)).parameters())
+        per_channel = any(tensor.dim() for tensor in part_of(root, str(node.target)).parameters())
         together = not per_channel or all(source.meta["axis"] == min(1, source.meta["val"].dim() - 1) for source in packed)
     elif node.meta["op"] in _PER_CHANNEL:
         together = _on_channels(node, packed)
@@ -125,7 +127,7 @@ class _MetaRun:
     def visit(self, node: fx.Node) -> None:
         if node.op == "get_attr":
             path, _, attribute = str(node.target).rpartition(".")
-            held = getattr(self.root.get_submodule(path), attribute)
+            held = getattr(part_of(self.root, path), attribute)
             self.values[node] = held.detach().to("meta") if isinstance(held, Tensor) else held
         elif node.op in ("placeholder", "call_module") or (isinstance(node.target, PerMember) and node.target.function is None):
             if "axis" in node.meta:

@@ -13,7 +13,9 @@ from packify.capture.binding import arguments, call_rule
 from packify.capture.operators import rule_of
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
+from packify.nn.exchange import part_of
 from packify.nn.members import FRONT
+from packify.nn.tree import is_constant
 from packify.nn.writes import store
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 
@@ -31,7 +33,11 @@ class HasPack(Protocol):
 
 @dataclass
 class PackedGraph:
-    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way; `ungrouped` weights read a shared input."""
+    """One mode's packed graph, whose outputs are ``"m b ..."``, and what happened on the way.
+
+    Attributes:
+        ungrouped: weights that read a shared input.
+    """
 
     graph: fx.Graph
     relayouts: list[Note] = field(default_factory=list)
@@ -70,6 +76,10 @@ def pack_graph(
     for node in reversed(list(builder.graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
             builder.graph.erase_node(node)
+    for node, value in builder.env.items():
+        made = value.node if isinstance(value, PackedValue) else value
+        if isinstance(made, fx.Node):
+            made.meta["recorded"] = (*made.meta.get("recorded", ()), *node.meta["recorded"])
     return PackedGraph(builder.graph, builder.relayouts, builder.fallbacks, builder.ungrouped - builder.grouped)
 
 
@@ -127,8 +137,8 @@ class _Packer:
         builder, value, name = self.builder, node.meta["val"], str(node.target)
         made = builder.stamp(builder.graph.get_attr(name))
         path, _, attribute = name.rpartition(".")
-        owner = builder.root.get_submodule(path)
-        constant = (attribute not in owner._parameters and attribute not in owner._buffers) or name.startswith("_constant_")
+        owner = part_of(builder.root, path)
+        constant = (attribute not in owner._parameters and attribute not in owner._buffers) or is_constant(name)
         if constant or builder.members == 1:  # one member is the network itself: there is nothing to keep apart
             made = made if constant or value.dim() else builder.emit(torch.reshape, made, ())
             kept: PackedValue = builder.result(made, value, None)

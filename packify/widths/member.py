@@ -72,7 +72,13 @@ class Builder:
         with torch.no_grad():
             for node in self.propagation.graph.nodes:
                 new, value = self._copy(node)
-                new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": self.gammas.get(node, 1)}
+                new.meta = {
+                    **node.meta,
+                    "val": value,
+                    "reference": node.meta["val"],
+                    "gamma": self.gammas.get(node, 1),
+                    "recorded": (node.name,),
+                }
                 if new.target is not node.target:
                     new.meta.pop("signature", None)  # a layer that gamma cuts is another call
                 self.result.nodes[node] = new
@@ -108,7 +114,7 @@ class Builder:
         for made in reversed(self.result.graph.nodes):
             if made in self._stamped:
                 break
-            made.meta.update({key: node.meta[key] for key in ("path", "source", "stack")})
+            made.meta.update({key: node.meta[key] for key in ("path", "source", "stack")} | {"recorded": ()})
             self._stamped.add(made)
 
     def _tensor(self, name: str) -> torch.Tensor:

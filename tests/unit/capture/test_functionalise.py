@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import packify
 from packify.capture.functionalise import stored_in
 from packify.capture.graphs import RecordedGraphs, record_graphs
+from packify.nn.tree import add_constants, is_constant
 from tests.laws import checks
 
 Program = Callable[["Writing", Tensor], Tensor]
@@ -40,13 +41,12 @@ class Writing(nn.Module):
 
 def _runnable(recorded: RecordedGraphs, model: nn.Module) -> nn.Module:
     body = copy.deepcopy(model)
-    for name, constant in recorded.constants.items():
-        body.register_buffer(name, constant.clone(), persistent=False)
+    add_constants(body, {name: constant.clone() for name, constant in recorded.constants.items()})
     return body
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("_constant")}
+    return {name: tensor for name, tensor in module.state_dict().items() if not is_constant(name)}
 
 
 def _same_as_eager(model: nn.Module, x: Tensor, modes: tuple[str, ...] = ("train", "eval"), rounding: float = 0.0) -> RecordedGraphs:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import pydoc
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,8 @@ from torch import fx, nn
 from torch._dynamo.testing import CompileCounter
 
 import packify
-from packify.nn.code import functions_of, own_class, shared_class, written
+from packify.nn.block import Form, functions_from, hidden_names, source_of
+from packify.nn.code import own_class, shared_class, written
 
 _X = torch.randn(2, 3, 6, 6)
 
@@ -28,27 +31,33 @@ def _codes(network: nn.Module) -> set[int]:
     return {id(getattr(network, name).__func__.__code__) for name in ("forward", "members") if hasattr(network, name)}
 
 
+def _run(root: nn.Module, form: Form, *inputs: Any) -> Any:
+    source, names = source_of((form,), hidden_names(type(root)))
+    return functions_from(source, names, "test")["forward"](root, *inputs)
+
+
 def test_parts_named_like_keywords_are_reached() -> None:
     root = nn.ModuleDict({"class": nn.ModuleDict({"in": nn.Linear(2, 2)})})
     graph = fx.Graph()
     graph.output(graph.call_module("class.in", (graph.placeholder("x"),)))
     assert "getattr(getattr(self, 'class'), 'in')" in written(graph).src
     x = torch.randn(3, 2)
-    assert torch.equal(functions_of({"eval": graph})["eval"](root, x), root["class"]["in"](x))
+    assert torch.equal(_run(root, Form(graph, graph), x), root["class"]["in"](x))
 
 
-def test_modes_with_one_graph_have_one_function() -> None:
+def test_modes_with_one_graph_have_one_body() -> None:
     graph, other = fx.Graph(), fx.Graph()
     graph.output(graph.placeholder("x"))
-    other.output(other.placeholder("x"))
-    assert len(set(functions_of({"eval": graph, "train": graph}).values())) == 1
-    assert len(set(functions_of({"eval": graph, "train": other}).values())) == 2
+    other.output(other.call_function(torch.neg, (other.placeholder("x"),)))
+    root, x = nn.Identity(), torch.randn(3)
+    assert "training" not in source_of((Form(graph, graph),), hidden_names(nn.Identity))[0]
+    assert torch.equal(_run(root.eval(), Form(graph, other), x), x)
+    assert torch.equal(_run(root.train(), Form(graph, other), x), -x)
 
 
 def test_every_network_has_code_of_its_own() -> None:
     one, two = _packed(0), _packed(1)
     assert _codes(one).isdisjoint(_codes(two))
-    assert one.forward.__func__.__code__.co_filename == packify.PackedNetwork.forward.__code__.co_filename
     assert one.forward.__doc__ == packify.PackedNetwork.forward.__doc__
 
 
@@ -138,3 +147,93 @@ def test_a_dozen_members_and_a_dozen_copies_stay_compiled() -> None:
     assert _compiled([_packed(seed, 4 + 2 * seed).extract(0) for seed in range(12)]) == 24
     packed = _packed()
     assert _compiled([copy.deepcopy(packed) for _ in range(12)], lambda network: network.members) == 2
+
+
+# -- the reference's signature ---------------------------------------------------------------------------------------
+
+
+class _Called(nn.Module):
+    """A network that is called in every way that Python knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        /,
+        table: torch.Tensor,
+        scale: float = 1.0,
+        *rest: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        **others: Any,
+    ) -> torch.Tensor:
+        """Not the packed network's."""
+        y = self.one(x + table).relu() * scale
+        for more in rest:
+            y = y + more.mean()
+        for more in others.values():
+            y = y * more.mean()
+        return self.two(y if mask is None else y * mask)
+
+
+def test_forward_and_members_have_the_references_signature() -> None:
+    x, wanted = torch.randn(3, 6), inspect.signature(_Called.forward)
+    packed = packify.pack(_Called(), (x, x), alpha=2, num_estimators=2)
+    for method in (type(packed).forward, type(packed).members, type(packed.extract(0)).forward):
+        assert inspect.signature(method) == wanted
+    assert inspect.get_annotations(type(packed).forward) == inspect.get_annotations(_Called.forward)
+    assert "(x: 'torch.Tensor', /, table: 'torch.Tensor', scale: 'float' = 1.0, *rest" in pydoc.plain(pydoc.render_doc(packed.forward))
+    assert packed.forward.__doc__ == packify.PackedNetwork.forward.__doc__
+
+
+def test_arguments_come_by_position_and_by_name() -> None:
+    x, y, z = torch.randn(3, 3, 6).unbind()
+    mask = torch.rand(8)
+    packed = packify.pack(_Called(), (x, y), alpha=2, num_estimators=2).eval()
+    assert torch.equal(packed(x, table=y), packed(x, y))
+    assert torch.equal(packed(x, y, 1.0), packed(x, y))
+    for wrong, error in (((x,), TypeError), ((x, y, 2.0), packify.PackError), ((x, y, 1.0, z), packify.PackError)):
+        with pytest.raises(error):
+            packed(*wrong)
+    with pytest.raises(packify.PackError, match="mask"):
+        packed(x, y, mask=mask)
+
+
+def test_what_is_recorded_with_every_kind_of_argument() -> None:
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor, *, flip: bool, table: torch.Tensor | None = None) -> torch.Tensor:
+            y = self.one(x if table is None else x + table)
+            return self.two(-y if flip else y)
+
+    x, table = torch.randn(2, 3, 6).unbind()
+    packed = packify.pack(Keywords(), {"x": x, "flip": True, "table": table}, alpha=2, num_estimators=2).eval()
+    assert inspect.signature(packed.forward).parameters["flip"].default is True
+    assert torch.equal(packed(x, table=table), packed(x, flip=True, table=table))
+    with pytest.raises(packify.PackError, match="flip"):
+        packed(x, flip=False, table=table)
+
+
+class _Members(nn.Module):
+    def __init__(self, packed: packify.PackedNetwork) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.packed.members(x)
+
+
+@pytest.mark.parametrize("of_members", [False, True])
+def test_exports_with_a_dynamic_batch(of_members: bool) -> None:
+    packed = _packed().eval()
+    network = _Members(packed) if of_members else packed
+    name = "x" if of_members else "input"
+    program = torch.export.export(network, (_X,), dynamic_shapes={name: {0: torch.export.Dim("b")}})
+    more = torch.randn(5, 3, 6, 6)
+    torch.testing.assert_close(program.module()(more), network(more))
+    assert {"0.weight", "6.weight"} <= {parameter.removeprefix("packed.") for parameter in program.state_dict}

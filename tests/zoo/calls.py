@@ -1,0 +1,51 @@
+"""The calls of modules: hooks fire on a packed network and on its members as often, and in the order, as on the reference."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+import packify
+from tests.zoo import numeric
+from tests.zoo.architectures import Architecture
+
+
+def difference(one: Architecture) -> str:
+    """Where the calls of a family's packed network, or of a member of it, first differ from the reference's; nothing if they do not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a network's own code warns of is no outcome
+        model, inputs = numeric.small(one)
+        packed = packify.pack(model, inputs, alpha=numeric.ALPHA, num_estimators=numeric.ESTIMATORS, min_channels_per_group=1)
+        return calls_differ(model, (packed, packed.extract(1)), inputs)
+
+
+def calls_differ(model: nn.Module, networks: Iterable[nn.Module], inputs: Any) -> str:
+    """Where the calls of networks first differ from the reference's, in either mode; nothing if they do not."""
+    for network, training in itertools.product(networks, (False, True)):
+        wanted, found = (calls_of(each.train(training), inputs) for each in (model, network))
+        for number, (one, other) in enumerate(itertools.zip_longest(wanted, found)):
+            if one != other:
+                mode = "train" if training else "eval"
+                return f"{type(network).__name__}, {mode}, call {number}: {other} for {one} ({len(found)} calls for {len(wanted)})"
+    return ""
+
+
+def calls_of(network: nn.Module, inputs: Any) -> list[str]:
+    """The forward-pre hooks and the forward hooks that fire, in order: ``"> layer1.0.conv1"``, ``"< layer1.0.conv1"``."""
+    seen: list[str] = []
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: seen.append(f"> {name}"), with_kwargs=True))
+        handles.append(module.register_forward_hook(lambda *_, name=name: seen.append(f"< {name}")))
+    with torch.no_grad():
+        network(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+    for handle in handles:
+        handle.remove()
+    return seen
