@@ -15,9 +15,12 @@ from packify.core.spec import Spec
 from packify.nn.averaging import AVERAGES
 from packify.sources import Source
 
-FORMAT = 2
+FORMAT = 3
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+SHARD_FILE = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
+CARD_FILE = "README.md"
 
 LIBRARIES = ("torch", "torchvision", "timm")
 
@@ -43,10 +46,11 @@ _FIELDS = {
     "training",
     "made_with",
     "structure_sha256",
+    "weights_file",
     "weights_sha256",
 }
 # What fields that an older format does not have stand for there.
-_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {})}
+_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {}), "weights_file": (3, WEIGHTS_FILE)}
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,9 @@ class Config:
         training: whether it was in train mode when saved.
         made_with: versions of the libraries at work when it was saved.
         structure_sha256: names, shapes and recorded code of the packed network, without dtypes.
-        weights_sha256: of the whole file `model.safetensors`.
+        weights_sha256: of the whole file `weights_file`.
         packify: the version of packify that wrote it.
+        weights_file: ``"model.safetensors"``, or the index of several shards.
     """
 
     kind: Kind
@@ -82,6 +87,7 @@ class Config:
     structure_sha256: str
     weights_sha256: str
     packify: str
+    weights_file: str = WEIGHTS_FILE
 
     def to_json(self) -> str:
         """The text of `config.json`."""
@@ -99,6 +105,7 @@ class Config:
             "training": self.training,
             "made_with": self.made_with,
             "structure_sha256": self.structure_sha256,
+            "weights_file": self.weights_file,
             "weights_sha256": self.weights_sha256,
         }
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
@@ -132,6 +139,7 @@ class Config:
         _require(_are_outputs(values["outputs"]), where, "outputs", values["outputs"])
         _require(isinstance(values["training"], bool), where, "training", values["training"])
         _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
+        _require(values["weights_file"] in (WEIGHTS_FILE, INDEX_FILE), where, "weights_file", values["weights_file"])
         for field in ("structure_sha256", "weights_sha256"):
             _require(isinstance(values[field], str) and _SHA256.fullmatch(values[field]) is not None, where, field, values[field])
         examples.decode(values["example"])
@@ -152,6 +160,7 @@ class Config:
             made_with=values["made_with"],
             structure_sha256=values["structure_sha256"],
             weights_sha256=values["weights_sha256"],
+            weights_file=values["weights_file"],
             packify=values["packify"],
         )
 
