@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from packify.core.version import __version__
 
 if TYPE_CHECKING:
+    from packify.artefact.cards import model_card as model_card
+    from packify.artefact.cards import write_card as write_card
+    from packify.artefact.hub import push_to_hub as push_to_hub
     from packify.artefact.loading import load as load
     from packify.artefact.saving import save as save
     from packify.artefact.saving import save_member as save_member
@@ -66,6 +69,8 @@ if TYPE_CHECKING:
 
 # The module that holds each public name. It is imported on first use, so that `packify --help` does not wait for torch.
 _MODULES = {
+    "packify.artefact.cards": "model_card write_card",
+    "packify.artefact.hub": "push_to_hub",
     "packify.artefact.loading": "load",
     "packify.artefact.saving": "save save_member",
     "packify.budgets.cost": "Budget",
