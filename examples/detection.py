@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 
 import packify
 
@@ -103,18 +103,25 @@ def trained(members: int, steps: int, batch: int, seed: int) -> nn.Module:
     return model.eval()
 
 
-def found_and_missed(model: nn.Module, scenes: list[tuple[Tensor, dict[str, Tensor]]], threshold: float = 0.3) -> tuple[float, float]:
+def detections(model: nn.Module, image: Tensor, threshold: float = 0.3) -> dict[str, Tensor]:
+    """Boxes, scores and labels above a threshold, one label a place: the best of boxes that overlap by more than half."""
+    with torch.no_grad():
+        (found,) = model([image])
+    kept = nms(found["boxes"], found["scores"], 0.5)
+    kept = kept[found["scores"][kept] > threshold]
+    return {name: tensor[kept] for name, tensor in found.items()}
+
+
+def found_and_missed(model: nn.Module, scenes: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[float, float]:
     """Of the shapes, the share that is found with the right label and an IoU of one half; of the boxes, the share that is right."""
     hits = shapes = boxes = 0
-    with torch.no_grad():
-        for image, target in scenes:
-            (found,) = model([image])
-            kept = found["scores"] > threshold
-            same = found["labels"][kept].unsqueeze(1) == target["labels"]
-            right = (box_iou(found["boxes"][kept], target["boxes"]) > 0.5) & same
-            hits += int(right.any(0).sum())
-            shapes += len(target["labels"])
-            boxes += int(kept.sum())
+    for image, target in scenes:
+        found = detections(model, image)
+        same = found["labels"].unsqueeze(1) == target["labels"]
+        right = (box_iou(found["boxes"], target["boxes"]) > 0.5) & same
+        hits += int(right.any(0).sum())
+        shapes += len(target["labels"])
+        boxes += len(found["labels"])
     return hits / max(shapes, 1), hits / max(boxes, 1)
 
 
@@ -146,16 +153,14 @@ def draw(model: nn.Module, scenes: list[tuple[Tensor, dict[str, Tensor]]], membe
     alone = [packify.extract_submodules(model, member) for member in range(members)]
 
     def boxes(axis: Any, network: nn.Module, image: Tensor, colour: str, label: bool) -> None:
-        with torch.no_grad():
-            (found,) = network([image])
+        found = detections(network, image)
         for box, score, kind in zip(found["boxes"], found["scores"], found["labels"], strict=True):
-            if score > 0.3:
-                left, top, right, bottom = (float(one) for one in box)
-                axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
-                if label:
-                    text = f"{NAMES[int(kind)]} {float(score):.2f}"
-                    below = top < 10
-                    axis.text(left, bottom + 1 if below else top - 1, text, color=colour, fontsize=7, va="top" if below else "bottom")
+            left, top, right, bottom = (float(one) for one in box)
+            axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
+            if label:
+                below = top < 10
+                place = {"y": bottom + 1, "va": "top"} if below else {"y": top - 1, "va": "bottom"}
+                axis.text(x=left, s=f"{NAMES[int(kind)]} {float(score):.2f}", color=colour, fontsize=8, **place)
 
     for column, (image, _) in enumerate(scenes):
         pixels = image.permute(1, 2, 0).numpy()
@@ -174,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("detection.png"))
     parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
