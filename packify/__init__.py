@@ -39,7 +39,11 @@ if TYPE_CHECKING:
     from packify.ensembles.shortcuts import pack as pack
     from packify.ensembles.shortcuts import sweep as sweep
     from packify.ensembles.state_dicts import load_weights as load_weights
-    from packify.ensembles.submodule import pack_submodule as pack_submodule
+    from packify.ensembles.submodules import SubmodulesBudget as SubmodulesBudget
+    from packify.ensembles.submodules import budget_submodules as budget_submodules
+    from packify.ensembles.submodules import extract_submodules as extract_submodules
+    from packify.ensembles.submodules import pack_submodule as pack_submodule
+    from packify.ensembles.submodules import pack_submodules as pack_submodules
     from packify.ensembles.trained import pack_members as pack_members
     from packify.evaluation.comparison import compare as compare
     from packify.evaluation.comparison import evaluate as evaluate
@@ -95,7 +99,7 @@ _MODULES = {
     "packify.ensembles.recording": "Recording record",
     "packify.ensembles.shortcuts": "budget fit pack sweep",
     "packify.ensembles.state_dicts": "load_weights",
-    "packify.ensembles.submodule": "pack_submodule",
+    "packify.ensembles.submodules": "SubmodulesBudget budget_submodules extract_submodules pack_submodule pack_submodules",
     "packify.ensembles.trained": "pack_members",
     "packify.laws.signals": "Signal signal",
     "packify.laws.verification": "Verification verify",
