@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from packify.core.version import __version__
 
 if TYPE_CHECKING:
+    from packify.artefact.cards import model_card as model_card
+    from packify.artefact.cards import write_card as write_card
+    from packify.artefact.hub import push_to_hub as push_to_hub
     from packify.artefact.loading import load as load
     from packify.artefact.saving import save as save
     from packify.artefact.saving import save_member as save_member
@@ -36,7 +39,11 @@ if TYPE_CHECKING:
     from packify.ensembles.shortcuts import pack as pack
     from packify.ensembles.shortcuts import sweep as sweep
     from packify.ensembles.state_dicts import load_weights as load_weights
-    from packify.ensembles.submodule import pack_submodule as pack_submodule
+    from packify.ensembles.submodules import SubmodulesBudget as SubmodulesBudget
+    from packify.ensembles.submodules import budget_submodules as budget_submodules
+    from packify.ensembles.submodules import extract_submodules as extract_submodules
+    from packify.ensembles.submodules import pack_submodule as pack_submodule
+    from packify.ensembles.submodules import pack_submodules as pack_submodules
     from packify.ensembles.trained import pack_members as pack_members
     from packify.evaluation.comparison import compare as compare
     from packify.evaluation.comparison import evaluate as evaluate
@@ -66,6 +73,8 @@ if TYPE_CHECKING:
 
 # The module that holds each public name. It is imported on first use, so that `packify --help` does not wait for torch.
 _MODULES = {
+    "packify.artefact.cards": "model_card write_card",
+    "packify.artefact.hub": "push_to_hub",
     "packify.artefact.loading": "load",
     "packify.artefact.saving": "save save_member",
     "packify.budgets.cost": "Budget",
@@ -90,7 +99,7 @@ _MODULES = {
     "packify.ensembles.recording": "Recording record",
     "packify.ensembles.shortcuts": "budget fit pack sweep",
     "packify.ensembles.state_dicts": "load_weights",
-    "packify.ensembles.submodule": "pack_submodule",
+    "packify.ensembles.submodules": "SubmodulesBudget budget_submodules extract_submodules pack_submodule pack_submodules",
     "packify.ensembles.trained": "pack_members",
     "packify.laws.signals": "Signal signal",
     "packify.laws.verification": "Verification verify",

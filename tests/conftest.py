@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 
 # One process a core, one thread a process: also for the processes that tests start. Read when torch is imported.
@@ -18,6 +20,23 @@ from packify.core.graph_check import graph_checks
 settings.register_profile("found", phases=(Phase.explicit, Phase.generate), deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "found"))
+
+
+# Of a test with more cases than this, the quick suite runs as many, chosen by their names; the slow one runs the others.
+_QUICK_CASES = 16
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark cases as slow, before ``-m "not slow"`` leaves them out."""
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item)
+    for of_one in cases.values():
+        mark = of_one[0].get_closest_marker("quick_cases")
+        of_one.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+        for item in of_one[mark.args[0] if mark else _QUICK_CASES :]:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

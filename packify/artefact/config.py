@@ -18,6 +18,9 @@ from packify.sources import Source
 FORMAT = 3
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+SHARD_FILE = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
+CARD_FILE = "README.md"
 
 LIBRARIES = ("torch", "torchvision", "timm")
 
@@ -45,10 +48,11 @@ _FIELDS = {
     "frozen",
     "made_with",
     "structure_sha256",
+    "weights_file",
     "weights_sha256",
 }
 # What fields that an older format does not have stand for there.
-_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {}), "other_mode": (3, []), "frozen": (3, None)}
+_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {}), "other_mode": (3, []), "frozen": (3, None), "weights_file": (3, WEIGHTS_FILE)}
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,11 @@ class Config:
         training: whether it was in train mode when saved.
         made_with: versions of the libraries at work when it was saved.
         structure_sha256: names, shapes and recorded code of the packed network, without dtypes.
-        weights_sha256: of the whole file `model.safetensors`.
+        weights_sha256: of the whole file `weights_file`.
         packify: the version of packify that wrote it.
         other_mode: the modules that were in evaluation mode while the network trained, or the other way round.
         frozen: the parameters that took no gradient; None in older formats, where the reference says.
+        weights_file: ``"model.safetensors"``, or the index of several shards.
     """
 
     kind: Kind
@@ -88,6 +93,7 @@ class Config:
     packify: str
     other_mode: tuple[str, ...] = ()
     frozen: tuple[str, ...] | None = ()
+    weights_file: str = WEIGHTS_FILE
 
     def to_json(self) -> str:
         """The text of `config.json`."""
@@ -107,6 +113,7 @@ class Config:
             "frozen": None if self.frozen is None else list(self.frozen),
             "made_with": self.made_with,
             "structure_sha256": self.structure_sha256,
+            "weights_file": self.weights_file,
             "weights_sha256": self.weights_sha256,
         }
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
@@ -142,6 +149,7 @@ class Config:
         _require(_are_names(values["other_mode"]), where, "other_mode", values["other_mode"])
         _require(values["frozen"] is None or _are_names(values["frozen"]), where, "frozen", values["frozen"])
         _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
+        _require(values["weights_file"] in (WEIGHTS_FILE, INDEX_FILE), where, "weights_file", values["weights_file"])
         for field in ("structure_sha256", "weights_sha256"):
             _require(isinstance(values[field], str) and _SHA256.fullmatch(values[field]) is not None, where, field, values[field])
         examples.decode(values["example"])
@@ -162,6 +170,7 @@ class Config:
             made_with=values["made_with"],
             structure_sha256=values["structure_sha256"],
             weights_sha256=values["weights_sha256"],
+            weights_file=values["weights_file"],
             packify=values["packify"],
             other_mode=tuple(values["other_mode"]),
             frozen=None if values["frozen"] is None else tuple(values["frozen"]),

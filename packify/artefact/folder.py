@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from packify.artefact.config import CONFIG_FILE, WEIGHTS_FILE
+from packify.artefact.config import CARD_FILE, CONFIG_FILE, INDEX_FILE, SHARD_FILE, WEIGHTS_FILE
 from packify.artefact.leftovers import Workplace, clear_leftovers, own_workplace
 from packify.core.errors import ArtefactError
 
@@ -142,10 +142,22 @@ def _strangers(path: Path) -> str:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         return str(error)
-    other = sorted(names - {CONFIG_FILE, WEIGHTS_FILE})
+    other = sorted(name for name in names - {CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE} if not SHARD_FILE.fullmatch(name))
+    if CARD_FILE in other and is_own_card(path / CARD_FILE):
+        other.remove(CARD_FILE)
     if other:
         return f"a folder with {', '.join(other[:5])}"
     return "" if not names or CONFIG_FILE in names else f"a folder without {CONFIG_FILE}"
+
+
+def is_own_card(path: Path) -> bool:
+    """Whether a README.md is a card of an artefact, perhaps edited: it begins with metadata that name packify."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return CARD_MARK in file.read(4096)
+    return False
+
+
+CARD_MARK = b"library_name: packify"
 
 
 def _not_written(target: Path, error: OSError) -> ArtefactError:

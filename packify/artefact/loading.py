@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 import packify.artefact.example as examples
 from packify.artefact.agreement import disagreements
-from packify.artefact.config import WEIGHTS_FILE, Config, read_config
+from packify.artefact.config import Config, read_config
 from packify.artefact.folder import path_of
-from packify.artefact.saving import file_sha256, installed_versions
+from packify.artefact.names import is_hub_name
+from packify.artefact.saving import installed_versions
 from packify.artefact.states import freeze_only, set_modes
 from packify.artefact.tensors import held_tensors, put, structure_sha256
+from packify.artefact.weights import read_weights
 from packify.capture.meta import meta_copy
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import ArtefactError, PackifyError
@@ -33,33 +34,19 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
     saved, and then given the saved tensors.
 
     Args:
-        folder: what `packify.save` wrote.
+        folder: what `packify.save` wrote, or ``"hf-hub:user/name"`` (perhaps with ``@revision``) for what `packify.push_to_hub` published.
         model: the reference, for an artefact made from a user's own factory or module; only its structure is used.
         leaves: as they were passed to `packify.pack`.
         rules: as they were passed to `packify.pack`.
 
     Raises:
-        ArtefactError: a file is missing, damaged, of a newer format, or does not fit the network that the code builds today.
+        ArtefactError: a file is missing, damaged, of a newer format, or does not fit the network that the code builds today; or
+            the hub cannot be reached.
         TraceError: `model` is no module.
     """
-    folder = path_of(folder)
+    folder = located(folder)
     config = read_config(folder)
-    weights = folder / WEIGHTS_FILE
-    if not weights.is_file():
-        raise ArtefactError(str(weights), found="no such file", why="an artefact needs its weights", fix=_FRESH)
-    try:
-        if file_sha256(weights) != config.weights_sha256:
-            raise ArtefactError(
-                str(weights),
-                found="another SHA-256 than config.json says",
-                why="the file was truncated or changed after it was saved",
-                fix=_FRESH,
-            )
-        with safe_open(weights, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors file is no mapping
-            metadata = file.metadata()
-    except (OSError, SafetensorError) as error:
-        raise ArtefactError(str(weights), found=str(error), why="it cannot be read", fix=_FRESH) from error
+    tensors, metadata = read_weights(folder, config)
     if config.kind == "packed" and not _room_for_members(tensors, config.spec.num_estimators):
         raise ArtefactError(
             str(folder),
@@ -80,7 +67,7 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
     if structure != config.structure_sha256:
         raise _differs(folder, config, misfit or f"another structure ({structure[:12]}, saved was {config.structure_sha256[:12]})")
     if misfit:
-        raise ArtefactError(str(weights), found=misfit, why="the file's tensors are not the network's", fix=_FRESH)
+        raise ArtefactError(str(folder / config.weights_file), found=misfit, why="the file's tensors are not the network's", fix=_FRESH)
     put(network, tensors)
     unknown = set_modes(network, config.training, config.other_mode)
     unknown = unknown or ("" if config.frozen is None else freeze_only(network, config.frozen))
@@ -89,11 +76,25 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
     return network
 
 
+def located(folder: str | Path) -> Path:
+    """The folder of an artefact; one on a hub is fetched.
+
+    Raises:
+        ArtefactError: the hub cannot be reached, or holds no such artefact.
+    """
+    path = path_of(folder)
+    if not is_hub_name(path):
+        return path
+    from packify.artefact.fetching import fetch
+
+    return fetch(str(path))
+
+
 def _rebuilt(
     folder: Path, config: Config, model: nn.Module | None, leaves: tuple[type[nn.Module], ...], rules: Any
 ) -> tuple[nn.Module, str]:
     """The network without its weights, and the digest of its structure."""
-    reference = _reference(folder, config, model)
+    reference = reference_of(folder, config, model)
     example = examples.decode(config.example)
     dtype = examples.floating_dtype(example)
     if dtype is not None:
@@ -117,7 +118,12 @@ def _rebuilt(
         raise _differs(folder, config, f"{type(error).__name__}: {error}"[:300], error) from error
 
 
-def _reference(folder: Path, config: Config, model: nn.Module | None) -> nn.Module:
+def reference_of(folder: Path, config: Config, model: nn.Module | None) -> nn.Module:
+    """The reference of an artefact without data: `model`, or what its registry builds.
+
+    Raises:
+        ArtefactError: it cannot be built here, or only by a user's own code.
+    """
     if model is not None:
         return meta_copy(unwrap(model))
     if config.source is None:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
 import packify.artefact.example as examples
 from packify.artefact.agreement import metadata_of
-from packify.artefact.config import CONFIG_FILE, LIBRARIES, WEIGHTS_FILE, Config
+from packify.artefact.config import CONFIG_FILE, LIBRARIES, Config
 from packify.artefact.folder import path_of, written_at_once
 from packify.artefact.states import frozen_parameters, in_other_mode
 from packify.artefact.tensors import structure_sha256, to_save
+from packify.artefact.weights import MAX_SHARD_SIZE, checked_size, file_sha256, write_weights
 from packify.core.errors import ArtefactError, PackError
 from packify.core.version import __version__
 from packify.nn.packed_network import PackedNetwork
 from packify.sources import Source
 
 
-def save(packed: PackedNetwork, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
+def save(
+    packed: PackedNetwork,
+    folder: str | Path,
+    *,
+    source: Source | None = None,
+    force: bool = False,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+) -> Path:
     """Write `packed` as `config.json` and `model.safetensors`, all at once.
 
     What is written is every tensor, which parameters are frozen, and which modules are in train and which in eval mode.
@@ -34,6 +39,7 @@ def save(packed: PackedNetwork, folder: str | Path, *, source: Source | None = N
         folder: a new folder; its missing parents are made.
         source: where the reference came from. Without it, or for a user's own factory, loading needs ``load(folder, model=...)``.
         force: replace an artefact that is there. The old one is removed only when the new one is complete.
+        max_shard_size: of a file of weights, in bytes or as ``"5GB"``; what is larger is split into several files with an index.
 
     Returns:
         The folder.
@@ -41,8 +47,9 @@ def save(packed: PackedNetwork, folder: str | Path, *, source: Source | None = N
     Raises:
         ArtefactError: the folder exists, the disk is full, or the place may not be written.
         PackError: `packed` is no packed network.
+        SpecError: `max_shard_size` is no size.
     """
-    return _write(_checked(packed), packed, None, folder, source, force)
+    return _write(_checked(packed), packed, None, folder, source, force, checked_size(max_shard_size))
 
 
 def save_member(packed: PackedNetwork, member: int, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
@@ -52,7 +59,7 @@ def save_member(packed: PackedNetwork, member: int, folder: str | Path, *, sourc
         ArtefactError: as for `save`.
         PackError: there is no such member, or `packed` is no packed network.
     """
-    return _write(_checked(packed).extract(member), packed, member, folder, source, force)
+    return _write(_checked(packed).extract(member), packed, member, folder, source, force, checked_size(MAX_SHARD_SIZE))
 
 
 def _checked(packed: Any) -> PackedNetwork:
@@ -66,14 +73,14 @@ def _checked(packed: Any) -> PackedNetwork:
     return packed
 
 
-def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder: str | Path, source: Source | None, force: bool) -> Path:
+def _write(
+    network: nn.Module, packed: PackedNetwork, member: int | None, folder: str | Path, source: Source | None, force: bool, shard_size: int
+) -> Path:
     folder = path_of(folder)
     example = examples.encode(packed.example_inputs)
     with written_at_once(folder, force) as fresh:
-        weights = fresh / WEIGHTS_FILE
         try:
-            save_file(to_save(network), weights, metadata=metadata_of(packed.spec, packed.inputs))
-            sort_header(weights)
+            weights = write_weights(to_save(network), fresh, metadata_of(packed.spec, packed.inputs), shard_size)
         except SafetensorError as error:
             raise _not_saved(folder, error) from error
         config = Config(
@@ -88,6 +95,7 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
             training=network.training,
             made_with=installed_versions(),
             structure_sha256=structure_sha256(network, packed.digest),
+            weights_file=weights.name,
             weights_sha256=file_sha256(weights),
             packify=__version__,
             other_mode=tuple(in_other_mode(network)),
@@ -95,26 +103,9 @@ def _write(network: nn.Module, packed: PackedNetwork, member: int | None, folder
         )
         text = fresh / CONFIG_FILE
         text.write_text(config.to_json(), encoding="utf-8")
-        weights.chmod(text.stat().st_mode)  # safetensors makes files that only their owner may read
+        for file in fresh.iterdir():
+            file.chmod(text.stat().st_mode)  # safetensors makes files that only their owner may read
     return folder
-
-
-def sort_header(path: Path) -> None:
-    """Write the header of a safetensors file in one order: its writer's order of metadata is chance, and the file has a SHA-256."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        ordered = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items())), **header}
-        text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:
-            file.seek(8)
-            file.write(text.ljust(size))
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a whole file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _not_saved(folder: Path, error: SafetensorError) -> ArtefactError:

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from packify.cli.budget_command import budget
+from packify.cli.card_command import card
 from packify.cli.convert_command import convert
 from packify.cli.evaluate_command import evaluate
 from packify.cli.extract_command import extract
@@ -20,7 +21,7 @@ from packify.cli.verify_command import verify
 from packify.core.graph_check import graph_checks
 from packify.core.version import __version__
 
-_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, ops)
+_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, card, ops)
 
 
 class PackifyGroup(TyperGroup):

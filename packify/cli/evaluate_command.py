@@ -85,7 +85,7 @@ def evaluate(
         name: None if text is None else listed(f"--{name}", text, float) for name, text in (("mean", mean), ("std", std))
     }
     with progress("importing torch", quiet=quiet or json) as report:
-        from packify import sources
+        from packify import artefact, sources
         from packify.evaluation import check_picture, plot_evaluation
         from packify.evaluation import evaluate as measure
         from packify.sources.images import labelled_images, unlabelled_images
@@ -94,9 +94,10 @@ def evaluate(
             check_picture(plot)
         size = None if input_size is None else sources.parse_input_size(input_size)
         report(f"loading {directory}", 0, 1)
-        network, example_size, dtype = _network(directory, model, arg, device)
+        folder = artefact.located(directory)
+        network, example_size, dtype = _network(folder, model, arg, device)
         size = size or example_size
-        numbers = _normalisation(directory, size[0]) | {key: value for key, value in numbers.items() if value is not None}
+        numbers = _normalisation(folder, size[0]) | {key: value for key, value in numbers.items() if value is not None}
         images = labelled_images(data, size, **numbers)
         shifted = None if shift is None else labelled_images(shift, size, classes=images.classes, **numbers)
         others = None if ood is None else unlabelled_images(ood, size, **numbers)

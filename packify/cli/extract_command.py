@@ -30,15 +30,16 @@ def extract(
     with steps(3, quiet or json) as step:
         with step("import", "importing torch"):
             from packify import artefact
-        config = artefact.read_config(directory)
+        folder = artefact.located(directory)
+        config = artefact.read_config(folder)
         count = config.spec.num_estimators
         if not 0 <= member < count:
             raise SpecError(
                 "--member", found=str(member), why=f"{directory} has members 0 to {count - 1}", fix="pass for example --member 0"
             )
-        target = artefact.check_target(out or directory.resolve().with_name(f"{directory.resolve().name}-member{member}"), force)
+        target = artefact.check_target(out or _beside(directory, member), force)
         with step("load", f"loading {directory}"):
-            packed = load_packed(directory, model, arg)
+            packed = load_packed(folder, model, arg)
         with step("write", f"writing {target}"):
             written: Path = artefact.save_member(packed, member, target, source=config.source, force=force)
     if json:
@@ -47,3 +48,9 @@ def extract(
         stdout().print(str(written), soft_wrap=True)
     else:
         stdout().print(f"[green]✓[/green] member {member} of {directory} written to [bold]{written}/[/bold]", soft_wrap=True)
+
+
+def _beside(directory: Path, member: int) -> Path:
+    """``nets/resnet50-member2`` for ``nets/resnet50``; ``name-member2`` here for an artefact of a hub."""
+    own = Path(directory.name.partition("@")[0]) if str(directory).startswith("hf-hub:") else directory.resolve()
+    return own.with_name(f"{own.name}-member{member}")

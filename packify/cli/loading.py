@@ -27,6 +27,7 @@ def load_packed(folder: Path, model: str | None, arg: list[str] | None) -> Packe
     from packify.core.errors import ArtefactError
     from packify.nn.packed_network import PackedNetwork
 
+    folder = artefact.located(folder)
     network = load_network(folder, model, arg)
     if not isinstance(network, PackedNetwork):
         raise ArtefactError(
@@ -40,12 +41,24 @@ def load_packed(folder: Path, model: str | None, arg: list[str] | None) -> Packe
 
 def load_network(folder: Path, model: str | None, arg: list[str] | None) -> nn.Module:
     """The packed network, or the single member, in `folder`; arguments and errors as for `load_packed`."""
+    from packify import artefact
+
+    folder = artefact.located(folder)
+    return artefact.load(folder, reference_for(folder, model, arg))
+
+
+def reference_for(folder: Path, model: str | None, arg: list[str] | None) -> nn.Module | None:
+    """The reference that --model names, without data, built with the arguments that the artefact was saved with; None without --model.
+
+    Raises:
+        ArtefactError: there is no artefact in the folder.
+        SourceError: `model` cannot be built.
+    """
     from packify import artefact, sources
 
-    config = artefact.read_config(folder)
-    reference = None
-    if model is not None:
-        kind, _ = sources.parse_name(model)
-        saved = dict(config.source.args) if config.source is not None and config.source.kind == kind else {}
-        reference = sources.resolve(model, args=saved | dict(map(sources.parse_argument, arg or ())), device="meta").model
-    return artefact.load(folder, reference)
+    source = artefact.read_config(folder).source
+    if model is None:
+        return None
+    kind, _ = sources.parse_name(model)
+    saved = dict(source.args) if source is not None and source.kind == kind else {}
+    return sources.resolve(model, args=saved | dict(map(sources.parse_argument, arg or ())), device="meta").model

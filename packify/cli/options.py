@@ -17,7 +17,9 @@ ModelArgument = Annotated[
         show_default=False,
     ),
 ]
-ArtefactArgument = Annotated[Path, typer.Argument(metavar="DIR", help="What `packify convert` wrote.", show_default=False)]
+ArtefactArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="What `packify convert` wrote, or hf-hub:user/name.", show_default=False)
+]
 
 Alpha = Annotated[
     float, typer.Option("--alpha", help="Expansion factor: a member is alpha / M as wide as the reference.", rich_help_panel=_MEMBERS)

@@ -89,7 +89,7 @@ class Reader:
                 if number == 0 and self.given == "logits" and outputs.dim() > 2 and look_like_probabilities(outputs, self.class_axis):
                     raise DataError(
                         f"{name or 'the network'} on {where}",
-                        found="outputs that are all positive and sum to 1",
+                        found="outputs that are not negative and sum to 1",
                         why="they are taken for logits, and a softmax of probabilities is wrong everywhere",
                         fix='pass outputs="probabilities"',
                     )

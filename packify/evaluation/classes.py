@@ -74,9 +74,9 @@ def label_log_probabilities(outputs: Tensor, given: Given = "logits") -> tuple[T
 
 
 def look_like_probabilities(outputs: Tensor, axis: int | None = None) -> bool:
-    """Whether outputs ``"m b k ..."`` that are said to be logits come from a softmax: all positive, with sums of 1."""
+    """Whether outputs ``"m b k ..."`` that are said to be logits come from a softmax: none negative, with sums of 1."""
     values = _with_classes_last(outputs, axis)
-    return values.numel() > 0 and bool((values > 0).all()) and bool(((values.sum(-1) - 1).abs() < _tolerance(outputs)).all())
+    return values.numel() > 0 and bool((values >= 0).all()) and bool(((values.sum(-1) - 1).abs() < _tolerance(outputs)).all())
 
 
 def checked_given(given: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -69,6 +70,13 @@ def class_logits(logits: Tensor, axis: int = -1) -> Tensor:
     if bool(values.log_softmax(-1).isnan().any()):
         raise DataError("logits", found="NaN or infinite logits", why="no probabilities follow from them", fix="look for overflow")
     return values
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether a value that was read from a file is a number that a float64 holds; True is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _checked(logits: Tensor, labels: Any) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from packify.core.errors import DataError, SpecError
-from packify.evaluation.collect import calibration_batches, class_logits
+from packify.evaluation.collect import calibration_batches, class_logits, is_finite_number
 from packify.evaluation.comparison import checked_temperature
 from packify.evaluation.prediction import Network
 from packify.evaluation.ranked import MAX_SCORES, RankedScores
@@ -73,6 +73,7 @@ class ConformalSets:
 
         Raises:
             DataError: as `packify.evaluate`.
+            SpecError: `max_scores` is not a whole number of at least 1.
         """
         ranked = RankedScores(1, max_scores)
         samples = 0
@@ -116,12 +117,12 @@ class ConformalSets:
         """
         if not isinstance(values, Mapping) or values.get("kind") != "conformal" or set(values) != {"kind", *cls.__dataclass_fields__}:
             raise _unreadable(values)
-        quantile = math.inf if values["quantile"] == "infinite" else values["quantile"]
-        for number in (values["coverage"], values["temperature"], values["samples"], 0 if quantile is None else quantile):
-            if not isinstance(number, (int, float)) or isinstance(number, bool) or math.isnan(number):
-                raise _unreadable(values)
-        quantile = None if quantile is None else float(quantile)
-        return cls(values["method"], float(values["coverage"]), float(values["temperature"]), quantile, int(values["samples"]))
+        quantile, samples = values["quantile"], values["samples"]
+        numbers = (values["coverage"], values["temperature"], 0 if quantile in (None, "infinite") else quantile)
+        if not all(map(is_finite_number, numbers)) or type(samples) is not int or samples < 0:
+            raise _unreadable(values)
+        quantile = None if quantile is None else math.inf if quantile == "infinite" else float(quantile)
+        return cls(values["method"], float(values["coverage"]), float(values["temperature"]), quantile, samples)
 
 
 def _scores(logits: Tensor, method: str, temperature: float) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from packify.core.spec import whole_number
+
 MAX_SCORES = 2**17
 """Distinct scores that are kept apart by default."""
 
@@ -21,10 +23,13 @@ class RankedScores:
     Args:
         columns: numbers that are added up per score.
         max_scores: the bound.
+
+    Raises:
+        SpecError: `max_scores` is not a whole number of at least 1.
     """
 
     def __init__(self, columns: int, max_scores: int = MAX_SCORES) -> None:
-        self.max_scores, self._digits = max_scores, _MANTISSA
+        self.max_scores, self._digits = whole_number("max_scores", max_scores), _MANTISSA
         self._scores = torch.empty(0, dtype=torch.float64)
         self._weights = torch.empty(0, columns, dtype=torch.float64)
         self._waiting: list[tuple[Tensor, Tensor]] = []

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from packify.core.errors import DataError
-from packify.evaluation.collect import calibration_batches
+from packify.core.spec import whole_number
+from packify.evaluation.collect import calibration_batches, is_finite_number
 from packify.evaluation.comparison import checked_temperature
 from packify.evaluation.prediction import Network
 
@@ -67,8 +68,10 @@ class TemperatureScaling:
 
         Raises:
             DataError: as `packify.evaluate`; or a label has probability 0, which no temperature changes.
+            SpecError: `max_samples` is not a whole number of at least 1.
         """
-        logits, labels = _sample(calibration_batches(network_or_logits, loader_or_labels, options), max_samples)
+        most = whole_number("max_samples", max_samples)
+        logits, labels = _sample(calibration_batches(network_or_logits, loader_or_labels, options), most)
         own = logits.gather(1, labels[:, None])
         if not bool(own.isfinite().all()):
             raise DataError(
@@ -99,20 +102,16 @@ class TemperatureScaling:
         Raises:
             DataError: they are not what `to_dict` gives.
         """
-        if not isinstance(values, Mapping) or values.get("kind") != "temperature" or not _is_number(values.get("temperature")):
+        if not isinstance(values, Mapping) or values.get("kind") != "temperature" or not is_finite_number(values.get("temperature")):
             raise DataError(
                 "TemperatureScaling.from_dict",
                 found=f"{values!r:.200}",
                 why="it is no state of a temperature",
                 fix="pass what to_dict() gave",
             )
-        before, after = (float(values[name]) if _is_number(values.get(name)) else None for name in ("nll_before", "nll_after"))
+        before, after = (float(values[name]) if is_finite_number(values.get(name)) else None for name in ("nll_before", "nll_after"))
         samples = values.get("samples")
         return cls(float(values["temperature"]), before, after, samples if type(samples) is int else 0, values.get("at_limit") is True)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _sample(batches: Iterable[tuple[Tensor, Tensor]], most: int) -> tuple[Tensor, Tensor]:

@@ -50,6 +50,8 @@ class PackedNetwork(GraphNetwork):
             always shared.
         example_inputs: meta tensors shaped like the example the network was packed with.
         resized: layers that `resize` has given another number of output features.
+        takes_members: inputs are the members' own, ``"(m b) ..."``, in evaluation mode too: another packed network's outputs.
+        gives_members: outputs are the members' own, ``"(m b) ..."``, in evaluation mode too: another packed network's inputs.
     """
 
     member_template: MemberNetwork
@@ -62,6 +64,8 @@ class PackedNetwork(GraphNetwork):
     leaves: tuple[type[nn.Module], ...]
     output_choices: dict[str, str]
     resized: dict[str, int]
+    takes_members: bool
+    gives_members: bool
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class PackedNetwork(GraphNetwork):
         state["spec"], state["report"], state["example_inputs"], state["repacker"] = spec, report, example_inputs, repacker
         state["averages"], state["batched"], state["leaves"] = average, batched, leaves
         state["output_choices"] = dict(output_choices or {})
-        state["resized"] = {}
+        state["resized"], state["takes_members"], state["gives_members"] = {}, False, False
         self.inputs = inputs  # type: ignore[assignment] # the setter checks it
 
     @property
@@ -156,13 +160,13 @@ class PackedNetwork(GraphNetwork):
         """The reference's arguments; ``"(m b) ..."`` in training mode, the average in evaluation mode.
 
         Raises:
-            PackError: inputs are independent, and a batch in training mode is not M batches of one size.
+            PackError: inputs are independent, and a batch is not M batches of one size.
         """
-        independent = self.training and self.inputs == "independent"
+        independent = self.inputs == "independent" and (self.training or self.takes_members)
         if independent:
             self._require_batch_per_member(args, kwargs)
         outputs = self.run_form("independent", args, kwargs) if independent else self.run(*args, **kwargs)
-        if self.training:
+        if self.training or self.gives_members:
             return self.restructure([_folded(output) for output in outputs])
         return self.restructure([averaged(output, how) for output, how in zip(outputs, self.averages["eval"], strict=True)])
 
@@ -176,8 +180,10 @@ class PackedNetwork(GraphNetwork):
                 raise PackError(
                     "forward",
                     found=f"an input of shape {tuple(tensor.shape)} for {self.num_estimators} members",
-                    why='in training mode inputs="independent" takes "(m b) ...", one batch per member',
-                    fix=f'pass {self.num_estimators} batches of one size, one after the other, or set packed.inputs = "shared"',
+                    why=f'inputs="independent" takes "(m b) ..." {"in every mode here" if self.takes_members else "in training mode"}, '
+                    "one batch per member",
+                    fix=f"pass {self.num_estimators} batches of one size, one after the other"
+                    + ("" if self.takes_members else ', or set packed.inputs = "shared"'),
                 )
 
     @torch.inference_mode(False)

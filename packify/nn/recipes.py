@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Call:
     def numbers(self) -> dict[int | str, float]:
         """The fractions among the arguments, by position or keyword."""
         places: list[tuple[int | str, Any]] = [*enumerate(self.args), *self.kwargs.items()]
-        return {place: value for place, value in places if isinstance(value, float) and value != int(value or 0)}
+        return {place: value for place, value in places if isinstance(value, float) and math.isfinite(value) and value != int(value)}
 
 
 @dataclass

@@ -16,12 +16,17 @@ from torch import Tensor, nn
 
 from packify.nn.recipes import SUBJECT, Call
 
-_NEVER = frozenset(("__init__", "__new__", "__torch_function__", "__call__", "<module>", "<lambda>.<locals>"))
+_NEVER = frozenset(("__init__", "__new__", "__torch_function__", "__call__", "<module>"))
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 # Frames that stand between a method of a tensor and the code that called it.
 _BETWEEN = ("torch/overrides.py", "torch/utils/_device.py", "packify/sources/calls.py", "packify/sources/observing.py")
+# How deep arguments may be nested.
 _DEEPEST = 4
+# Whole numbers below this are counts that any layer may have (kernel sizes, dimensions), not widths.
 _FEW = 5
+# How many frames stand at most between a function of torch.nn.init and the method of a tensor that it calls.
+_NEAR = 14
+_TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
 def frames(stop: CodeType) -> Iterator[FrameType]:
@@ -53,12 +58,9 @@ def init_frame() -> FrameType | None:
     return found
 
 
-_NEAR = 14
-
-
 @contextlib.contextmanager
 def truncated_on_meta() -> Iterator[None]:
-    """On meta torch's truncated normal writes nothing, so that nobody could see it: meanwhile it writes there, too."""
+    """While this is open, torch's truncated normal writes to meta tensors as well, where it calls no method that could be observed."""
     name = "_no_grad_trunc_normal_"
     own = getattr(nn.init, name, None)
     if own is None:
@@ -146,7 +148,7 @@ def call_of_method(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
-    """Numbers, words and functions, that hold no tensor and no network."""
+    """Whether a value, and everything nested in it, is a number, a word, a type or a function: no tensor, no network, no other object."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, enum.Enum, type, ModuleType, _TORCH)):
         return True
     if depth > _DEEPEST:
@@ -162,9 +164,6 @@ def is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, FunctionType):
         return all(_is_plain_cell(cell, depth) for cell in value.__closure__ or ())
     return False
-
-
-_TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
 def _is_plain_cell(cell: CellType, depth: int) -> bool:

@@ -15,8 +15,6 @@ from packify.nn.recipes import Call, is_resizable
 
 # Methods with an underscore that change no number.
 QUIET = frozenset("requires_grad_ detach_ share_memory_ rename_ retain_grad set_ resize_ squeeze_ unsqueeze_ t_ transpose_".split())
-
-
 # Functions of single elements that a tensor's method of the same name, with an underscore, does in place.
 POINTWISE = frozenset("add sub mul div true_divide neg clamp abs exp log sqrt pow sigmoid tanh".split())
 # What is the same whatever the shape.
@@ -34,7 +32,7 @@ class Fill:
         shape: of the tensor as the method saw it.
         rows: the part of its memory that it wrote to, from which share to which; None for all of it.
         own: the method as a call; None where it cannot be repeated.
-        of_tensor: the outermost function that was given the tensor and nothing else that is not plain.
+        of_tensor: the outermost function that was called with the tensor and, beside it, only with numbers, words and functions.
         of_module: the same for the layer that holds the tensor, with that layer (weakly) and the tensor's name in it.
     """
 
@@ -54,9 +52,9 @@ class History:
 
     Attributes:
         fills: from the last that overwrote all of it.
-        written: it is no empty tensor's any more.
+        written: something was written to it since it was allocated.
         loaded: since then other numbers were copied there that nobody saw being made, such as a checkpoint's.
-        keeper: while there is one, no other storage gets the number of this one, even after its memory is freed.
+        keeper: a weak reference to the storage; while there is one, no other storage gets its number, even after its memory is freed.
     """
 
     fills: list[Fill] = field(default_factory=list)

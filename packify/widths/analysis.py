@@ -67,7 +67,7 @@ class WidthAnalysis:
     Attributes:
         parameters: the dims of parameters, buffers and constants.
         propagations: the propagation of every graph, by the graph's id.
-        roots: every size there is, compounds before what they are made of.
+        roots: every size there is, each once.
         layers: every conv and linear, by its node.
         calls: what calls give, remembered over members.
     """

@@ -185,7 +185,7 @@ def parts_first(dim: Dim, skip: Callable[[Dim], bool]) -> Iterator[Dim]:
 
 
 def wholes_first(dims: Iterable[Dim]) -> Iterator[Dim]:
-    """The roots of these sizes and all that they are made of, each once, a compound before what it is made of, in order."""
+    """The roots of these sizes and all that they are made of, each once, in the order in which a walk down from each meets them."""
     seen: set[Dim] = set()
     for dim in dims:
         waiting = [dim.root()]

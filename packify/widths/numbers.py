@@ -6,9 +6,10 @@ it meets there, follows n into the member. All numbers that one line of code giv
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
@@ -33,6 +34,8 @@ class Number:
         node: the reference's.
         place: its position among the arguments, or its keyword.
         value: the float.
+        computed: the graph computes it, from sizes whose meaning may be another in a member: of 3 heads of 32 a code that was recorded
+            with 4 heads makes 96 // 4.
         factor: what it multiplies by; the inverse of `value` where the node divides.
         meeting: the sizes that it meets.
         law: the power of a size that it is; None if it is none.
@@ -43,6 +46,7 @@ class Number:
     value: float
     factor: float
     meeting: Meeting
+    computed: bool = False
     law: PowerLaw | None = None
 
     @property
@@ -70,10 +74,10 @@ def numbers_of(analysis: WidthAnalysis) -> list[Number]:
     for propagation in analysis.propagations.values():
         makers = weight_makers(propagation.graph, analysis.layers)
         for node in propagation.graph.nodes:
-            for place, value, factor in _floats(node):
+            for place, value, factor, computed in _floats(node):
                 meeting = meeting_of(node, propagation.dims, makers)
                 if meeting is not None:
-                    number = Number(node, place, value, factor, meeting)
+                    number = Number(node, place, value, factor, meeting, computed)
                     found[node.meta["source"], node.meta["op"], place, meeting.kind].append(number)
     return [number for alike in found.values() for number in _with_laws(alike)]
 
@@ -83,29 +87,34 @@ def _with_laws(alike: list[Number]) -> Iterator[Number]:
     gains = (1.0,) if alike[0].meeting.alone_will_do else ()
     laws = power_laws([number.factor for number in alike], sizes, _EXPONENTS, gains)
     for number, law in zip(alike, laws, strict=True):
-        yield Number(number.node, number.place, number.value, number.factor, number.meeting, law)
+        yield replace(number, law=law)
 
 
-def _floats(node: fx.Node) -> Iterator[tuple[int | str, float, float]]:
-    """The floats that multiply: their place, their value, and what they multiply by."""
+def _floats(node: fx.Node) -> Iterator[tuple[int | str, float, float, bool]]:
+    """The floats that multiply: their place, their value, what they multiply by, and whether the graph computes them."""
     operator = node.meta.get("op")
     if operator in ("mul", "div") and len(node.args) > 1:
         for place, other in ((1, 0), (0, 1)):
-            value = node.args[place]
-            if isinstance(value, float) and isinstance(node.args[other], fx.Node) and value:
-                if operator == "div" and place == 0:
-                    continue
-                yield place, value, 1 / value if operator == "div" else value
-    for keyword in ("scale", "alpha"):
-        value = node.kwargs.get(keyword)
-        if operator in _SCALED and isinstance(value, float) and value:
-            yield keyword, value, value
+            value, computed = _known(node.args[place])
+            if value and isinstance(node.args[other], fx.Node) and (operator, place) != ("div", 0):
+                yield place, value, 1 / value if operator == "div" else value, computed
+    for keyword in ("scale", "alpha") if operator in _SCALED else ():
+        value, computed = _known(node.kwargs.get(keyword))
+        if value:
+            yield keyword, value, value, computed
+
+
+def _known(argument: Any) -> tuple[float, bool]:
+    """A float among arguments, and whether the graph computes it; 0 where it is none."""
+    computed = isinstance(argument, fx.Node)
+    value = argument.meta["val"] if computed else argument
+    return (value, computed) if isinstance(value, float) else (0.0, computed)
 
 
 _SCALED = frozenset("scaled_dot_product_attention baddbmm addmm addbmm".split())
 
 
-def follow(numbers: list[Number], sizes: Sizes, gammas: Mapping[fx.Node, int], choice: Any) -> Followed:
+def follow(numbers: list[Number], sizes: Sizes, gammas: Mapping[fx.Node, int], choice: Any, nodes: Mapping[fx.Node, fx.Node]) -> Followed:
     """The numbers at a member's sizes.
 
     Args:
@@ -113,6 +122,7 @@ def follow(numbers: list[Number], sizes: Sizes, gammas: Mapping[fx.Node, int], c
         sizes: the member's.
         gammas: of the layers that have one above 1.
         choice: ``"follow"``, ``"keep"``, or by the name of a node or module one of these words or the number itself.
+        nodes: the member's by the reference's.
     """
     found = Followed()
     for number in numbers:
@@ -120,26 +130,32 @@ def follow(numbers: list[Number], sizes: Sizes, gammas: Mapping[fx.Node, int], c
         if isinstance(wanted, float):
             found.values[number.node, number.place] = wanted
             found.notes.append(_note(number, f"{number.value:.6g} -> {wanted:.6g}", "constants= says so"))
-        elif wanted == "keep":
-            if number.law is not None:
-                found.notes.append(_note(number, f"{number.value:.6g} is kept", f"constants= says so, though it is {number.law}"))
-        elif number.law is None:
-            found.notes.append(_note(number, f"{number.value:.6g} is kept", "it is no power of a width that it meets"))
-        else:
-            _follow_law(number, number.law, sizes, gammas, found)
+        elif wanted != "keep" and number.law is not None:
+            _follow_law(number, number.law, _in_member(number, nodes), sizes, gammas, found)
+        elif not number.computed and (wanted != "keep" or number.law is not None):
+            why = "it is no power of a width that it meets" if number.law is None else f"constants= says so, though it is {number.law}"
+            found.notes.append(_note(number, f"{number.value:.6g} is kept", why))
     found.notes = list(dict.fromkeys(found.notes))
     return found
 
 
-def _follow_law(number: Number, law: PowerLaw, sizes: Sizes, gammas: Mapping[fx.Node, int], found: Followed) -> None:
+def _in_member(number: Number, nodes: Mapping[fx.Node, fx.Node]) -> float:
+    """What the member has there as long as nothing follows: the reference's, or what the graph computes from the member's sizes."""
+    if not number.computed:
+        return number.value
+    node = nodes[number.node]
+    return _known(node.args[number.place] if isinstance(number.place, int) else node.kwargs[number.place])[0]
+
+
+def _follow_law(number: Number, law: PowerLaw, given: float, sizes: Sizes, gammas: Mapping[fx.Node, int], found: Followed) -> None:
     before = number.meeting.reference_sizes()[law.role]
     after = number.meeting.member_sizes(sizes, gammas)[law.role]
-    if after == before:
-        return
     factor = (after / before) ** law.exponent
     value = number.value / factor if number.node.meta["op"] == "div" else number.value * factor
+    if after == before if not number.computed else math.isclose(given, value, rel_tol=1e-9):
+        return
     found.values[number.node, number.place] = value
-    found.notes.append(_note(number, f"{number.value:.6g} -> {value:.6g}", f"it is {law}, and that is {before:g} -> {after:g}"))
+    found.notes.append(_note(number, f"{given:.6g} -> {value:.6g}", f"it is {law}, and that is {before:g} -> {after:g}"))
 
 
 def _wanted(number: Number, choice: Any) -> str | float:
@@ -157,9 +173,7 @@ def _note(number: Number, what: str, why: str) -> Note:
 def substitute(nodes: Mapping[fx.Node, fx.Node], values: Mapping[tuple[fx.Node, int | str], float]) -> None:
     """Write the member's numbers into its graph, whose nodes are given by the reference's."""
     for (node, place), value in values.items():
-        new = nodes.get(node)
-        if new is None:
-            continue
+        new = nodes[node]
         if isinstance(place, int):
             new.args = (*new.args[:place], value, *new.args[place + 1 :])
         else:

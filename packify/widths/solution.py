@@ -93,9 +93,9 @@ class Solution:
                 graphs = {mode: built[id(graph)].graph for mode, graph in self.recorded.graphs.items()}
                 layers, lowered = self._tell_layers(sizes, gammas)
                 pins, rounded = self._tell_widths(sizes)
-                followed = follow(self.analysis.numbers, sizes, gammas.by_node, self.spec.constants)
-                for result in built.values():
-                    substitute(result.nodes, followed.values)
+                nodes = {node: new for result in built.values() for node, new in result.nodes.items()}
+                followed = follow(self.analysis.numbers, sizes, gammas.by_node, self.spec.constants, nodes)
+                substitute(nodes, followed.values)
                 tables = [note for name, tensor in self.recorded.constants.items() for note in self._table(name, tensor, sizes)[1]]
                 axes, cut = axes_of(self.analysis.parameters.dims, sizes), self._cut_weights(gammas)
                 return Solved(

@@ -49,28 +49,49 @@ def _check(model: nn.Module, inputs: Any, spec: dict[str, Any]) -> None:
     checks.check_all(packed, model, inputs)
 
 
-@_calm(40)
-@given(blocks=_image_blocks, width=st.sampled_from([4, 6, 8]), dense=st.booleans(), spec=_specs)
+_images = {"blocks": _image_blocks, "width": st.sampled_from([4, 6, 8]), "dense": st.booleans(), "spec": _specs}
+_tokens = {
+    "blocks": _token_blocks,
+    "width": st.sampled_from([4, 8, 12]),
+    "outputs": st.sampled_from(["one", "tuple", "dict"]),
+    "second": st.booleans(),
+    "spec": _specs,
+}
+
+
+@_calm(8)
+@given(**_images)
 def test_laws_of_image_networks(blocks: list[tuple[str, int]], width: int, dense: bool, spec: dict[str, Any]) -> None:
     torch.manual_seed(0)
     _check(Images(blocks, width, dense), torch.randn(3, 3, 7, 7), spec)
 
 
-@_calm(40)
-@given(
-    blocks=_token_blocks,
-    width=st.sampled_from([4, 8, 12]),
-    outputs=st.sampled_from(["one", "tuple", "dict"]),
-    second=st.booleans(),
-    spec=_specs,
-)
+@pytest.mark.slow
+@_calm(60)
+@given(**_images)
+def test_laws_of_many_image_networks(blocks: list[tuple[str, int]], width: int, dense: bool, spec: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    _check(Images(blocks, width, dense), torch.randn(3, 3, 7, 7), spec)
+
+
+@pytest.mark.slow
+@_calm(60)
+@given(**_tokens)
+def test_laws_of_many_token_networks(blocks: list[tuple[str, int]], width: int, outputs: str, second: bool, spec: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 6, 5)
+    _check(Tokens(blocks, width, outputs, second), (x, torch.randn(3, 4)) if second else x, spec)
+
+
+@_calm(8)
+@given(**_tokens)
 def test_laws_of_token_networks(blocks: list[tuple[str, int]], width: int, outputs: str, second: bool, spec: dict[str, Any]) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 6, 5)
     _check(Tokens(blocks, width, outputs, second), (x, torch.randn(3, 4)) if second else x, spec)
 
 
-@_calm(30)
+@_calm(10)
 @given(blocks=_halvable, width=st.sampled_from([8, 16]), dense=st.booleans(), members=st.integers(1, 3))
 def test_image_members_are_the_users_network_at_half_the_width(
     blocks: list[tuple[str, int]], width: int, dense: bool, members: int
@@ -81,7 +102,7 @@ def test_image_members_are_the_users_network_at_half_the_width(
     checks.check_same_function(packed, lambda: Images(blocks, width, dense), x)
 
 
-@_calm(30)
+@_calm(10)
 @given(blocks=_token_blocks, width=st.sampled_from([4, 8]), members=st.integers(1, 3), second=st.booleans())
 def test_token_members_are_the_users_network_at_half_the_width(
     blocks: list[tuple[str, int]], width: int, members: int, second: bool

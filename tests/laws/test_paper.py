@@ -39,6 +39,7 @@ def test_table_1(cifar: ModuleType, name: str, gamma: int, classes: int, million
     assert packed.report.packed_params == count
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(("name", "convs", "grouped"), [("resnet18", 20, 5), ("resnet50", 53, 21), ("wide_resnet28_10", 28, 16)])
 def test_the_papers_gamma_is_kept_on_as_many_convs(cifar: ModuleType, name: str, convs: int, grouped: int) -> None:
     layers = [layer for layer in _packed(cifar, name, 2).report.layers if "conv" in layer.kind.lower()]

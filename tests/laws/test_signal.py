@@ -30,6 +30,7 @@ def signal_of(name: str, size: int, **settings: Any) -> packify.Signal:
     return packify.signal(packed, reference.model, batch=16)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("spec", ["half", "gamma"])
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet10t", 32), ("test_nfnet", 32), ("test_efficientnet", 64), ("torchvision:regnet_x_400mf", 32)]
@@ -40,6 +41,7 @@ def test_schemes_by_fans_keep_signals(name: str, size: int, spec: str) -> None:
     assert not found.outside, str(found)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(
     ("name", "size", "spec", "exceptions"),
     [
@@ -58,6 +60,7 @@ def test_every_exception_is_known(name: str, size: int, spec: str, exceptions: s
     assert all(1 / 4 < layer.ratio < 4 for layer in found.outside)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("name", ["nf_resnet26", "test_nfnet"])
 def test_numbers_that_stay_break_the_law(name: str) -> None:
     """Without the numbers that follow their widths the signal dies: the test can fail."""

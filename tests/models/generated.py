@@ -172,10 +172,11 @@ class Images(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention in five spellings."""
+    """Self-attention in five spellings; heads have four channels, as families keep the size of a head."""
 
-    def __init__(self, width: int, kind: int, heads: int = 2) -> None:
+    def __init__(self, width: int, kind: int) -> None:
         super().__init__()
+        heads = max(1, width // 4)
         self.kind, self.heads = kind % 5, heads
         self.norm = nn.LayerNorm(width)
         if self.kind == 0:

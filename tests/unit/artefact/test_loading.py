@@ -12,7 +12,7 @@ from torch import nn
 
 import packify
 from packify import sources
-from packify.artefact.saving import file_sha256
+from packify.artefact.weights import file_sha256
 from packify.core.errors import ArtefactError
 from tests.unit.artefact.artefacts import pack_small
 

@@ -59,9 +59,14 @@ def _identity(tensor: Tensor) -> int:
 
 def _kept(member: Any, graph: fx.Graph, inputs: list[Any], batch: int) -> int:
     kept: dict[int, Tensor] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        kept.setdefault(_identity(x), x)
+        return x
+
     inputs = [x.new_empty((2, *x.shape[1:]), device="meta") for x in inputs]
     member.root.train()
-    with torch.enable_grad(), torch.device("meta"), saved_tensors_hooks(lambda x: kept.setdefault(_identity(x), x) and x, lambda x: x):
+    with torch.enable_grad(), torch.device("meta"), saved_tensors_hooks(keep, lambda x: x):
         run = _Everything(member, graph)
         run.run(*inputs)
     own = {_identity(tensor) for tensor in run.own.values()}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import packify
@@ -129,30 +129,6 @@ def test_progress_counts_batches(packed: Any) -> None:
     seen.clear()
     evaluate(packed, DataLoader(Stream(), batch_size=2), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 0), (2, 0), (3, 0)]
-
-
-def test_batches_of_many_shapes() -> None:
-    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
-    wanted = evaluate(nn.Identity(), [(logits, labels)]).nll
-
-    class Sum(nn.Module):
-        def forward(self, a: Tensor, b: Tensor) -> Tensor:
-            return a + b
-
-    zero = torch.zeros_like(logits)
-    for network, batch in (
-        (nn.Identity(), [logits, labels]),
-        (nn.Identity(), (logits, labels.tolist())),
-        (nn.Identity(), (logits, labels.numpy())),
-        (nn.Identity(), {"pixel_values": logits, "labels": labels}),
-        (Sum(), (logits, zero, labels)),
-        (Sum(), {"a": logits, "b": zero, "target": labels}),
-        (Sum(), ({"a": logits, "b": zero}, labels)),
-    ):
-        assert evaluate(network, [batch], ood=[batch]).nll == pytest.approx(wanted)
-    assert evaluate(nn.Identity(), [labels], split=lambda batch: (logits, batch)).nll == pytest.approx(wanted)
-    for ood in ([logits], [(logits,)], [{"x": logits}]):
-        assert evaluate(nn.Identity(), [(logits, labels)], ood=ood).ood.entropy.auroc == 0.5  # type: ignore[union-attr]
 
 
 def test_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

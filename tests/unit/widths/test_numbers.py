@@ -73,6 +73,37 @@ def test_the_scale_of_attention(how: str, operator: str, wanted: float) -> None:
     assert [value for value in kept if value] == pytest.approx([Attention(how=how).scale] * len([value for value in kept if value]))
 
 
+class Counted(nn.Module):
+    """Its code computes the size of a head from the width and a head count that it knows, in every call."""
+
+    def __init__(self, heads: int = 4) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.out, self.heads = nn.Linear(7, 64), nn.Linear(64, 192), nn.Linear(64, 3), heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q * (c // self.heads) ** -0.5) @ k.transpose(-2, -1)
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2)).mean(1)
+
+
+@pytest.mark.parametrize(("heads", "size"), [("scale", 16), ("keep", 8)])
+def test_a_scale_that_is_computed_from_sizes_in_each_call_is_that_of_the_members_heads(heads: str, size: int) -> None:
+    x = torch.randn(2, 5, 7)
+    packed = packify.pack(Counted(), x, alpha=2, num_estimators=4, heads=heads)
+    packify.verify(packed)
+    member = packed.extract(0)
+    small = Counted(2 if heads == "scale" else 4)
+    small.stem, small.qkv, small.out = nn.Linear(7, 32), nn.Linear(32, 96), nn.Linear(32, 3)
+    small.load_state_dict(member.state_dict())
+    torch.testing.assert_close(member(x), small(x))
+    graph = member.graphs["eval"]
+    (scale,) = [node.args[1] for node in graph.nodes if node.meta["op"] == "mul" and node.meta["val"].__class__ is Tensor]
+    found = scale.meta["val"] if isinstance(scale, torch.fx.Node) else scale
+    assert found == pytest.approx(size**-0.5)
+
+
 def test_what_is_packed_computes_with_the_members_numbers() -> None:
     packed = packify.pack(Attention(), torch.randn(2, 5, 7), alpha=2, num_estimators=4)
     packify.verify(packed)

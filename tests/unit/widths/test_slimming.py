@@ -43,10 +43,14 @@ def test_flattened_maps() -> None:
     assert shapes["fc1.weight"] == (12, 8 * 16)
 
 
-def test_head_counts_bias_tables_and_token_counts_stay() -> None:
-    shapes = _shapes(_slim(sequences.Window(), torch.randn(2, 3, 4, 4)))
-    assert shapes["table"] == (9, 2)
+@pytest.mark.parametrize(("heads", "count"), [("scale", 1), ("keep", 2)])
+def test_bias_tables_follow_the_heads(heads: str, count: int) -> None:
+    shapes = _shapes(_slim(sequences.Window(), torch.randn(2, 3, 4, 4), heads=heads))
+    assert shapes["table"] == (9, count)
     assert shapes["qkv.weight"] == (12, 4)
+
+
+def test_token_counts_stay() -> None:
     shapes = _shapes(_slim(sequences.Mixer(), torch.randn(2, 6, 5)))
     assert shapes["tokens.0.weight"] == (5, 6)
     assert shapes["tokens.2.weight"] == (6, 5)
