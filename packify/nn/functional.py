@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,6 +40,22 @@ def packed_embedding(input: Tensor, weight: Tensor, members: int, packed: bool, 
         return rows
     padding = (indices == padding_idx % vocabulary).unsqueeze(-1)
     return torch.where(padding, rows.detach(), rows)
+
+
+def norm_in_place(
+    norm: Callable[..., Tensor],
+    input: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float | None,
+    members: int,
+) -> Tensor:
+    """One norm per member over the last axis, where that carries the members: ``"... (m c)"``, weight and bias ``"(m c)"``."""
+    normal = norm(input.unflatten(-1, (members, -1)), shape, eps=eps)
+    if weight is not None:
+        normal = normal * weight.view(members, -1)
+    return (normal if bias is None else normal + bias.view(members, -1)).flatten(-2)
 
 
 def affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

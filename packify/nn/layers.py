@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from packify.nn.functional import affine, packed_embedding, packed_linear
+from packify.nn.functional import affine, norm_in_place, packed_embedding, packed_linear
 from packify.nn.members import merge_members, repeat_members, split_members
 from packify.nn.tree import state_sizes
 
@@ -38,26 +38,38 @@ class PackedLinear(nn.Linear):
 
 
 class PackedLayerNorm(nn.LayerNorm):
-    """M layer norms, weight and bias ``"(m c)"``: `layout` is the axis of the input's members; the output is ``"(m b) ... c"``."""
+    """M layer norms, weight and bias ``"(m c)"``: `layout` is the axis of the input's members; the output is ``"(m b) ... c"``.
+
+    Where `stays`, input and output are ``"... (m c)"``.
+    """
 
     members: int
     layout: int | None = 0
+    stays: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
         shape = (self.normalized_shape[0] // self.members, *self.normalized_shape[1:])
+        if self.stays:
+            return norm_in_place(F.layer_norm, input, shape, self.weight, self.bias, self.eps, self.members)
         weight, bias = _unfolded(self.weight, self.members), _unfolded(self.bias, self.members)
         normal = F.layer_norm(_front(input, self.layout, self.members), shape, eps=self.eps)
         return merge_members(affine(normal, weight, bias), 0)
 
 
 class PackedRMSNorm(nn.RMSNorm):
-    """M RMS norms, weight ``"(m c)"``: `layout` is the axis of the input's members; the output is ``"(m b) ... c"``."""
+    """M RMS norms, weight ``"(m c)"``: `layout` is the axis of the input's members; the output is ``"(m b) ... c"``.
+
+    Where `stays`, input and output are ``"... (m c)"``.
+    """
 
     members: int
     layout: int | None = 0
+    stays: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
         shape = [self.normalized_shape[0] // self.members, *self.normalized_shape[1:]]
+        if self.stays:
+            return norm_in_place(F.rms_norm, input, shape, self.weight, None, self.eps, self.members)
         normal = F.rms_norm(_front(input, self.layout, self.members), shape, eps=self.eps)
         return merge_members(affine(normal, _unfolded(self.weight, self.members), None), 0)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn import functional as F
 
-from packify.nn.functional import affine
+from packify.nn.functional import affine, norm_in_place
 from packify.nn.members import FRONT
 from packify.ops.sizes import resized
 from packify.packing.builder import PackBuilder, PackedValue
@@ -121,6 +121,11 @@ def pack_layer_norm(builder: PackBuilder, node: Any, input: Any, normalized_shap
         return builder.call(node, input.axis)
     if not input.packed:
         input = builder.to(input, 0)
+    last = input.ndim - 1
+    if input.axis == last > 0 and len(normalized_shape) == 1 and builder.choose(last) == last:
+        own = [None if tensor is None else builder.to(tensor, 0) for tensor in (weight, bias)]
+        made = builder.emit(norm_in_place, function, input, normalized_shape, *own, eps, builder.members)
+        return builder.result(made, value, last)
     normal = builder.emit(function, builder.front(input), normalized_shape, eps=eps)
     scale, shift = (None if tensor is None else builder.front(builder.to(tensor, FRONT)) for tensor in (weight, bias))
     return builder.back(builder.emit(affine, normal, scale, shift), value)

@@ -187,6 +187,13 @@ class PackBuilder:
         wish = self.wishes.get(self.current)
         return wish if wish is not None and any(one.shape[wish] == value.shape[wish] for one in whole) else None
 
+    def choose(self, axis: int) -> int:
+        """Tell that the current call can have its result's members on several axes; the one that is wished for, or else `axis`."""
+        if self.current is None:
+            return axis
+        self.meetings.append(Meeting(self.current, []))
+        return self.wishes.get(self.current, axis)
+
     def _is_view(self, tensor: PackedValue, axis: int) -> bool:
         low, high = sorted((tensor.axis or 0, axis))
         return all(size == 1 for size in tensor.shape[low:high])

@@ -25,7 +25,8 @@ from packify.packing.small_graphs import SmallGraph
 def runs_its_own_forward(module: nn.Module, form: Form, small: SmallGraph, members: int) -> bool:
     """Whether a layer's own ``forward`` is what `form` computes, in either mode.
 
-    Two settings of the layer follow the graph: where its input carries the members, and whether an activation writes in place.
+    Some settings of the layer follow the graph: where its input carries the members, whether they stay there, and whether an activation
+    writes in place.
 
     Args:
         module: of the packed or the member's tree.
@@ -39,6 +40,9 @@ def runs_its_own_forward(module: nn.Module, form: Form, small: SmallGraph, membe
     if "layout" in vars(type(module)):
         first = next(iter(small.inputs.values()))
         own.layout = first.axis if isinstance(first, Layout) else None
+        if "stays" in vars(type(module)):
+            result = small.call.result
+            own.stays = isinstance(result, Layout) and own.layout == result.axis == len(result.shape) - 1 > 0
     for inplace in (True, False) if getattr(module, "inplace", False) else (None,):
         if inplace is not None:
             own.inplace = inplace

@@ -33,7 +33,7 @@ class Meeting:
 
     Attributes:
         node: of the member's graph.
-        operands: those that have as many axes as the result.
+        operands: those that have as many axes as the result; none of a call whose result has its members wherever that is wished.
     """
 
     node: fx.Node
@@ -53,9 +53,12 @@ class _Stream:
     places: dict[object, Place] = field(default_factory=dict)
 
     def best(self) -> int | None:
-        """The axis for which the fewest elements are moved; the first of several."""
-        axes = dict.fromkeys(place.axis for place in self.places.values())
-        return min(axes, key=lambda axis: sum(place.numel for place in self.places.values() if place.axis != axis), default=None)
+        """The axis for which the fewest elements are moved; None where several are as good, and the operands may decide as they come."""
+        moved: dict[int, int] = {}
+        for axis in {place.axis for place in self.places.values()}:
+            moved[axis] = sum(place.numel for place in self.places.values() if place.axis != axis)
+        best = [axis for axis in moved if moved[axis] == min(moved.values())]
+        return best[0] if len(best) == 1 else None
 
 
 def votes(meetings: Iterable[Meeting], demands: Iterable[Place]) -> dict[fx.Node, int]:

@@ -1,0 +1,91 @@
+"""The layout of a stream is settled by all who make and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, fx, nn
+
+import packify
+from packify.packing.votes import Meeting, Place, votes
+
+_VIT = {"img_size": 64, "depth": 3, "num_classes": 5}
+_SWIN = {"img_size": 56, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 5}
+_CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
+
+
+@pytest.mark.parametrize(
+    ("build", "size", "most"),
+    [
+        (lambda: timm.create_model("vit_tiny_patch16_224", **_VIT), 64, 1),  # from the conv of the patches to tokens
+        (lambda: timm.create_model("swin_tiny_patch4_window7_224", **_SWIN), 56, 0),
+        (lambda: timm.create_model("convnext_atto", **_CONVNEXT), 64, 0),
+        (lambda: timm.create_model("resnet18", num_classes=5), 64, 0),
+    ],
+    ids=["vit", "swin", "convnext", "resnet"],
+)
+def test_no_relayout_that_can_be_avoided(build: Callable[[], nn.Module], size: int, most: int) -> None:
+    with torch.device("meta"):
+        model, x = build(), torch.empty(2, 3, size, size)
+    assert len(packify.pack(model, x, alpha=2, num_estimators=2).report.relayouts) == most
+
+
+class _Stream(nn.Module):
+    """A conv's tokens, a learned first token and table, and branches of linear layers or of convs that are added to them."""
+
+    def __init__(self, *, convs: bool, norm: type[nn.Module] = nn.LayerNorm) -> None:
+        super().__init__()
+        self.convs = convs
+        self.patch, self.token, self.table = nn.Conv2d(3, 8, 2, 2), nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 17, 8))
+        self.norms = nn.ModuleList([norm(8) for _ in range(3)])
+        self.branches = nn.ModuleList([nn.Conv1d(8, 8, 3, padding=1) if convs else nn.Linear(8, 8) for _ in range(3)])
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.table
+        for norm, branch in zip(self.norms, self.branches, strict=True):
+            y = norm(x)
+            x = x + (branch(y.transpose(1, 2)).transpose(1, 2) if self.convs else branch(y)).relu()
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, nn.Identity])
+@pytest.mark.parametrize("convs", [False, True])
+def test_streams_keep_the_laws_wherever_their_members_are(convs: bool, norm: Any) -> None:
+    torch.manual_seed(0)
+    model, x = _Stream(convs=convs, norm=(lambda _: nn.Identity()) if norm is nn.Identity else norm), torch.randn(2, 3, 8, 8)
+    packed = packify.pack(model, x, alpha=2, num_estimators=2)
+    packify.verify(packed)
+    # one where tokens come together; what linear layers return is elsewhere than what a conv returns
+    assert len(packed.report.relayouts) <= 2
+    assert not [note for note in packed.report.relayouts if note.node.startswith(("branches", "norms"))]
+
+
+def _nodes(count: int) -> list[fx.Node]:
+    graph = fx.Graph()
+    return [graph.placeholder(f"x{index}") for index in range(count)]
+
+
+def test_most_elements_decide() -> None:
+    conv, linear, add, other = _nodes(4)
+    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 30)])], []) == {add: 0}
+    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], []) == {}
+    demand = [Place(add, 2, 10)]
+    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], demand) == {add: 2}
+    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], [Place(other, 0, 99)]) == {}
+
+
+def test_a_chain_of_sums_is_one_stream() -> None:
+    conv, one, two, first, second = _nodes(5)
+    chain = [Meeting(first, [Place(conv, 2, 10), Place(one, 0, 10)]), Meeting(second, [Place(first, 2, 10), Place(two, 0, 10)])]
+    assert votes(chain, []) == {first: 0, second: 0}
+
+
+def test_what_can_be_anywhere_follows_its_stream() -> None:
+    norm, linear, add = _nodes(3)
+    assert votes([Meeting(norm, []), Meeting(add, [Place(norm, 2, 10), Place(linear, 0, 10)])], []) == {norm: 0, add: 0}
