@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -46,13 +47,20 @@ _FIELDS = {
     "training",
     "other_mode",
     "frozen",
+    "resized",
     "made_with",
     "structure_sha256",
     "weights_file",
     "weights_sha256",
 }
 # What fields that an older format does not have stand for there.
-_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {}), "other_mode": (3, []), "frozen": (3, None), "weights_file": (3, WEIGHTS_FILE)}
+_SINCE: dict[str, tuple[int, Any]] = {
+    "outputs": (2, {}),
+    "other_mode": (3, []),
+    "frozen": (3, None),
+    "resized": (3, {}),
+    "weights_file": (3, WEIGHTS_FILE),
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Config:
         packify: the version of packify that wrote it.
         other_mode: the modules that were in evaluation mode while the network trained, or the other way round.
         frozen: the parameters that took no gradient; None in older formats, where the reference says.
+        resized: layers that every member was given a new head in place of, and their output features: ``{"fc": 37}``.
         weights_file: ``"model.safetensors"``, or the index of several shards.
     """
 
@@ -93,6 +102,7 @@ class Config:
     packify: str
     other_mode: tuple[str, ...] = ()
     frozen: tuple[str, ...] | None = ()
+    resized: Mapping[str, int] = field(default_factory=dict)
     weights_file: str = WEIGHTS_FILE
 
     def to_json(self) -> str:
@@ -111,6 +121,7 @@ class Config:
             "training": self.training,
             "other_mode": list(self.other_mode),
             "frozen": None if self.frozen is None else list(self.frozen),
+            "resized": dict(self.resized),
             "made_with": self.made_with,
             "structure_sha256": self.structure_sha256,
             "weights_file": self.weights_file,
@@ -148,10 +159,11 @@ class Config:
         _require(isinstance(values["training"], bool), where, "training", values["training"])
         _require(_are_names(values["other_mode"]), where, "other_mode", values["other_mode"])
         _require(values["frozen"] is None or _are_names(values["frozen"]), where, "frozen", values["frozen"])
+        _require(_are_sizes(values["resized"]), where, "resized", values["resized"])
         _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
         _require(values["weights_file"] in (WEIGHTS_FILE, INDEX_FILE), where, "weights_file", values["weights_file"])
-        for field in ("structure_sha256", "weights_sha256"):
-            _require(isinstance(values[field], str) and _SHA256.fullmatch(values[field]) is not None, where, field, values[field])
+        for name in ("structure_sha256", "weights_sha256"):
+            _require(isinstance(values[name], str) and _SHA256.fullmatch(values[name]) is not None, where, name, values[name])
         examples.decode(values["example"])
         try:
             source = None if values["source"] is None else Source.from_dict(values["source"])
@@ -174,6 +186,7 @@ class Config:
             packify=values["packify"],
             other_mode=tuple(values["other_mode"]),
             frozen=None if values["frozen"] is None else tuple(values["frozen"]),
+            resized=values["resized"],
         )
 
 
@@ -244,6 +257,10 @@ def _are_outputs(value: object) -> bool:
 
 def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) and type(size) is int and size > 0 for name, size in value.items())
 
 
 def _are_versions(value: object) -> bool:

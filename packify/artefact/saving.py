@@ -100,6 +100,7 @@ def _write(
             packify=__version__,
             other_mode=tuple(in_other_mode(network)),
             frozen=tuple(frozen_parameters(network)),
+            resized=dict(packed.resized),
         )
         text = fresh / CONFIG_FILE
         text.write_text(config.to_json(), encoding="utf-8")
