@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from packify.artefact.tensors import held_tensors
-from packify.nn.exchange import plain_name
+from packify.nn.wrappers import plain_name
 
 
 def frozen_parameters(network: nn.Module) -> list[str]:

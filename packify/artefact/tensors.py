@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from packify.nn.exchange import plain_name
+from packify.nn.wrappers import plain_name
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,43 @@ def parameter_names(module: nn.Module, args: tuple[Any, ...]) -> tuple[str, ...]
     return tuple(names[: len(args)])
 
 
+class Places:
+    """Where the calls of a recording start and end in a graph that is made from its own, node by node.
+
+    Args:
+        calls: changed in place.
+    """
+
+    def __init__(self, calls: Iterable[ModuleCall]) -> None:
+        self._names: dict[str, fx.Node] = {}
+        self._starts: dict[str, list[ModuleCall]] = {}
+        self._ends: dict[str, list[ModuleCall]] = {}
+        for call in calls:
+            self._starts.setdefault(call.after, []).append(call)
+            self._ends.setdefault(call.last, []).append(call)
+
+    def follow(self, node: fx.Node, new: fx.Graph, read: Callable[[fx.Node], fx.Node]) -> None:
+        """Calls that start or end behind `node` do so behind what was made last in `new`; what is handed over has its value of now.
+
+        Args:
+            node: of the recording; those before it have been followed.
+            new: the graph that is made.
+            read: the node in `new` that has the value of one of the recording.
+        """
+
+        def value(leaf: Any) -> Any:
+            held = self._names.get(leaf.name) if isinstance(leaf, Ref) else None
+            return leaf if held is None else Ref(read(held).name)
+
+        self._names[node.name] = node
+        for call in self._starts.get(node.name, ()):
+            call.args, call.kwargs = described((call.args, call.kwargs), value)
+            call.after = next(reversed(new.nodes)).name
+        for call in self._ends.get(node.name, ()):
+            call.result = described(call.result, value)
+            call.last = next(reversed(new.nodes)).name
+
+
 def settle(calls: Iterable[ModuleCall], written: Iterable[str], graph: fx.Graph) -> None:
     """Let calls start and end at nodes that are still there, and hold no values that are gone.
 

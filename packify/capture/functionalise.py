@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from packify.capture.calls import ModuleCall, Ref, described, settle
+from packify.capture.calls import ModuleCall, Places, settle
 from packify.capture.outplace import Call, OutOfPlaceForm, forms_of, in_place_position
 from packify.capture.reuse import reuse_memory
 from packify.capture.values import call_on_meta
@@ -48,13 +48,6 @@ def without_writes(graph: fx.Graph, root: nn.Module, calls: Sequence[ModuleCall]
     if not any(in_place_position(node, root) is not None for node in graph.nodes):
         return graph
     return _Functionaliser(graph, root, calls).run()
-
-
-def write_nothing(root: nn.Module) -> None:
-    """Dropout that is called as a module works out of place, as its value in the graphs is."""
-    for module in root.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.inplace = False
 
 
 def stored_in(graph: fx.Graph) -> set[str]:
@@ -93,7 +86,6 @@ class _Functionaliser:
     graph: fx.Graph
     root: nn.Module
     calls: Sequence[ModuleCall] = ()
-    names: dict[str, fx.Node] = field(default_factory=dict)
     new: fx.Graph = field(default_factory=fx.Graph)
     tensors: dict[fx.Node, _Tensor] = field(default_factory=dict)
     others: dict[fx.Node, fx.Node] = field(default_factory=dict)
@@ -104,14 +96,8 @@ class _Functionaliser:
     remade: dict[tuple[fx.Node, fx.Node], fx.Node] = field(default_factory=dict)
     current: fx.Node | None = None
 
-    def __post_init__(self) -> None:
-        self.starts: dict[str, list[ModuleCall]] = {}
-        self.ends: dict[str, list[ModuleCall]] = {}
-        for call in self.calls:
-            self.starts.setdefault(call.after, []).append(call)
-            self.ends.setdefault(call.last, []).append(call)
-
     def run(self) -> fx.Graph:
+        places = Places(self.calls)
         for node in self.graph.nodes:
             self.current = node
             position = in_place_position(node, self.root)
@@ -122,7 +108,7 @@ class _Functionaliser:
                 self._visit(node)
             else:
                 self._write(node, position)
-            self._follow_calls(node)
+            places.follow(node, self.new, self._read)
         written = [node.name for node in self.new.nodes]
         for node in reversed(list(self.new.nodes)):
             if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
@@ -130,21 +116,6 @@ class _Functionaliser:
         reuse_memory(self.new, self.root, self.viewed)
         settle(self.calls, written, self.new)
         return self.new
-
-    def _follow_calls(self, node: fx.Node) -> None:
-        """Calls of modules that start or end behind `node` do so behind its counterpart; what is handed over has its value of now."""
-
-        def value(leaf: Any) -> Any:
-            held = self.names.get(leaf.name) if isinstance(leaf, Ref) else None
-            return leaf if held is None else Ref(self._read(held).name)
-
-        self.names[node.name] = node
-        for call in self.starts.get(node.name, ()):
-            call.args, call.kwargs = described((call.args, call.kwargs), value)
-            call.after = next(reversed(self.new.nodes)).name
-        for call in self.ends.get(node.name, ()):
-            call.result = described(call.result, value)
-            call.last = next(reversed(self.new.nodes)).name
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

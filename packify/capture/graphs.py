@@ -16,7 +16,7 @@ from torch import fx, nn
 from packify.capture.arguments import bind
 from packify.capture.batch import TRACING_BATCH, free_of_batch, signature_of
 from packify.capture.calls import ModuleCall, settle
-from packify.capture.functionalise import without_writes, write_nothing
+from packify.capture.functionalise import without_writes
 from packify.capture.meta import frozen_constants, hooks_left_behind, meta_copy
 from packify.capture.operators import RANDOM
 from packify.capture.patches import patched
@@ -24,7 +24,7 @@ from packify.capture.recorder import Recorder
 from packify.capture.state import State
 from packify.capture.unused import drop_unused, unused_tensors
 from packify.capture.unwrapping import unwrap
-from packify.capture.wrapping import wrap_modules
+from packify.capture.wrapping import wrap_modules, write_nothing
 from packify.capture.writer import WAYS_OUT, GraphWriter, constant_name
 from packify.core import nested
 from packify.core.errors import PackifyError, TraceError

@@ -45,6 +45,13 @@ def wrap_modules(root: nn.Module, recorder: Recorder, leaves: tuple[type[nn.Modu
             vars(module)["forward"] = _recorded(module, path, recorder) if whole else _scoped(module, path, writer)
 
 
+def write_nothing(root: nn.Module) -> None:
+    """Dropout that is called as a module works out of place, as its value in the graphs is."""
+    for module in root.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.inplace = False
+
+
 def _is_leaf(module: nn.Module, leaves: tuple[type[nn.Module], ...]) -> bool:
     if isinstance(module, leaves):
         return True

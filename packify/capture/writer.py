@@ -5,12 +5,9 @@ from __future__ import annotations
 import enum
 import itertools
 import operator as python_operator
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,13 +16,12 @@ from torch import fx, nn
 from packify.capture.calls import ModuleCall, Ref, Unwritten, described, literal, parameter_names
 from packify.capture.constants import constant_value
 from packify.capture.operators import RANDOM, key_of, operator_of
+from packify.capture.source_lines import source_line
 from packify.capture.symbolic import SymbolicNumber, plain
 from packify.core import nested
 from packify.core.errors import TraceError
 from packify.core.report import Note
 from packify.nn.tree import CONSTANT
-
-_SKIPPED_FRAMES = (torch.__path__[0], str(Path(__file__).parent.parent))
 
 # What fx writes into a graph's code as it is, and what torch takes a Python type for.
 _LITERALS = frozenset(
@@ -357,14 +353,3 @@ def constant_name(owner: str, taken: Collection[str]) -> str:
     """A new name for a constant of the code of the module called `owner`: ``"layer1.0._constant_0"``."""
     names = (f"{owner}.{CONSTANT}{number}".lstrip(".") for number in itertools.count())
     return next(name for name in names if name not in taken)
-
-
-def source_line() -> str:
-    """``file.py:123`` of the line in the user's code that is running."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        filename = frame.f_code.co_filename
-        if not filename.startswith(_SKIPPED_FRAMES):
-            return f"{filename}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "unknown source"

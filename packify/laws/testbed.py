@@ -17,9 +17,9 @@ from packify.capture.operators import operator_of
 from packify.core import nested
 from packify.core.errors import LawBroken
 from packify.nn.block import base_of
-from packify.nn.exchange import remove_wrappers
 from packify.nn.members import Method, PerMember
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.wrappers import remove_wrappers
 
 
 def make_test_bed(packed: PackedNetwork, dtype: torch.dtype) -> PackedNetwork:

@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 from packify.core import nested
 from packify.core.errors import PackError
 from packify.core.spec import whole_number
-from packify.nn.exchange import unwrapped
 from packify.nn.tree import state_sizes
+from packify.nn.wrappers import unwrapped
 
 if TYPE_CHECKING:
     from packify.nn.packed_network import PackedNetwork

@@ -16,12 +16,13 @@ from packify.core.spec import Spec
 from packify.nn.averaging import averaged
 from packify.nn.block import FORMS
 from packify.nn.code import written
-from packify.nn.exchange import held_tensor, is_frozen, member_parts, part_of, plain_name, replace_parts, require_own_parts
+from packify.nn.exchange import member_parts, replace_parts, require_own_parts
 from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
 from packify.nn.heads import resize_layer
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
 from packify.nn.tree import build_tree, is_constant, leaf_names, state_sizes
+from packify.nn.wrappers import held_tensor, is_frozen, part_of, plain_name
 
 # What a user may change on a layer of a packed network, and an extracted member must have too.
 LAYER_SETTINGS = frozenset(("training", "p", "momentum", "eps", "dropout"))

@@ -124,7 +124,8 @@ def pack_cat(builder: PackBuilder, node: Any, tensors: Any, dim: int) -> Any:
     tensors = [tensor for tensor in tensors if tensor.ndim == value.dim()]
     if not any(tensor.packed for tensor in tensors):
         return builder.call(node, None)
-    axis = joint_axis(tensors, prefer_not=dim % value.dim())
+    wish = builder.meet(tensors, value)
+    axis = joint_axis(tensors, prefer_not=dim % value.dim()) if wish is None else wish
     aligned = [builder.to(tensor, axis) for tensor in tensors]
     if axis == dim % value.dim():
         return builder.result(builder.cat(aligned, axis), value, axis)

@@ -60,6 +60,10 @@ def pack(builder: PackBuilder, node: Any, /, **arguments: Any) -> Any:
             if any(operand.packed for operand in operands)
             else builder.native(node, args, kwargs, None)
         )
+    wish = builder.meet(operands, value)
+    if wish is not None:
+        args, kwargs = (map_packed_values(part, lambda one: _where_wished(builder, one, value, wish)) for part in (args, kwargs))
+        operands = packed_values_in((args, kwargs))
     axis = common_axis(operands, value)
     if axis is None:
         return builder.native(node, args, kwargs, None)
@@ -73,6 +77,12 @@ def pack(builder: PackBuilder, node: Any, /, **arguments: Any) -> Any:
     back = axis - value.dim()
     args, kwargs = (map_packed_values(part, lambda r: _aligned(builder, r, back)) for part in (args, kwargs))
     return builder.native(node, args, kwargs, axis)
+
+
+def _where_wished(builder: PackBuilder, tensor: PackedValue, value: torch.Tensor, wish: int) -> PackedValue:
+    """A packed operand with its members on the axis that is wished for, where it has that in full."""
+    is_whole = tensor.packed and tensor.axis != FRONT and tensor.ndim == value.dim() and tensor.shape[wish] == value.shape[wish]
+    return builder.to(tensor, wish) if is_whole else tensor
 
 
 def common_axis(operands: list[PackedValue], value: torch.Tensor) -> int | None:

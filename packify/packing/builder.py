@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from packify.capture.signatures import Signature
 from packify.core import nested
 from packify.core.report import Note
 from packify.nn.members import FRONT, Method, PerMember, cat_members, merge_members, relayout, repeat_members, split_members
+from packify.packing.votes import Meeting, Place
 
 # What a packed node knows of the call of the reference that it belongs to.
 _PROVENANCE = ("op", "path", "source", "stack", "inplace")
@@ -62,6 +63,9 @@ class PackBuilder:
         relayouts, fallbacks: for the report.
         current, signature, traits: the member's node that is being packed, and what its operator's row says of it.
         ungrouped, grouped: weights of convs that read a shared input as one ordinary conv, and of those that have M groups.
+        wishes: the axis on which what a member's node computes is to have its members, where that can be chosen.
+        meetings, demands: what the choice depends on, see `packify.packing.votes`.
+        moved: elements of one member's tensors that are copied to have their members elsewhere.
     """
 
     members: int
@@ -75,6 +79,10 @@ class PackBuilder:
     env: dict[fx.Node, Any] = field(default_factory=dict)
     ungrouped: set[str] = field(default_factory=set)
     grouped: set[str] = field(default_factory=set)
+    wishes: Mapping[fx.Node, int] = field(default_factory=dict)
+    meetings: list[Meeting] = field(default_factory=list)
+    demands: list[Place] = field(default_factory=list)
+    moved: int = 0
 
     # -- emitting ----------------------------------------------------------------------------------------------------
 
@@ -155,17 +163,29 @@ class PackBuilder:
 
     def to(self, tensor: PackedValue, axis: int) -> PackedValue:
         """The members on another axis; a shared tensor once per member."""
+        if tensor.packed and not (self.meetings and self.meetings[-1].node is self.current):
+            self.demands.append(Place(member_node(tensor), axis, tensor.val.numel()))
         if tensor.axis == axis:
             return tensor
         if tensor.axis is None:
             return self._made(self.emit(repeat_members, tensor, axis, self.members), axis, tensor.val)
         if tensor.axis != FRONT and axis != FRONT and not self._is_view(tensor, axis):
+            self.moved += tensor.val.numel()
             self._note(
                 self.relayouts,
                 f"members from axis {tensor.axis} to {axis}",
                 f"{self.current.meta['op']} reads them there" if self.current else "",
             )
         return self._made(self.emit(relayout, tensor, tensor.axis, axis, self.members), axis, tensor.val)
+
+    def meet(self, operands: list[PackedValue], value: torch.Tensor) -> int | None:
+        """Tell that operands and result of the current call have their members on one axis; the axis that is wished for, if any is."""
+        if self.current is None:
+            return None
+        whole = [one for one in operands if one.axis is not None and one.axis != FRONT and one.ndim == value.dim()]
+        self.meetings.append(Meeting(self.current, [Place(member_node(one), int(one.axis or 0), one.val.numel()) for one in whole]))
+        wish = self.wishes.get(self.current)
+        return wish if wish is not None and any(one.shape[wish] == value.shape[wish] for one in whole) else None
 
     def _is_view(self, tensor: PackedValue, axis: int) -> bool:
         low, high = sorted((tensor.axis or 0, axis))
@@ -230,6 +250,12 @@ class PackBuilder:
         node = self.current
         if node is not None:
             notes.append(Note(node.meta["path"] or node.name, node.meta["source"], what, why))
+
+
+def member_node(tensor: PackedValue) -> fx.Node:
+    """The member's node whose value a packed tensor is."""
+    node: fx.Node = tensor.node.meta.get("member_node", tensor.node)
+    return node
 
 
 def packed_values_in(value: Any) -> list[PackedValue]:

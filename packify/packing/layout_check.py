@@ -14,8 +14,8 @@ from packify.capture.meta import meta_copy
 from packify.capture.values import call_on_meta
 from packify.core import nested
 from packify.core.graph_check import broken, check_graph
-from packify.nn.exchange import part_of
 from packify.nn.members import FRONT, PerMember
+from packify.nn.wrappers import part_of
 
 # What reads a tensor on its channels and one parameter per channel, or per output channel, on axis 0.
 _PER_CHANNEL = frozenset(

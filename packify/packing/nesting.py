@@ -15,10 +15,11 @@ from torch import fx, nn
 from packify.capture.calls import ModuleCall
 from packify.core import nested as values
 from packify.nn.block import Form, OwnCode, base_of, block_class, code_key, remove_blocks, whole_forms
-from packify.nn.exchange import PLACE, exchanged_parts, mark_places, part_of
+from packify.nn.exchange import PLACE, exchanged_parts, mark_places
 from packify.nn.layouts import Layout
 from packify.nn.members import OWN_CODE
 from packify.nn.ports import PORTS, Ports
+from packify.nn.wrappers import part_of
 from packify.packing.frames import Frame, Frames
 from packify.packing.plain_layers import runs_its_own_forward
 from packify.packing.ports import OwnNames, SettledPorts

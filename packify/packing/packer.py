@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,11 +13,12 @@ from packify.capture.binding import arguments, call_rule
 from packify.capture.operators import rule_of
 from packify.core.errors import PackError, PackifyError
 from packify.core.report import Note
-from packify.nn.exchange import part_of
 from packify.nn.members import FRONT
 from packify.nn.tree import is_constant
+from packify.nn.wrappers import part_of
 from packify.nn.writes import store
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
+from packify.packing.votes import votes
 
 
 class HasPack(Protocol):
@@ -67,12 +68,39 @@ def pack_graph(
     Raises:
         PackError: no treatment of a node keeps the members apart.
     """
-    packer = _Packer(PackBuilder(members, root), rules, independent, written)
-    builder = packer.builder
-    for node in graph.nodes:
-        builder.current, last = node, next(iter(reversed(builder.graph.nodes)), None)
-        builder.env[node] = packer.visit(node)
-        builder.stamp_since(last)
+
+    def walk(wishes: Mapping[fx.Node, int]) -> PackBuilder:
+        packer = _Packer(PackBuilder(members, root, wishes=wishes), rules, independent, written)
+        builder = packer.builder
+        for node in graph.nodes:
+            builder.current, last = node, next(iter(reversed(builder.graph.nodes)), None)
+            builder.env[node] = packer.visit(node)
+            builder.stamp_since(last)
+        return builder
+
+    return _finished(_with_votes(walk))
+
+
+# How often the choice of axes is made again with what the last choice has led to.
+_ROUNDS = 3
+
+
+def _with_votes(walk: Callable[[Mapping[fx.Node, int]], PackBuilder]) -> PackBuilder:
+    """Walk once as operands come, and again with the axes that most makers and readers of values have, while that moves less."""
+    builder = walk({})
+    for _ in range(_ROUNDS):
+        wishes = votes(builder.meetings, builder.demands) if builder.moved else {}
+        if not wishes or wishes == builder.wishes:
+            break
+        other = walk(wishes)
+        if other.moved >= builder.moved:
+            break
+        builder = other
+    return builder
+
+
+def _finished(builder: PackBuilder) -> PackedGraph:
+    """The graph without what nothing reads, whose nodes know whose values they have."""
     for node in reversed(list(builder.graph.nodes)):
         if not node.users and node.op not in ("placeholder", "output", "call_module") and node.target is not store:
             builder.graph.erase_node(node)

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from packify.capture.calls import refs
 from packify.core import nested
-from packify.nn.exchange import plain_name, unwrapped
+from packify.nn.wrappers import plain_name, unwrapped
 from packify.packing.frames import Frame, Frames, is_number, reads_attribute
 
 LIKE = ("dtype", "device")

@@ -11,17 +11,35 @@ import torch
 from torch import nn
 
 import packify
+from packify.sources.resolving import resolve
 from tests.zoo import numeric
 from tests.zoo.architectures import Architecture
 
 
-def difference(one: Architecture) -> str:
-    """Where the calls of a family's packed network, or of a member of it, first differ from the reference's; nothing if they do not."""
+def difference(one: Architecture, shapes: str) -> str:
+    """Where the calls of a family's packed network, or of a member of it, first differ from the reference's; nothing if they do not.
+
+    Args:
+        one: the architecture, which is built without data.
+        shapes: of its inputs, as the table of families has them: ``"3x64x64"``.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a network's own code warns of is no outcome
-        model, inputs = numeric.small(one)
+        model, inputs = without_data(one, shapes)
         packed = packify.pack(model, inputs, alpha=numeric.ALPHA, num_estimators=numeric.ESTIMATORS, min_channels_per_group=1)
         return calls_differ(model, (packed, packed.extract(1)), inputs)
+
+
+def without_data(one: Architecture, shapes: str) -> tuple[nn.Module, Any]:
+    """The reference on the meta device, and inputs for it."""
+    sizes = [tuple(map(int, text.split("x"))) for text in shapes.split(", ")]
+    inputs = tuple(torch.empty(2, *size, device="meta") for size in sizes)
+    size = () if one.part or len(sizes) > 1 else sizes[0]
+    try:
+        model = resolve(one.label, input_size=size or None, device="meta").model
+    except packify.PackifyError:
+        model = resolve(one.label, device="meta").model
+    return model.get_submodule(one.part) if one.part else model, inputs
 
 
 def calls_differ(model: nn.Module, networks: Iterable[nn.Module], inputs: Any) -> str:
@@ -40,10 +58,9 @@ def calls_of(network: nn.Module, inputs: Any) -> list[str]:
     seen: list[str] = []
     handles = []
     for name, module in network.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: seen.append(f"> {name}"), with_kwargs=True))
-        handles.append(module.register_forward_hook(lambda *_, name=name: seen.append(f"< {name}")))
+        if not isinstance(module, torch.jit.ScriptModule):
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: seen.append(f"> {name}"), with_kwargs=True))
+            handles.append(module.register_forward_hook(lambda *_, name=name: seen.append(f"< {name}")))
     with torch.no_grad():
         network(*(inputs if isinstance(inputs, tuple) else (inputs,)))
     for handle in handles:
