@@ -55,7 +55,9 @@ Std = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.", rich_help_panel=_DATA)]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that read images.", rich_help_panel=_DATA)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ...")]
-Temperature = Annotated[float, typer.Option("--temperature", help="Divides the ensemble's logits.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="Divides the ensemble's logits.", show_default="the artefact's own, or 1")
+]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE", help="Draw the evaluation (png, pdf, svg).", show_default=False, rich_help_panel=_FILES),
@@ -73,7 +75,7 @@ def evaluate(
     batch_size: BatchSize = 64,
     workers: Workers = 0,
     device: Device = "cpu",
-    temperature: Temperature = 1.0,
+    temperature: Temperature = None,
     model: ReferenceOption = None,
     arg: FactoryArgs = None,
     plot: Plot = None,
@@ -102,10 +104,12 @@ def evaluate(
         shifted = None if shift is None else labelled_images(shift, size, classes=images.classes, **numbers)
         others = None if ood is None else unlabelled_images(ood, size, **numbers)
         _check_classes(network, images, data, dtype)
+        temperature = _temperature(directory) if temperature is None else temperature
         loaders = [_loader(one, batch_size, workers) for one in (images, others, shifted)]
         found = measure(
             network,
             loaders[0],
+            kind="classification",
             ood=loaders[1],
             shift=loaders[2],
             temperature=temperature,
@@ -116,9 +120,9 @@ def evaluate(
             report(f"drawing {plot}", 0, 1)
             plot_evaluation(found, plot, title=str(directory))
     if json:
-        print_json({"artefact": str(directory), "data": _described(images), "evaluation": found.to_dict()})
+        print_json({"artefact": str(directory), "data": _described(images), "temperature": temperature, "evaluation": found.to_dict()})
     elif not quiet:
-        show(Evaluated(directory, images, found))
+        show(Evaluated(directory, images, found, temperature))
     if plot is not None:
         err().print(f"written: {plot}", soft_wrap=True)
 
@@ -130,6 +134,7 @@ class Evaluated:
     directory: Path
     images: ImageFiles
     found: Evaluation
+    temperature: float
 
 
 def show(evaluated: Evaluated) -> None:
@@ -147,6 +152,8 @@ def show(evaluated: Evaluated) -> None:
     console.print(
         Text(f"input {size}, scaled to cover and cut to the middle, mean {described['mean']}, std {described['std']}", style="dim")
     )
+    if evaluated.temperature != 1:
+        console.print(Text(f"the ensemble's logits divided by the temperature {evaluated.temperature:.4g}", style="dim"))
     console.print(_metrics_table(found))
     if found.ood is not None:
         console.print(_ood_table(found))
@@ -225,6 +232,14 @@ def _network(directory: Path, model: str | None, arg: list[str] | None, device: 
     tensors = [leaf for leaf in _pytree.tree_leaves(decode(artefact.read_config(directory).example)) if isinstance(leaf, torch.Tensor)]
     first = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(1, 0))
     return network.to(place), tuple(first.shape[1:]), first.dtype
+
+
+def _temperature(directory: Path) -> float:
+    """The temperature that is saved with the artefact; 1 where there is none."""
+    from packify import artefact
+
+    fitted = artefact.load_calibration(directory).temperature
+    return 1.0 if fitted is None else fitted.temperature
 
 
 def _normalisation(directory: Path, channels: int) -> dict[str, Any]:

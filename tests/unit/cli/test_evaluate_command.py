@@ -138,3 +138,14 @@ def test_mistakes(
     assert says in result.stderr
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
+
+
+def test_the_temperature_of_the_artefact_is_applied(artefact: tuple[str, ...], folders: dict[str, str]) -> None:
+    command = (*artefact, "--data", folders["data"])
+    plain, warm = (json.loads(run(*command, "--json", *more).stdout) for more in ((), ("--temperature", "3")))
+    packify.save_calibration(artefact[1], packify.Calibration(packify.TemperatureScaling(3.0)))
+    own = json.loads(run(*command, "--json").stdout)
+    assert (plain["temperature"], own["temperature"]) == (1.0, 3.0)
+    assert own["evaluation"] == warm["evaluation"] != plain["evaluation"]
+    assert json.loads(run(*command, "--json", "--temperature", "1").stdout)["evaluation"] == plain["evaluation"]
+    assert "divided by the temperature 3" in run(*command).stdout
