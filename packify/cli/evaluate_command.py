@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packify.cli.calibration import check_calibration, fit_temperature, saved_temperature
 from packify.cli.console import err, print_json
 from packify.cli.console import out as stdout
 from packify.cli.loading import load_network
@@ -58,6 +59,16 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ..
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="Divides the ensemble's logits.", show_default="the artefact's own, or 1")
 ]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        metavar="FOLDER",
+        help="Held-out labelled images: the temperature is fitted on them and saved with the artefact.",
+        show_default=False,
+        rich_help_panel=_DATA,
+    ),
+]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE", help="Draw the evaluation (png, pdf, svg).", show_default=False, rich_help_panel=_FILES),
@@ -76,6 +87,7 @@ def evaluate(
     workers: Workers = 0,
     device: Device = "cpu",
     temperature: Temperature = None,
+    calibrate: Calibrate = None,
     model: ReferenceOption = None,
     arg: FactoryArgs = None,
     plot: Plot = None,
@@ -94,6 +106,8 @@ def evaluate(
 
         if plot is not None:
             check_picture(plot)
+        if calibrate is not None:
+            check_calibration(directory, temperature)
         size = None if input_size is None else sources.parse_input_size(input_size)
         report(f"loading {directory}", 0, 1)
         folder = artefact.located(directory)
@@ -104,7 +118,11 @@ def evaluate(
         shifted = None if shift is None else labelled_images(shift, size, classes=images.classes, **numbers)
         others = None if ood is None else unlabelled_images(ood, size, **numbers)
         _check_classes(network, images, data, dtype)
-        temperature = _temperature(directory) if temperature is None else temperature
+        held_out = None if calibrate is None else labelled_images(calibrate, size, classes=images.classes, **numbers)
+        if held_out is not None:
+            report(f"calibrating {directory}", 0, 1)
+            temperature = fit_temperature(directory, network, _loader(held_out, batch_size, workers), dtype)
+        temperature = saved_temperature(directory) if temperature is None else temperature
         loaders = [_loader(one, batch_size, workers) for one in (images, others, shifted)]
         found = measure(
             network,
@@ -232,14 +250,6 @@ def _network(directory: Path, model: str | None, arg: list[str] | None, device: 
     tensors = [leaf for leaf in _pytree.tree_leaves(decode(artefact.read_config(directory).example)) if isinstance(leaf, torch.Tensor)]
     first = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(1, 0))
     return network.to(place), tuple(first.shape[1:]), first.dtype
-
-
-def _temperature(directory: Path) -> float:
-    """The temperature that is saved with the artefact; 1 where there is none."""
-    from packify import artefact
-
-    fitted = artefact.load_calibration(directory).temperature
-    return 1.0 if fitted is None else fitted.temperature
 
 
 def _normalisation(directory: Path, channels: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Trusting a network: measures of uncertainty, evaluation of ensembles and single networks, calibration."""
 
+from packify.evaluation.calibration import Calibration
 from packify.evaluation.classification import ClassificationMetrics
 from packify.evaluation.comparison import compare, evaluate
 from packify.evaluation.conformal import ConformalSets
@@ -17,6 +18,7 @@ from packify.training.gaussian import RegressionUncertainty
 
 __all__ = [
     "CONVENTIONS",
+    "Calibration",
     "ClassificationMetrics",
     "ClassificationScores",
     "Comparison",

@@ -52,7 +52,7 @@ def evaluate(
         kind: ``"classification"``, ``"multilabel"`` (a sigmoid per label), ``"regression"`` (numbers, or pairs of mean and variance) or
             ``"gaussian"`` (one tensor of means and then variances). By default multilabel where ``packed.average`` is ``"sigmoid"``,
             gaussian where it is ``"gaussian"``, and classification for everything else.
-        ood: batches of out-of-distribution inputs; labels in them are not read.
+        ood: batches of out-of-distribution inputs; of labels in them only `ignore_index` is read.
         shift: batches like the loader's, of shifted data.
         ignore_index: labels that do not count, such as 255 in segmentation.
         num_bins: of the ECE.
