@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 
 import packify.artefact.example as examples
 from packify.capture.outputs import OutputChoice
-from packify.core.errors import ArtefactError, SourceError, SpecError
+from packify.core.errors import ArtefactError, DataError, SourceError, SpecError
 from packify.core.spec import Spec
+from packify.evaluation.calibration import Calibration
 from packify.nn.averaging import AVERAGES
 from packify.sources import Source
 
@@ -53,6 +54,8 @@ _FIELDS = {
     "weights_file",
     "weights_sha256",
 }
+# What is left out where there is none.
+_OPTIONAL: dict[str, Any] = {"calibration": {}}
 # What fields that an older format does not have stand for there.
 _SINCE: dict[str, tuple[int, Any]] = {
     "outputs": (2, {}),
@@ -85,6 +88,7 @@ class Config:
         frozen: the parameters that took no gradient; None in older formats, where the reference says.
         resized: layers that every member was given a new head in place of, and their output features: ``{"fc": 37}``.
         weights_file: ``"model.safetensors"``, or the index of several shards.
+        calibration: what was fitted on held-out data for it.
     """
 
     kind: Kind
@@ -104,6 +108,7 @@ class Config:
     frozen: tuple[str, ...] | None = ()
     resized: Mapping[str, int] = field(default_factory=dict)
     weights_file: str = WEIGHTS_FILE
+    calibration: Calibration = field(default_factory=Calibration)
 
     def to_json(self) -> str:
         """The text of `config.json`."""
@@ -126,6 +131,7 @@ class Config:
             "structure_sha256": self.structure_sha256,
             "weights_file": self.weights_file,
             "weights_sha256": self.weights_sha256,
+            **({"calibration": self.calibration.to_dict()} if self.calibration != Calibration() else {}),
         }
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
@@ -143,9 +149,10 @@ class Config:
         if not isinstance(values, dict):
             raise _damaged(where, f"a {type(values).__name__}", "an artefact's config.json holds an object")
         _check_format(values.get("format"), values.get("packify"), where)
-        values = {**{name: default for name, (since, default) in _SINCE.items() if values["format"] < since}, **values}
-        if set(values) != _FIELDS:
-            missing, unknown = sorted(_FIELDS - set(values)), sorted(set(values) - _FIELDS)
+        values = {**{name: default for name, (since, default) in _SINCE.items() if values["format"] < since}, **_OPTIONAL, **values}
+        fields = _FIELDS | _OPTIONAL.keys()
+        if set(values) != fields:
+            missing, unknown = sorted(fields - set(values)), sorted(set(values) - fields)
             raise _damaged(
                 where, f"missing fields: {missing}; unknown fields: {unknown}"[:400], f"format {FORMAT} has exactly its own fields"
             )
@@ -169,6 +176,10 @@ class Config:
             source = None if values["source"] is None else Source.from_dict(values["source"])
         except SourceError as error:
             raise _damaged(f"{where}: source", error.found, error.why) from error
+        try:
+            calibration = Calibration.from_dict(values["calibration"])
+        except (DataError, SpecError) as error:
+            raise _damaged(f"{where}: calibration", error.found, error.why) from error
         return cls(
             kind=kind,
             member=member,
@@ -187,6 +198,7 @@ class Config:
             other_mode=tuple(values["other_mode"]),
             frozen=None if values["frozen"] is None else tuple(values["frozen"]),
             resized=values["resized"],
+            calibration=calibration,
         )
 
 
