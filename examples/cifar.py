@@ -1,7 +1,8 @@
 """The networks of the paper's Table 1 and two small ones, as any user would write them: ordinary modules, nothing of packify.
 
-Each factory at the bottom takes ``num_classes``; the command line finds them as ``examples/cifar.py:resnet18``.
-A network's ``input_size`` spares the command line's user ``--input-size``.
+Each factory takes ``num_classes``; the command line finds them as ``examples/cifar.py:resnet18``. A network's ``input_size`` spares the
+command line's user ``--input-size``. Run as a script it trains one of them with the paper's recipe, see `cifar_train.py`:
+``python examples/cifar.py resnet18 --data CIFAR10 --download``
 """
 
 from __future__ import annotations
@@ -193,3 +194,9 @@ def lenet(num_classes: int = 10, in_chans: int = 3) -> nn.Module:
 def mlp(num_classes: int = 10, in_features: int = 3072, hidden: int = 256) -> nn.Module:
     """Three linear layers on a flat input, for CIFAR images flattened or a table of features."""
     return MLP(in_features, hidden, num_classes)
+
+
+if __name__ == "__main__":
+    from cifar_train import main
+
+    main()

@@ -50,7 +50,7 @@ class Augmented(Dataset[Any]):
         return self.change(image), label
 
 
-def open_data(name: str, size: tuple[int, ...], root: Path, download: bool = False, **normalisation: Any) -> Data:
+def open_data(name: str, size: tuple[int, ...], root: Path = Path("data"), download: bool = False, **normalisation: Any) -> Data:
     """The data called `name`.
 
     Args:

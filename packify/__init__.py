@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from packify.core.version import __version__
 
 if TYPE_CHECKING:
+    from packify.artefact.calibrating import load_calibration as load_calibration
+    from packify.artefact.calibrating import save_calibration as save_calibration
     from packify.artefact.cards import model_card as model_card
     from packify.artefact.cards import write_card as write_card
     from packify.artefact.hub import push_to_hub as push_to_hub
@@ -45,12 +47,15 @@ if TYPE_CHECKING:
     from packify.ensembles.submodules import pack_submodule as pack_submodule
     from packify.ensembles.submodules import pack_submodules as pack_submodules
     from packify.ensembles.trained import pack_members as pack_members
+    from packify.evaluation.calibration import Calibration as Calibration
     from packify.evaluation.comparison import compare as compare
     from packify.evaluation.comparison import evaluate as evaluate
     from packify.evaluation.conformal import ConformalSets as ConformalSets
+    from packify.evaluation.label_results import LabelEvaluation as LabelEvaluation
     from packify.evaluation.measures import Uncertainty as Uncertainty
     from packify.evaluation.measures import uncertainty as uncertainty
     from packify.evaluation.plots import plot_evaluation as plot_evaluation
+    from packify.evaluation.regression_results import RegressionEvaluation as RegressionEvaluation
     from packify.evaluation.results import Comparison as Comparison
     from packify.evaluation.results import Evaluation as Evaluation
     from packify.evaluation.temperature import TemperatureScaling as TemperatureScaling
@@ -75,6 +80,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "packify.artefact.cards": "model_card write_card",
     "packify.artefact.hub": "push_to_hub",
+    "packify.artefact.calibrating": "load_calibration save_calibration",
     "packify.artefact.loading": "load",
     "packify.artefact.saving": "save save_member",
     "packify.budgets.cost": "Budget",
@@ -87,6 +93,9 @@ _MODULES = {
     "packify.evaluation.measures": "Uncertainty uncertainty",
     "packify.evaluation.comparison": "compare evaluate",
     "packify.evaluation.results": "Comparison Evaluation",
+    "packify.evaluation.label_results": "LabelEvaluation",
+    "packify.evaluation.regression_results": "RegressionEvaluation",
+    "packify.evaluation.calibration": "Calibration",
     "packify.evaluation.plots": "plot_evaluation",
     "packify.evaluation.temperature": "TemperatureScaling",
     "packify.evaluation.conformal": "ConformalSets",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import packify.artefact.example as examples
 from packify.capture.outputs import OutputChoice
-from packify.core.errors import ArtefactError, SourceError, SpecError
+from packify.core.errors import ArtefactError, DataError, SourceError, SpecError
 from packify.core.spec import Spec
+from packify.evaluation.calibration import Calibration
 from packify.nn.averaging import AVERAGES
 from packify.sources import Source
 
@@ -46,13 +48,22 @@ _FIELDS = {
     "training",
     "other_mode",
     "frozen",
+    "resized",
     "made_with",
     "structure_sha256",
     "weights_file",
     "weights_sha256",
 }
+# What is left out where there is none.
+_OPTIONAL: dict[str, Any] = {"calibration": {}}
 # What fields that an older format does not have stand for there.
-_SINCE: dict[str, tuple[int, Any]] = {"outputs": (2, {}), "other_mode": (3, []), "frozen": (3, None), "weights_file": (3, WEIGHTS_FILE)}
+_SINCE: dict[str, tuple[int, Any]] = {
+    "outputs": (2, {}),
+    "other_mode": (3, []),
+    "frozen": (3, None),
+    "resized": (3, {}),
+    "weights_file": (3, WEIGHTS_FILE),
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,9 @@ class Config:
         packify: the version of packify that wrote it.
         other_mode: the modules that were in evaluation mode while the network trained, or the other way round.
         frozen: the parameters that took no gradient; None in older formats, where the reference says.
+        resized: layers that every member was given a new head in place of, and their output features: ``{"fc": 37}``.
         weights_file: ``"model.safetensors"``, or the index of several shards.
+        calibration: what was fitted on held-out data for it.
     """
 
     kind: Kind
@@ -93,7 +106,9 @@ class Config:
     packify: str
     other_mode: tuple[str, ...] = ()
     frozen: tuple[str, ...] | None = ()
+    resized: Mapping[str, int] = field(default_factory=dict)
     weights_file: str = WEIGHTS_FILE
+    calibration: Calibration = field(default_factory=Calibration)
 
     def to_json(self) -> str:
         """The text of `config.json`."""
@@ -111,10 +126,12 @@ class Config:
             "training": self.training,
             "other_mode": list(self.other_mode),
             "frozen": None if self.frozen is None else list(self.frozen),
+            "resized": dict(self.resized),
             "made_with": self.made_with,
             "structure_sha256": self.structure_sha256,
             "weights_file": self.weights_file,
             "weights_sha256": self.weights_sha256,
+            **({"calibration": self.calibration.to_dict()} if self.calibration != Calibration() else {}),
         }
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
@@ -132,9 +149,10 @@ class Config:
         if not isinstance(values, dict):
             raise _damaged(where, f"a {type(values).__name__}", "an artefact's config.json holds an object")
         _check_format(values.get("format"), values.get("packify"), where)
-        values = {**{name: default for name, (since, default) in _SINCE.items() if values["format"] < since}, **values}
-        if set(values) != _FIELDS:
-            missing, unknown = sorted(_FIELDS - set(values)), sorted(set(values) - _FIELDS)
+        values = {**{name: default for name, (since, default) in _SINCE.items() if values["format"] < since}, **_OPTIONAL, **values}
+        fields = _FIELDS | _OPTIONAL.keys()
+        if set(values) != fields:
+            missing, unknown = sorted(fields - set(values)), sorted(set(values) - fields)
             raise _damaged(
                 where, f"missing fields: {missing}; unknown fields: {unknown}"[:400], f"format {FORMAT} has exactly its own fields"
             )
@@ -148,15 +166,20 @@ class Config:
         _require(isinstance(values["training"], bool), where, "training", values["training"])
         _require(_are_names(values["other_mode"]), where, "other_mode", values["other_mode"])
         _require(values["frozen"] is None or _are_names(values["frozen"]), where, "frozen", values["frozen"])
+        _require(_are_sizes(values["resized"]), where, "resized", values["resized"])
         _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
         _require(values["weights_file"] in (WEIGHTS_FILE, INDEX_FILE), where, "weights_file", values["weights_file"])
-        for field in ("structure_sha256", "weights_sha256"):
-            _require(isinstance(values[field], str) and _SHA256.fullmatch(values[field]) is not None, where, field, values[field])
+        for name in ("structure_sha256", "weights_sha256"):
+            _require(isinstance(values[name], str) and _SHA256.fullmatch(values[name]) is not None, where, name, values[name])
         examples.decode(values["example"])
         try:
             source = None if values["source"] is None else Source.from_dict(values["source"])
         except SourceError as error:
             raise _damaged(f"{where}: source", error.found, error.why) from error
+        try:
+            calibration = Calibration.from_dict(values["calibration"])
+        except (DataError, SpecError) as error:
+            raise _damaged(f"{where}: calibration", error.found, error.why) from error
         return cls(
             kind=kind,
             member=member,
@@ -174,6 +197,8 @@ class Config:
             packify=values["packify"],
             other_mode=tuple(values["other_mode"]),
             frozen=None if values["frozen"] is None else tuple(values["frozen"]),
+            resized=values["resized"],
+            calibration=calibration,
         )
 
 
@@ -244,6 +269,10 @@ def _are_outputs(value: object) -> bool:
 
 def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) and type(size) is int and size > 0 for name, size in value.items())
 
 
 def _are_versions(value: object) -> bool:

@@ -82,7 +82,7 @@ def written_at_once(target: Path, force: bool) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         if isinstance(error, OSError):
-            raise _not_written(target, error) from error
+            raise not_written(target, error) from error
         raise
 
 
@@ -160,7 +160,8 @@ def is_own_card(path: Path) -> bool:
 CARD_MARK = b"library_name: packify"
 
 
-def _not_written(target: Path, error: OSError) -> ArtefactError:
+def not_written(target: Path, error: OSError) -> ArtefactError:
+    """What to tell when the operating system refuses to write."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return ArtefactError(
         str(target),

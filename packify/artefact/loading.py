@@ -110,6 +110,8 @@ def _rebuilt(
             leaves=leaves,
             rules=rules,
         )
+        for name, size in config.resized.items():
+            packed.resize(name, size)
         network = packed if config.member is None else packed.extract(config.member)
         return network, structure_sha256(network, packed.digest)
     except PackifyError as error:

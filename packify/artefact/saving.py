@@ -18,6 +18,7 @@ from packify.artefact.tensors import structure_sha256, to_save
 from packify.artefact.weights import MAX_SHARD_SIZE, checked_size, file_sha256, write_weights
 from packify.core.errors import ArtefactError, PackError
 from packify.core.version import __version__
+from packify.evaluation.calibration import Calibration
 from packify.nn.packed_network import PackedNetwork
 from packify.sources import Source
 
@@ -27,6 +28,7 @@ def save(
     folder: str | Path,
     *,
     source: Source | None = None,
+    calibration: Calibration | None = None,
     force: bool = False,
     max_shard_size: int | str = MAX_SHARD_SIZE,
 ) -> Path:
@@ -38,6 +40,7 @@ def save(
         packed: what `packify.pack` gave.
         folder: a new folder; its missing parents are made.
         source: where the reference came from. Without it, or for a user's own factory, loading needs ``load(folder, model=...)``.
+        calibration: what was fitted on held-out data for these weights, see `Calibration`.
         force: replace an artefact that is there. The old one is removed only when the new one is complete.
         max_shard_size: of a file of weights, in bytes or as ``"5GB"``; what is larger is split into several files with an index.
 
@@ -49,7 +52,7 @@ def save(
         PackError: `packed` is no packed network.
         SpecError: `max_shard_size` is no size.
     """
-    return _write(_checked(packed), packed, None, folder, source, force, checked_size(max_shard_size))
+    return _write(_checked(packed), packed, None, folder, source, force, checked_size(max_shard_size), calibration)
 
 
 def save_member(packed: PackedNetwork, member: int, folder: str | Path, *, source: Source | None = None, force: bool = False) -> Path:
@@ -74,7 +77,14 @@ def _checked(packed: Any) -> PackedNetwork:
 
 
 def _write(
-    network: nn.Module, packed: PackedNetwork, member: int | None, folder: str | Path, source: Source | None, force: bool, shard_size: int
+    network: nn.Module,
+    packed: PackedNetwork,
+    member: int | None,
+    folder: str | Path,
+    source: Source | None,
+    force: bool,
+    shard_size: int,
+    calibration: Calibration | None = None,
 ) -> Path:
     folder = path_of(folder)
     example = examples.encode(packed.example_inputs)
@@ -100,6 +110,8 @@ def _write(
             packify=__version__,
             other_mode=tuple(in_other_mode(network)),
             frozen=tuple(frozen_parameters(network)),
+            resized=dict(packed.resized),
+            calibration=calibration or Calibration(),
         )
         text = fresh / CONFIG_FILE
         text.write_text(config.to_json(), encoding="utf-8")

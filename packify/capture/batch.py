@@ -99,7 +99,7 @@ class _Comparison:
             if any(isinstance(leaf, _OfBatch) for leaf in nested.leaves(arguments)):
                 found[row] = arguments
         if len({len(places) for places in self.places}) > 1:
-            raise _holds_for_one_batch(*(next(reversed(graph.nodes)) for graph in self.graphs))
+            raise _holds_for_one_batch(*(next(iter(reversed(graph.nodes))) for graph in self.graphs))
         return found
 
     def _common_arguments(self, row: tuple[fx.Node, ...]) -> Any:

@@ -139,10 +139,10 @@ class Places:
         self._names[node.name] = node
         for call in self._starts.get(node.name, ()):
             call.args, call.kwargs = described((call.args, call.kwargs), value)
-            call.after = next(reversed(new.nodes)).name
+            call.after = next(iter(reversed(new.nodes))).name
         for call in self._ends.get(node.name, ()):
             call.result = described(call.result, value)
-            call.last = next(reversed(new.nodes)).name
+            call.last = next(iter(reversed(new.nodes))).name
 
 
 def settle(calls: Iterable[ModuleCall], written: Iterable[str], graph: fx.Graph) -> None:

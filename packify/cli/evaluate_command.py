@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packify.cli.calibration import check_calibration, fit_temperature, saved_temperature
 from packify.cli.console import err, print_json
 from packify.cli.console import out as stdout
 from packify.cli.loading import load_network
@@ -55,7 +56,19 @@ Std = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.", rich_help_panel=_DATA)]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that read images.", rich_help_panel=_DATA)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ...")]
-Temperature = Annotated[float, typer.Option("--temperature", help="Divides the ensemble's logits.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="Divides the ensemble's logits.", show_default="the artefact's own, or 1")
+]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        metavar="FOLDER",
+        help="Held-out labelled images: the temperature is fitted on them and saved with the artefact.",
+        show_default=False,
+        rich_help_panel=_DATA,
+    ),
+]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE", help="Draw the evaluation (png, pdf, svg).", show_default=False, rich_help_panel=_FILES),
@@ -73,7 +86,8 @@ def evaluate(
     batch_size: BatchSize = 64,
     workers: Workers = 0,
     device: Device = "cpu",
-    temperature: Temperature = 1.0,
+    temperature: Temperature = None,
+    calibrate: Calibrate = None,
     model: ReferenceOption = None,
     arg: FactoryArgs = None,
     plot: Plot = None,
@@ -92,6 +106,8 @@ def evaluate(
 
         if plot is not None:
             check_picture(plot)
+        if calibrate is not None:
+            check_calibration(directory, temperature)
         size = None if input_size is None else sources.parse_input_size(input_size)
         report(f"loading {directory}", 0, 1)
         folder = artefact.located(directory)
@@ -102,10 +118,16 @@ def evaluate(
         shifted = None if shift is None else labelled_images(shift, size, classes=images.classes, **numbers)
         others = None if ood is None else unlabelled_images(ood, size, **numbers)
         _check_classes(network, images, data, dtype)
+        held_out = None if calibrate is None else labelled_images(calibrate, size, classes=images.classes, **numbers)
+        if held_out is not None:
+            report(f"calibrating {directory}", 0, 1)
+            temperature = fit_temperature(directory, network, _loader(held_out, batch_size, workers), dtype)
+        temperature = saved_temperature(directory) if temperature is None else temperature
         loaders = [_loader(one, batch_size, workers) for one in (images, others, shifted)]
         found = measure(
             network,
             loaders[0],
+            kind="classification",
             ood=loaders[1],
             shift=loaders[2],
             temperature=temperature,
@@ -116,9 +138,9 @@ def evaluate(
             report(f"drawing {plot}", 0, 1)
             plot_evaluation(found, plot, title=str(directory))
     if json:
-        print_json({"artefact": str(directory), "data": _described(images), "evaluation": found.to_dict()})
+        print_json({"artefact": str(directory), "data": _described(images), "temperature": temperature, "evaluation": found.to_dict()})
     elif not quiet:
-        show(Evaluated(directory, images, found))
+        show(Evaluated(directory, images, found, temperature))
     if plot is not None:
         err().print(f"written: {plot}", soft_wrap=True)
 
@@ -130,6 +152,7 @@ class Evaluated:
     directory: Path
     images: ImageFiles
     found: Evaluation
+    temperature: float
 
 
 def show(evaluated: Evaluated) -> None:
@@ -147,6 +170,8 @@ def show(evaluated: Evaluated) -> None:
     console.print(
         Text(f"input {size}, scaled to cover and cut to the middle, mean {described['mean']}, std {described['std']}", style="dim")
     )
+    if evaluated.temperature != 1:
+        console.print(Text(f"the ensemble's logits divided by the temperature {evaluated.temperature:.4g}", style="dim"))
     console.print(_metrics_table(found))
     if found.ood is not None:
         console.print(_ood_table(found))

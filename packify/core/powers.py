@@ -40,7 +40,8 @@ def power_laws(
     """The law behind each of several numbers that one line of code computed, or None where there is none.
 
     A free gain is believed when one gain explains numbers at two sizes or more. A known gain (by default 1 alone) needs a single
-    number, unless the same number is also met where the law says another.
+    number, unless the same number is also met where the law says another, or it is a likelier power of another size: 0.5 is
+    16 ** -0.25, but where there are heads of 4 it is 4 ** -0.5.
 
     Args:
         values: the numbers; their signs do not matter.
@@ -54,8 +55,9 @@ def power_laws(
         open_items = [index for index, law in enumerate(found) if law is None and values[index] and math.isfinite(values[index])]
         best: list[tuple[int, PowerLaw]] = []
         for role in dict.fromkeys(role for index in open_items for role in sizes[index]):
-            for exponent in exponents:
-                explained = _explained(role, exponent, open_items, values, sizes, known)
+            for rank, exponent in enumerate(exponents):
+                likelier = {index for index in open_items if _is_power(values[index], sizes[index].values(), exponents[:rank])}
+                explained = _explained(role, exponent, open_items, values, sizes, known, likelier)
                 if len(explained) > len(best):
                     best = explained
         if not best:
@@ -71,8 +73,9 @@ def _explained(
     values: Sequence[float],
     sizes: Sequence[Mapping[str, float]],
     known: Sequence[float],
+    likelier: set[int],
 ) -> list[tuple[int, PowerLaw]]:
-    """The numbers that this role and exponent account for."""
+    """The numbers that this role and exponent account for; of a known gain none that is `likelier` another power."""
     at = [index for index in items if sizes[index].get(role, 0) > 0]
     gains = {index: abs(values[index]) / sizes[index][role] ** exponent for index in at}
     explained: list[tuple[int, PowerLaw]] = []
@@ -84,9 +87,14 @@ def _explained(
         elif min(distinct) >= _FEW and any(math.isclose(gain, one, rel_tol=_EQUAL) for one in known):
             number = abs(values[cluster[0]])
             elsewhere = [index for index in at if math.isclose(abs(values[index]), number, rel_tol=_EQUAL)]
-            if set(elsewhere) <= set(cluster):
+            if set(elsewhere) <= set(cluster) and not likelier & set(cluster):
                 explained += [(index, law) for index in cluster]
     return explained
+
+
+def _is_power(value: float, sizes: Iterable[float], exponents: Sequence[float]) -> bool:
+    powers = (size**exponent for size in sizes if size > 1 for exponent in exponents)
+    return any(math.isclose(abs(value), power, rel_tol=_EQUAL) for power in powers)
 
 
 def _clusters(gains: Mapping[int, float]) -> list[tuple[float, list[int]]]:

@@ -1,18 +1,15 @@
-"""From loaders to members' log-probabilities and labels: cutting batches, running networks, checking what comes out."""
+"""From loaders to what is measured: cutting batches, running networks, telling where something does not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from packify.core.errors import DataError
-from packify.evaluation.classes import Given, class_log_probabilities, look_like_probabilities
-from packify.evaluation.classification import check_labels
-from packify.evaluation.prediction import member_outputs
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do, in batches; the second is 0 where a loader has no length."""
@@ -21,25 +18,44 @@ Split = Callable[[Any], tuple[Any, Tensor | None]]
 """Cuts a loader's batch into inputs and labels."""
 
 _LABELS = ("labels", "label", "targets", "target", "y")
-# Members' probabilities that are measured at once; larger batches (of pixels) are measured in pieces.
+# Members' numbers that are measured at once; larger batches (of pixels) are measured in pieces.
 _AT_ONCE = 2**23
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Some samples (or pixels) of one batch, as one ensemble sees them.
+class Task(Protocol):
+    """What a network's outputs mean."""
 
-    Attributes:
-        name: of the ensemble.
-        log_p: members' log-probabilities, ``"m n k"``.
-        logits: members' logits, ``"m n k"``.
-        labels: ``"n"``; None where there are none.
-    """
+    def predict(self, networks: Sequence[nn.Module], inputs: Any) -> Any:
+        """The members' outputs for one batch, in the form that `pieces` takes."""
 
-    name: str
-    log_p: Tensor
-    logits: Tensor
-    labels: Tensor | None
+    def pieces(self, outputs: Any, labels: Tensor | None, labelled: bool, first: bool) -> Iterator[Any]:
+        """What is measured of one batch, a part of the samples at a time.
+
+        Args:
+            outputs: what `predict` gave.
+            labels: of the batch; None where there are none.
+            labelled: whether they count.
+            first: whether this is the loader's first batch.
+
+        Raises:
+            DataError: outputs and labels do not fit.
+        """
+
+    def tally(self, temperature: float) -> Tally:
+        """Something that counts pieces of one ensemble."""
+
+
+class Tally(Protocol):
+    """What is counted about one ensemble on one set of labelled data."""
+
+    def update(self, piece: Any, detect: bool = False) -> None:
+        """Count a labelled piece; `detect`: as in-distribution samples too."""
+
+    def update_ood(self, piece: Any) -> None:
+        """Count a piece of out-of-distribution samples."""
+
+    def evaluation(self, shift: Any = None, with_ood: bool = False) -> Any:
+        """The scores of everything counted."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +64,18 @@ class Reader:
 
     Attributes:
         networks: by name, each ensemble's networks.
+        task: what their outputs mean.
         split: cuts a batch; None for the usual batches.
-        output: which of a network's outputs.
-        given: whether the outputs are logits or probabilities.
-        class_axis: of one member's output.
-        ignore_index: labels that do not count.
     """
 
     networks: Mapping[str, Sequence[nn.Module]]
+    task: Task
     split: Split | None = None
-    output: str | int | None = None
-    given: Given = "logits"
-    class_axis: int | None = None
-    ignore_index: int | None = None
 
-    def read(self, loader: Iterable[Any], where: str, labelled: bool = True, step: Callable[[], None] = lambda: None) -> Iterator[Piece]:
-        """Every batch of `loader` as every ensemble sees it, in pieces.
+    def read(
+        self, loader: Iterable[Any], where: str, labelled: bool = True, step: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[str, Any]]:
+        """Every batch of `loader` as every ensemble sees it: the ensemble's name and a piece of the task's.
 
         Args:
             loader: a DataLoader or any other iterable of batches.
@@ -85,16 +97,10 @@ class Reader:
                     fix="let the loader give (inputs, labels), or pass split=lambda batch: (inputs, labels)",
                 )
             for name, networks in self.networks.items():
-                outputs = member_outputs(networks, inputs, self.output).detach()
-                if number == 0 and self.given == "logits" and outputs.dim() > 2 and look_like_probabilities(outputs, self.class_axis):
-                    raise DataError(
-                        f"{name or 'the network'} on {where}",
-                        found="outputs that are not negative and sum to 1",
-                        why="they are taken for logits, and a softmax of probabilities is wrong everywhere",
-                        fix='pass outputs="probabilities"',
-                    )
+                outputs = self.task.predict(networks, inputs)
                 try:
-                    yield from self._pieces(name, outputs, labels, labelled)
+                    for piece in self.task.pieces(outputs, labels if isinstance(labels, Tensor) else None, labelled, number == 0):
+                        yield name, piece
                 except DataError as error:
                     place = f"{name or 'the network'} on {where}, batch {number}"
                     raise DataError(f"{place}: {error.where}", found=error.found, why=error.why, fix=error.fix) from error
@@ -107,35 +113,12 @@ class Reader:
                 fix="pass a DataLoader or a list of batches, of a data set that is not empty",
             )
 
-    def _pieces(self, name: str, outputs: Tensor, labels: Tensor | None, labelled: bool) -> Iterator[Piece]:
-        """Outputs ``"m b k ..."`` of one batch, a few samples at a time, as ``"m n k"``."""
-        samples = outputs.shape[1] if outputs.dim() > 1 else 1
-        size = max(1, _AT_ONCE * samples // max(outputs.numel(), 1))
-        for start in range(0, samples, size):
-            part = outputs[:, start : start + size] if outputs.dim() > 1 else outputs
-            log_p, logits = class_log_probabilities(part, self.given, self.class_axis)
-            own = None
-            if isinstance(labels, Tensor):
-                own = labels[start : start + size] if labels.dim() else labels
-                if own.shape != log_p.shape[1:-1] or len(labels) != samples:
-                    if labelled:
-                        raise _misfit(outputs, log_p.shape[-1], labels)
-                    own = None
-            log_p, logits, own = self._counted(log_p.flatten(1, -2), logits.flatten(1, -2), own)
-            if labelled and own is not None:
-                check_labels(own, log_p.shape[-1])
-            if log_p.shape[1]:
-                yield Piece(name, log_p, logits, own if labelled else None)
 
-    def _counted(self, log_p: Tensor, logits: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What is left without the samples whose label does not count."""
-        if labels is None:
-            return log_p, logits, None
-        labels = labels.reshape(-1).to(log_p.device)
-        if self.ignore_index is None or labels.is_floating_point():
-            return log_p, logits, labels
-        counted = labels != self.ignore_index
-        return log_p[:, counted], logits[:, counted], labels[counted]
+def parts_of(samples: int, numbers: int) -> Iterator[slice]:
+    """Slices of a batch of which each holds a bounded share of the `numbers` that the members gave."""
+    size = max(1, _AT_ONCE * samples // max(numbers, 1))
+    for start in range(0, samples, size):
+        yield slice(start, start + size)
 
 
 def split_batch(batch: Any) -> tuple[Any, Tensor | None]:
@@ -157,8 +140,8 @@ def split_batch(batch: Any) -> tuple[Any, Tensor | None]:
 
 
 def _as_labels(labels: Any) -> Any:
-    """Whole numbers in a list or an array as a tensor; everything else as it is."""
-    if hasattr(labels, "__array__") or (isinstance(labels, list) and all(isinstance(label, int) for label in labels)):
+    """Numbers in a list or an array as a tensor; everything else as it is."""
+    if hasattr(labels, "__array__") or (isinstance(labels, list) and all(isinstance(label, (int, float)) for label in labels)):
         return torch.as_tensor(labels)
     return labels
 
@@ -173,12 +156,3 @@ def batches_in(*loaders: object) -> int:
             except TypeError:  # a DataLoader over a stream has a length in name only
                 lengths.append(0)
     return sum(lengths) if all(lengths) else 0
-
-
-def _misfit(outputs: Tensor, classes: int, labels: Tensor) -> DataError:
-    return DataError(
-        "outputs and labels",
-        found=f"outputs of shape {tuple(outputs.shape[1:])} per member, {classes} classes, and labels of shape {tuple(labels.shape)}",
-        why='outputs are "b k" for labels "b", or "b k h w" for labels "b h w"',
-        fix="pass labels that are class numbers, class_axis where the classes are on another axis, or outputs as large as the labels",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -71,6 +72,24 @@ def label_log_probabilities(outputs: Tensor, given: Given = "logits") -> tuple[T
         values = log_p[..., 1] - log_p[..., 0]
     _refuse_nan(log_p)
     return log_p, values
+
+
+def ensemble_log_probabilities(log_p: Tensor) -> Tensor:
+    """Log of the mean over members of probabilities, ``"m n k -> n k"``: the ensemble's logits (paper, eq. 5)."""
+    return log_p.logsumexp(0) - math.log(len(log_p))
+
+
+def checked_temperature(value: float) -> float:
+    """`value`, if it is a positive number.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if not math.isfinite(value) or value <= 0:
+        raise SpecError(
+            "temperature", found=repr(value), why="logits are divided by it", fix="pass a positive number, such as TemperatureScaling's"
+        )
+    return float(value)
 
 
 def look_like_probabilities(outputs: Tensor, axis: int | None = None) -> bool:

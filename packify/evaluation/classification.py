@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from packify.core.errors import DataError, SpecError
-from packify.evaluation.ranked import MAX_SCORES, RankedScores
+from packify.evaluation.ranked import MAX_SCORES, RankedScores, kept_counts
 from packify.evaluation.results import Bin, ClassificationScores
-
-_REJECTIONS = 100
 
 
 class ClassificationMetrics:
@@ -81,7 +79,7 @@ class ClassificationMetrics:
             raise DataError("metrics", found="no labelled sample", why="means of nothing are no numbers", fix="add a batch first")
         samples = self._samples
         counts, confidences, correct = self._bins.T
-        edges = _edges(self.num_bins, torch.float64).tolist()
+        edges = bin_edges(self.num_bins, torch.float64).tolist()
         return ClassificationScores(
             samples=samples,
             accuracy=self._correct / samples,
@@ -106,7 +104,7 @@ class ClassificationMetrics:
 
     def _update_bins(self, confidence: Tensor, correct: Tensor) -> None:
         # compared in the confidence's own precision, so that 0.2 in float32 is the edge 3/15 and not a little above it
-        places = torch.bucketize(confidence, _edges(self.num_bins, confidence.dtype)[1:-1])
+        places = torch.bucketize(confidence, bin_edges(self.num_bins, confidence.dtype)[1:-1])
         rows = torch.stack((torch.ones_like(confidence), confidence, correct.to(confidence.dtype)), 1).double()
         self._bins.index_add_(0, places, rows)
 
@@ -128,25 +126,17 @@ class ClassificationMetrics:
         size, larger = divmod(self._samples, self.num_bins)
         sizes = torch.full((self.num_bins,), size, dtype=torch.float64)
         sizes[self.num_bins - larger :] += 1  # the table starts with the most confident, the bins with the least
-        _, correct, confidences = self._up_to(torch.cat((torch.zeros(1, dtype=torch.float64), sizes.cumsum(0)))).T
+        _, correct, confidences = self._ranked.up_to(torch.cat((torch.zeros(1, dtype=torch.float64), sizes.cumsum(0)))).T
         return float((confidences.diff() - correct.diff()).abs().sum()) / self._samples
 
     def _rejection(self) -> tuple[float, ...]:
-        kept = self._samples * (1 - torch.arange(_REJECTIONS, dtype=torch.float64) / _REJECTIONS)
-        _, correct, _ = self._up_to(kept).T
+        kept = kept_counts(self._samples)
+        _, correct, _ = self._ranked.up_to(kept).T
         return tuple((correct / kept).tolist())
 
-    def _up_to(self, positions: Tensor) -> Tensor:
-        """Samples, correct ones and sum of confidences among the `positions` most confident samples, ``"p 3"``; ties are shared evenly."""
-        _, weights = self._ranked.table()
-        totals = torch.cat((weights.new_zeros(1, 3), weights.cumsum(0)))
-        counts = totals[:, 0].contiguous()
-        above = torch.searchsorted(counts, positions).clamp(1, len(counts) - 1)
-        share = ((positions - counts[above - 1]) / (counts[above] - counts[above - 1]))[:, None].clamp(0, 1)
-        return totals[above - 1] * (1 - share) + totals[above] * share
 
-
-def _edges(num_bins: int, dtype: torch.dtype) -> Tensor:
+def bin_edges(num_bins: int, dtype: torch.dtype) -> Tensor:
+    """Edges of equal bins of 0 to 1."""
     return (torch.arange(num_bins + 1, dtype=torch.float64) / num_bins).to(dtype)
 
 
@@ -177,7 +167,7 @@ def check_labels(labels: Tensor, classes: int) -> None:
             "labels",
             found=f"{labels.dtype} of shape {tuple(labels.shape)}",
             why="a label is the number of a class",
-            fix="pass whole numbers; of one-hot labels, labels.argmax(1)",
+            fix='pass whole numbers; of one-hot labels, labels.argmax(1); kind="regression" for numbers',
         )
     if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise DataError(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from packify.core.errors import DataError
 from packify.evaluation.batches import Reader
+from packify.evaluation.class_task import ClassTask
+from packify.evaluation.classes import ensemble_log_probabilities
 from packify.evaluation.classification import check_labels
-from packify.evaluation.comparison import ensemble_log_probabilities
 from packify.evaluation.prediction import Network, as_networks, in_eval_mode
 
 
@@ -39,16 +40,15 @@ def calibration_batches(source: Network | Tensor, data: Iterable[Any] | Tensor, 
             fix="pass fit(packed, loader) or fit(logits, labels)",
         )
     networks = as_networks(source)
-    reader = Reader(
-        {"": networks},
-        split=options.get("split"),
+    task = ClassTask(
         output=options.get("output"),
         given=options.get("outputs", "logits"),
         class_axis=options.get("class_axis"),
         ignore_index=options.get("ignore_index"),
     )
+    reader = Reader({"": networks}, task, options.get("split"))
     with in_eval_mode(networks):
-        for piece in reader.read(data, "the calibration data"):
+        for _, piece in reader.read(data, "the calibration data"):
             if piece.labels is not None:
                 yield ensemble_log_probabilities(piece.log_p).cpu().double(), piece.labels.cpu().long()
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from packify.core.errors import DataError, SpecError
+from packify.evaluation.classes import checked_temperature
 from packify.evaluation.collect import calibration_batches, class_logits, is_finite_number
-from packify.evaluation.comparison import checked_temperature
 from packify.evaluation.prediction import Network
 from packify.evaluation.ranked import MAX_SCORES, RankedScores
 

@@ -39,6 +39,11 @@ class DetectionMetrics:
             raise DataError("scores", found="NaN", why="it has no place in an order", fix="look for overflow in the network's outputs")
         self._sides[ood].update(scores.flatten(), torch.ones_like(scores.flatten()))
 
+    @property
+    def exact(self) -> bool:
+        """Whether no score was rounded."""
+        return all(side.exact for side in self._sides.values())
+
     def compute(self) -> Detection:
         """The metrics of everything added.
 
@@ -69,7 +74,7 @@ class DetectionMetrics:
             fpr95=float(flagged[enough]) / negatives,
             in_samples=int(negatives),
             ood_samples=int(positives),
-            exact=all(side.exact for side in self._sides.values()),
+            exact=self.exact,
             histogram=_histogram(scores, negative, positive),
         )
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from packify.core.errors import DataError, SpecError
 from packify.evaluation.classes import Given, class_log_probabilities, default_class_axis, label_log_probabilities
+from packify.evaluation.moments import member_moments
 from packify.evaluation.prediction import Network, as_networks, call_members, in_eval_mode, is_packed, member_outputs, select_output
-from packify.training.gaussian import RegressionUncertainty, VarianceForm, gaussian_mixture, gaussian_moments
+from packify.training.gaussian import RegressionUncertainty, VarianceForm, gaussian_mixture
 
 Kind = Literal["classification", "multilabel", "regression", "gaussian"]
 
@@ -191,27 +192,8 @@ def _votes(votes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _regression(values: Any, kind: Kind, variance: VarianceForm) -> RegressionUncertainty:
-    if kind == "regression" and isinstance(values, Tensor):
-        if not values.is_floating_point() or values.dim() < 2:
-            raise DataError(
-                "members' outputs",
-                found=f"{values.dtype} of shape {tuple(values.shape)}",
-                why='they are floating-point numbers "m b ...", members first',
-                fix="pass packed.members(x)",
-            )
-        means = _at_least_float32(values)
-        variances = torch.zeros_like(means)
-    else:
-        axis = default_class_axis(values.dim() - 1) + 1 if isinstance(values, Tensor) and values.dim() > 1 else None
-        means, variances = (_at_least_float32(half) for half in gaussian_moments(values, variance, axis=axis))
-    if not bool(means.isfinite().all() & variances.isfinite().all()):
-        raise DataError(
-            "members' outputs",
-            found="NaN or infinite numbers",
-            why="no mean and variance follow from them",
-            fix="look for overflow in half precision, and for a training that diverged",
-        )
-    return gaussian_mixture(means, variances)
+    means, variances = member_moments(values, kind == "gaussian", variance)
+    return gaussian_mixture(means, torch.zeros_like(means) if variances is None else variances)
 
 
 def _predicted(network: Network, x: Any, kind: Kind | None, output: str | int | None) -> tuple[Any, Kind]:
@@ -256,7 +238,3 @@ def _with_classes_in_place(found: Uncertainty, outputs: Tensor, axis: int | None
     """Probabilities with the classes on the axis where the network has them."""
     position = default_class_axis(outputs.dim() - 1) if axis is None else axis
     return Uncertainty(**{**vars(found), "probabilities": found.probabilities.movedim(-1, position)})
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()

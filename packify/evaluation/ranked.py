@@ -10,6 +10,15 @@ from packify.core.spec import whole_number
 MAX_SCORES = 2**17
 """Distinct scores that are kept apart by default."""
 
+REJECTIONS = 100
+"""Points of a curve over the share of samples that are rejected."""
+
+
+def kept_counts(samples: int) -> Tensor:
+    """How many samples are left when 0 %, 1 %, ... 99 % of them are rejected."""
+    return samples * (1 - torch.arange(REJECTIONS, dtype=torch.float64) / REJECTIONS)
+
+
 _MANTISSA = 52  # binary digits of a float64 behind its leading one
 
 
@@ -64,6 +73,15 @@ class RankedScores:
         if digits is None or digits >= self.digits:
             return self._scores, self._weights
         return _merged(_rounded(self._scores, digits), self._weights)
+
+    def up_to(self, positions: Tensor) -> Tensor:
+        """Sums of the weights of the `positions` smallest scores, ``"p columns"``; the first column counts them, ties are shared evenly."""
+        _, weights = self.table()
+        totals = torch.cat((weights.new_zeros(1, weights.shape[1]), weights.cumsum(0)))
+        counts = totals[:, 0].contiguous()
+        above = torch.searchsorted(counts, positions).clamp(1, len(counts) - 1)
+        share = ((positions - counts[above - 1]) / (counts[above] - counts[above - 1]))[:, None].clamp(0, 1)
+        return totals[above - 1] * (1 - share) + totals[above] * share
 
     def _merge(self) -> None:
         if not self._waiting:

@@ -119,7 +119,7 @@ class ClassificationScores:
 
     def to_dict(self) -> dict[str, Any]:
         """All values as JSON-able ones; numbers that are not finite, which JSON does not know, are None."""
-        values = _jsonable(dataclasses.asdict(self))
+        values = jsonable(dataclasses.asdict(self))
         return {**values, "conventions": self.conventions}
 
     @property
@@ -148,16 +148,22 @@ class Evaluation(ClassificationScores):
     members: tuple[Evaluation, ...]
     shift: Evaluation | None
 
+    def row(self) -> dict[str, Any]:
+        """The figures in one flat dict."""
+        row: dict[str, Any] = {"members": self.num_estimators, **_metrics(self), "disagreement": self.disagreement, "kl": self.kl}
+        if self.shift is not None:
+            row |= {f"shift_{name}": value for name, value in _metrics(self.shift).items()}
+        return row | ood_row(self.ood)
+
+    def line(self) -> str:
+        """The figures in one line."""
+        return (
+            f"accuracy {self.accuracy:.4f}, NLL {self.nll:.4f}, ECE {self.ece:.4f} (adaptive {self.adaptive_ece:.4f}), "
+            f"Brier {self.brier:.4f}, AURC {self.aurc:.4f}, disagreement {self.disagreement:.4f}"
+        )
+
     def __str__(self) -> str:
-        lines = [
-            f"{self.samples:,} samples, {self.num_estimators} {'member' if self.num_estimators == 1 else 'members'}",
-            _line(self),
-            *([f"under shift: {_line(self.shift)}"] if self.shift is not None else ()),
-        ]
-        if self.ood is not None:
-            for name, found in vars(self.ood).items():
-                lines.append(f"OOD by {name}: AUROC {found.auroc:.4f}, AUPR {found.aupr:.4f}, FPR95 {found.fpr95:.4f}")
-        return "\n".join(lines)
+        return told(self, "samples")
 
 
 @dataclass(frozen=True)
@@ -165,52 +171,52 @@ class Comparison:
     """Several networks on the same data.
 
     Attributes:
-        evaluations: by the name of the network, in the order given.
+        evaluations: by the name of the network, in the order given; all of one kind.
     """
 
-    evaluations: dict[str, Evaluation]
+    evaluations: dict[str, Any]
 
-    def __getitem__(self, name: str) -> Evaluation:
+    def __getitem__(self, name: str) -> Any:
         return self.evaluations[name]
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat dict per network, ready for ``pandas.DataFrame``."""
-        return [{"name": name, **_flat(found)} for name, found in self.evaluations.items()]
+        return [{"name": name, **found.row()} for name, found in self.evaluations.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Every evaluation as JSON-able values, by name."""
         return {name: found.to_dict() for name, found in self.evaluations.items()}
 
     def __str__(self) -> str:
-        return "\n".join(f"{name}: {_line(found)}" for name, found in self.evaluations.items())
+        return "\n".join(f"{name}: {found.line()}" for name, found in self.evaluations.items())
 
 
-def _flat(found: Evaluation) -> dict[str, Any]:
-    row: dict[str, Any] = {"members": found.num_estimators, **_metrics(found), "disagreement": found.disagreement, "kl": found.kl}
+def ood_row(ood: Any) -> dict[str, float]:
+    """The figures of detection by every score, in one flat dict; empty for None."""
+    scores = {} if ood is None else vars(ood)
+    return {f"ood_{score}_{name}": getattr(found, name) for score, found in scores.items() for name in ("auroc", "aupr", "fpr95")}
+
+
+def told(found: Any, what: str) -> str:
+    """An evaluation of any kind as a few lines for people."""
+    lines = [f"{found.samples:,} {what}, {found.num_estimators} {'member' if found.num_estimators == 1 else 'members'}", found.line()]
     if found.shift is not None:
-        row |= {f"shift_{name}": value for name, value in _metrics(found.shift).items()}
-    if found.ood is not None:
-        for score, detection in vars(found.ood).items():
-            row |= {f"ood_{score}_{name}": getattr(detection, name) for name in ("auroc", "aupr", "fpr95")}
-    return row
+        lines.append(f"under shift: {found.shift.line()}")
+    for name, one in vars(found.ood).items() if found.ood is not None else ():
+        lines.append(f"OOD by {name}: AUROC {one.auroc:.4f}, AUPR {one.aupr:.4f}, FPR95 {one.fpr95:.4f}")
+    return "\n".join(lines)
 
 
 def _metrics(found: ClassificationScores) -> dict[str, float]:
     return {name: getattr(found, name) for name in ("accuracy", "nll", "ece", "adaptive_ece", "brier", "aurc")}
 
 
-def _line(found: Evaluation) -> str:
-    return (
-        f"accuracy {found.accuracy:.4f}, NLL {found.nll:.4f}, ECE {found.ece:.4f} (adaptive {found.adaptive_ece:.4f}), "
-        f"Brier {found.brier:.4f}, AURC {found.aurc:.4f}, disagreement {found.disagreement:.4f}"
-    )
-
-
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """`value` as JSON can hold it; numbers that are not finite, which it does not know, are None."""
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

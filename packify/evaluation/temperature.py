@@ -12,8 +12,8 @@ from torch import Tensor
 
 from packify.core.errors import DataError
 from packify.core.spec import whole_number
+from packify.evaluation.classes import checked_temperature
 from packify.evaluation.collect import calibration_batches, is_finite_number
-from packify.evaluation.comparison import checked_temperature
 from packify.evaluation.prediction import Network
 
 _LOWEST, _HIGHEST = 1e-2, 1e2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -105,9 +107,20 @@ def _tried(module: nn.Module, ports: Ports, device: torch.device) -> Any:
             return leaf
         return torch.empty(leaf.packed_shape(ports.members), dtype=leaf.dtype, device=device)
 
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _silent("torch._subclasses.fake_tensor"):
         args, kwargs = nested.map_leaves((ports.args, dict(ports.kwargs)), example)
         return unwrapped(module).forward(*args, **kwargs)
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """A logger that is not heard: torch would print a traceback of its own beside the error that is raised."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _device_of(module: nn.Module) -> torch.device:

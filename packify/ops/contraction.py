@@ -31,6 +31,8 @@ def linear(widths: WidthPropagation, input: Axes, weight: Axes, bias: Axes | Non
 
 
 def bilinear(widths: WidthPropagation, input1: Axes, input2: Axes, weight: Axes, bias: Axes | None) -> list[Dim]:
+    for first, second in zip(input1.dims[:-1], input2.dims[:-1], strict=True):
+        widths.equate(first, second)
     widths.equate(weight.dims[1], input1.dims[-1])
     widths.equate(weight.dims[2], input2.dims[-1])
     widths.layer(weight.dims[0])
@@ -151,7 +153,7 @@ def pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: 
     """A shared input needs one ordinary matmul; a packed one is a batched matmul with the members in front."""
     value = node.meta["val"]
     weight, bias = member_major(builder, weight), member_major(builder, bias)
-    if not (input.packed or weight.packed):
+    if not (input.packed or weight.packed or (bias is not None and bias.packed)):
         return builder.call(node, None)
     if weight.ndim == 1 or (bias is not None and bias.packed != weight.packed):
         return builder.fallback(node)

@@ -39,13 +39,18 @@ def permute(widths: WidthPropagation, input: Axes, **arguments: Any) -> list[Dim
     return [input.dims[axis] for axis in permutation(widths.node.meta["op"], len(input.dims), arguments)]
 
 
-def expand(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
+def expand(widths: WidthPropagation, input: Axes, other: Axes | None = None, **_: Any) -> list[Dim]:
+    """Expand and broadcast_to sizes; expand_as another tensor, whose axes it then has."""
     x = input
     lead = widths.out.dim() - len(x.dims)
     dims = []
     for axis, size in enumerate(widths.out.shape):
         own = x.dims[axis - lead] if axis >= lead else None
-        dims.append(own if own is not None and own.root().size == size else free(size) if size != 1 else fixed(1))
+        if own is None or own.root().size != size:
+            own = free(size) if size != 1 else fixed(1)
+        if other is not None:
+            widths.equate(own, other.dims[axis])
+        dims.append(own)
     if widths.node.meta["op"] == "expand":
         meet_sizes(widths, dims, "shape")
     return dims
@@ -105,11 +110,14 @@ def image_of(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
     """F.fold: ``b (c k) l -> b c h w``."""
     kernel = input.shape[1] // widths.out.shape[1]
     channels = equal_share(input.dims[1], kernel, widths.reason("the cells of a window"))
+    widths.pin(input.dims[2], "the places of a window")
     return [input.dims[0], channels, *(fixed(size) for size in widths.out.shape[2:])]
 
 
 def pixel_shuffle(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
     before, after = input.shape[-3], widths.out.shape[-3]
+    for dim in input.dims[-2:]:
+        widths.pin(dim, "a spatial axis")
     if before >= after:
         channels = equal_share(input.dims[-3], before // after, widths.reason("the cells that become pixels"))
     else:

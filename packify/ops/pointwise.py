@@ -129,8 +129,11 @@ def map_first(args: Any, kwargs: Any, old: PackedValue, new: PackedValue) -> tup
 
 
 def pack_prelu(builder: PackBuilder, node: Any, input: Any, weight: Any) -> Any:
+    if not (input.packed or weight.packed):
+        return builder.call(node, None)
     if not weight.packed:
-        return builder.call(node, input.axis)
+        x = input if weight.val.numel() == 1 else builder.to(input, 0)
+        return builder.call(node, x.axis, input=x)
     if input.ndim < 2:
         return builder.fallback(node)
     x, weight = builder.to(input, 1), builder.to(weight, 0)

@@ -67,7 +67,7 @@ class _Probe:
         if dim.is_pinned() or dim in self.learned:
             return
         longer = 2 * dim.size
-        if self.runs({dim: longer}):
+        if self.runs({dim: longer}) and not self._holds_back(dim):
             self._record(dim, longer)
             return
         partners = [other for other in self.movable() if other is not dim and other.size == dim.size]
@@ -78,6 +78,15 @@ class _Probe:
                 self._record(dim.root(), longer)
                 return
         self.widths.pin(dim, f"{self.widths.node.meta['op']} takes no other size")
+
+    def _holds_back(self, dim: Dim) -> bool:
+        """A longer axis changes nothing, but a shorter one would: the output is as long as the shortest of several, as a diagonal is."""
+        longer = self.result
+        if longer != self.base:
+            return False
+        held = not self.runs({dim: max(dim.size // 2, 1)}) or self.result != self.base
+        self.result = longer
+        return held
 
     def _record(self, dim: Dim, longer: int) -> None:
         self.learned.add(dim)

@@ -51,9 +51,11 @@ def _regrouped(widths: WidthPropagation, ins: list[Dim], sizes: list[int]) -> li
     return [next(outs) if size != 1 else fixed(1) for size in sizes]
 
 
-def reshape(widths: WidthPropagation, input: Axes, **_: Any) -> list[Dim]:
-    """Sizes that the code reads from a tensor are that tensor's axes."""
+def reshape(widths: WidthPropagation, input: Axes, other: Axes | None = None, **_: Any) -> list[Dim]:
+    """Sizes that the code reads from a tensor are that tensor's axes, and so are those of a tensor that it is reshaped as."""
     dims = reshaped(widths, input.dims, input.shape, widths.out.shape)
+    for own, as_long in zip(dims, () if other is None else other.dims, strict=False):
+        widths.equate(own, as_long)
     if widths.node.meta["op"] == "reshape":
         meet_sizes(widths, dims, "shape")
     return dims
@@ -117,6 +119,8 @@ def pack_axes(builder: PackBuilder, node: Any, input: Any, **arguments: Any) -> 
     if not x.packed:
         return builder.call(node, None)
     op, value = node.meta["op"], node.meta["val"]
+    if x.ndim == 0 and op != "unsqueeze":
+        return builder.fallback(node)
     axis = None if x.axis == FRONT else _axis_kept(op, x, arguments, value)
     if axis is not None:
         if op == "squeeze" and arguments["dim"] is None:

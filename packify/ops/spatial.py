@@ -38,6 +38,7 @@ def pool(widths: WidthPropagation, input: Axes, **_: Any) -> Any:
 
 
 def grid_sample(widths: WidthPropagation, input: Axes, grid: Axes, **_: Any) -> Any:
+    widths.equate(input.dims[0], grid.dims[0])
     widths.pin_all(grid, "sampling positions")
     for dim in input.dims[2:]:
         widths.pin(dim, "a spatial axis")

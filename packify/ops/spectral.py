@@ -24,10 +24,15 @@ def transformed(ndim: int, sizes: Any, dim: Any) -> list[int]:
 
 
 def transform(widths: WidthPropagation, input: Axes, n: Any = None, s: Any = None, dim: Any = None, **_: Any) -> list[Dim]:
-    """A transform keeps the axes it does not touch, and the length of those it does where none is given and none is halved."""
-    dims = list(input.dims)
-    for axis in transformed(len(input.dims), s, dim):
-        if n is not None or s is not None or widths.out.shape[axis] != input.shape[axis]:
+    """A transform keeps the axes it does not touch, and the length of those it does where none is given and none is halved.
+
+    Of the axes of a real transform the last is halved, or doubled; two frequencies of two numbers are no exception.
+    """
+    dims, axes = list(input.dims), transformed(len(input.dims), s, dim)
+    is_real = any(kind in widths.node.meta["op"] for kind in ("rfft", "hfft"))
+    for axis in axes:
+        counted = n is not None or s is not None or (is_real and axis == axes[-1])
+        if counted or widths.out.shape[axis] != input.shape[axis]:
             widths.pin(dims[axis], "its frequencies are counted")
             dims[axis] = fixed(widths.out.shape[axis])
     return dims

@@ -55,7 +55,7 @@ class _Flat:
         return None
 
     def _made(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
-        last = next(reversed(self.graph.nodes), None)
+        last = next(iter(reversed(self.graph.nodes)), None)
         made = self._again(node, args, kwargs, path)
         if isinstance(made, fx.Node) and made.prev is last:  # and not one that a structure holds
             made.meta |= node.meta

@@ -69,3 +69,16 @@ def test_what_is_no_packed_network_or_no_folder(conv: sources.Reference, saved: 
     packify.save_member(packed, 0, tmp_path / "single")
     assert isinstance(packify.load(tmp_path / "single", model=conv.model), packify.MemberNetwork)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("other", "."))] == []
+
+
+def test_new_heads_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(2, 5)
+    packed = packify.pack(model, x, alpha=2, num_estimators=2, average="probs").eval()
+    packed.resize("2", 37)
+    packify.save(packed, tmp_path / "packed")
+    packify.save_member(packed, 1, tmp_path / "member")
+    loaded = packify.load(tmp_path / "packed", model=model)
+    assert torch.equal(loaded(x), packed(x))
+    assert loaded.resized == {"2": 37}
+    assert torch.equal(packify.load(tmp_path / "member", model=model)(x), packed.extract(1)(x))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from packify.core.errors import DataError, SpecError
+from packify.evaluation import classes
 from packify.evaluation.classes import (
     checked_given,
     class_log_probabilities,
@@ -81,3 +82,12 @@ def test_what_looks_like_probabilities() -> None:
 def test_outputs_are_logits_or_probabilities(given: Any) -> None:
     with pytest.raises(SpecError, match="logits or probabilities"):
         checked_given(given)
+
+
+def test_the_ensembles_logits_and_temperatures() -> None:
+    log_p = torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]]).log()
+    torch.testing.assert_close(classes.ensemble_log_probabilities(log_p).exp(), torch.tensor([[0.7, 0.3]]))
+    assert classes.checked_temperature(2) == 2.0
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(SpecError, match="temperature"):
+            classes.checked_temperature(wrong)

@@ -51,3 +51,11 @@ def test_nothing_added_and_a_bound_that_no_rounding_reaches() -> None:
     ranked.update(torch.tensor([1.0, 2.0, 4.0, 5.0]), torch.ones(4))
     assert ranked.table()[0].tolist() == [1.0, 2.0, 4.0]  # one score for each power of two is as coarse as it gets
     assert ranked.digits == 0
+
+
+def test_sums_of_the_smallest_scores_share_ties() -> None:
+    ranked = RankedScores(2)
+    ranked.update(torch.tensor([3.0, 1.0, 1.0, 2.0]), torch.ones(4), torch.tensor([30.0, 10.0, 20.0, 40.0]))
+    found = ranked.up_to(torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0], dtype=torch.float64))
+    assert found[:, 1].tolist() == [0.0, 15.0, 30.0, 70.0, 100.0]
+    assert found[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]

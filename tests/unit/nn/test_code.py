@@ -228,6 +228,7 @@ class _Members(nn.Module):
         return self.packed.members(x)
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 12), reason="export in torch 2.11 cannot prove that members and batch are merged for any batch")
 @pytest.mark.parametrize("of_members", [False, True])
 def test_exports_with_a_dynamic_batch(of_members: bool) -> None:
     packed = _packed().eval()

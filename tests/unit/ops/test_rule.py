@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import packify
-from packify.capture.operators import RANDOM
 from packify.ops.listing import listed
-from packify.ops.rule import TRAITS, Rule
-from packify.ops.table import RULES, merged, table_of
+from packify.ops.rule import Rule
+from packify.ops.table import RULES, merged
 
 
 @torch.library.custom_op("packify_rule_tests::noise", mutates_args=())
@@ -158,19 +157,6 @@ def test_an_argument_that_a_rule_does_not_know_is_named() -> None:
 def test_a_row_that_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(packify.SpecError, match=message):
         Rule("mine", **arguments)
-
-
-def test_no_operator_has_two_rows() -> None:
-    with pytest.raises(packify.SpecError, match="a second row"):
-        table_of([("relu", Rule("a"))], [("relu", Rule("b"))])
-
-
-def test_recordings_and_rows_agree_on_chance() -> None:
-    assert {name for name, rule in RULES.items() if "random" in rule.traits} == set(RANDOM)
-
-
-def test_every_trait_is_some_operators() -> None:
-    assert set().union(*(rule.traits for rule in RULES.values())) == TRAITS.keys()
 
 
 def test_the_listing_says_it_all() -> None:

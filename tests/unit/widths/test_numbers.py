@@ -283,3 +283,12 @@ def test_alpha_of_m_is_the_reference(build: Callable[[], nn.Module]) -> None:
     shape = (2, 5, 7) if isinstance(model, (Attention, Rotary)) else (2, 3, 12, 12)
     packed = packify.pack(model, torch.randn(shape), alpha=1, num_estimators=1)
     assert not [note for note in packed.report.constants if "->" in note.what]
+
+
+def test_a_number_that_is_a_likelier_power_of_another_size_is_not_taken_for_this_one() -> None:
+    """A half is 16 ** -0.25, but where there are heads of 4 it is 4 ** -0.5."""
+    sizes = {"the size of a head": 4.0, "the width of the stream": 16.0}
+    assert power_laws([0.5], [sizes], (-0.5, -0.25)) == [None]
+    (law,) = power_laws([0.5], [{"the width of the stream": 16.0}], (-0.5, -0.25))
+    assert law is not None
+    assert law.exponent == -0.25
