@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packify.core.errors import AverageWarning as AverageWarning
     from packify.core.errors import BudgetError as BudgetError
     from packify.core.errors import DataError as DataError
+    from packify.core.errors import ExportError as ExportError
     from packify.core.errors import LawBroken as LawBroken
     from packify.core.errors import PackError as PackError
     from packify.core.errors import PackifyError as PackifyError
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from packify.evaluation.results import Comparison as Comparison
     from packify.evaluation.results import Evaluation as Evaluation
     from packify.evaluation.temperature import TemperatureScaling as TemperatureScaling
+    from packify.exporting.exporter import Export as Export
+    from packify.exporting.exporter import export as export
     from packify.laws.signals import Signal as Signal
     from packify.laws.signals import signal as signal
     from packify.laws.verification import Verification as Verification
@@ -99,8 +102,9 @@ _MODULES = {
     "packify.evaluation.plots": "plot_evaluation",
     "packify.evaluation.temperature": "TemperatureScaling",
     "packify.evaluation.conformal": "ConformalSets",
-    "packify.core.errors": "ArtefactError AverageWarning BudgetError DataError LawBroken PackError PackifyError SourceError SpecError "
-    "TraceError",
+    "packify.exporting.exporter": "Export export",
+    "packify.core.errors": "ArtefactError AverageWarning BudgetError DataError ExportError LawBroken PackError PackifyError SourceError "
+    "SpecError TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
     "packify.ensembles.checkpoints": "load_members",
