@@ -18,7 +18,7 @@ from packify.nn.tree import is_constant
 from packify.nn.wrappers import part_of
 from packify.nn.writes import store
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
-from packify.packing.votes import votes
+from packify.packing.votes import chosen_axes
 
 
 class HasPack(Protocol):
@@ -89,7 +89,7 @@ def _with_votes(walk: Callable[[Mapping[fx.Node, int]], PackBuilder]) -> PackBui
     """Walk once as operands come, and again with the axes that most makers and readers of values have, while that moves less."""
     builder = walk({})
     for _ in range(_ROUNDS):
-        wishes = votes(builder.meetings, builder.demands) if builder.moved else {}
+        wishes = chosen_axes(builder.meetings, builder.demands) if builder.moved else {}
         if not wishes or wishes == builder.wishes:
             break
         other = walk(wishes)

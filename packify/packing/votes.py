@@ -61,7 +61,7 @@ class _Stream:
         return best[0] if len(best) == 1 else None
 
 
-def votes(meetings: Iterable[Meeting], demands: Iterable[Place]) -> dict[fx.Node, int]:
+def chosen_axes(meetings: Iterable[Meeting], demands: Iterable[Place]) -> dict[fx.Node, int]:
     """The axis that the result of every meeting is to have its members on.
 
     Args:

@@ -1,4 +1,6 @@
-"""The zoo from the command line: ``python -m tests.zoo --update`` writes the table of what converts, ``--numeric`` checks the laws."""
+"""The zoo from the command line: ``python -m tests.zoo --update`` writes the table of what converts, ``--numeric`` checks the laws,
+``--calls`` counts the calls of modules.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.zoo import numeric, outcome, summary, times
+from tests.zoo import calls, numeric, outcome, summary, times
 from tests.zoo.architectures import Architecture, architectures
 from tests.zoo.convert import SPECS, convert
 
@@ -30,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
     parser.add_argument("--update", action="store_true", help="convert every architecture on the meta device and write outcomes.tsv")
     parser.add_argument("--numeric", action="store_true", help="check the laws on a small member of every family and write numeric.tsv")
+    parser.add_argument("--calls", action="store_true", help="count the calls of modules in every family that holds in numeric.tsv")
     parser.add_argument("--page", action="store_true", help="write OUTCOMES.md from both tables, nothing else")
     parser.add_argument("--resume", action="store_true", help="go on where the last run stopped")
     parser.add_argument("--only", action="append", metavar="PATTERN", help="only names, labels (timm:resnet50) or families that match")
@@ -37,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="with --update: build the packed graph at (2, 4, 2) only")
     parser.add_argument("--families", action="store_true", help="only one architecture of each family")
     given = parser.parse_args(arguments)
-    if not (given.update or given.numeric or given.page):
-        parser.error("pass --update, --numeric or --page")
+    if not (given.update or given.numeric or given.calls or given.page):
+        parser.error("pass --update, --numeric, --calls or --page")
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     torch.set_num_threads(1)
     console = Console(stderr=True)
@@ -52,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         _update(chosen, console, fresh=whole, resume=given.resume, quick=given.quick)
     if given.numeric:
         _numeric(chosen, console, resume=given.resume)
+    if given.calls:
+        return _calls({one.label for one in chosen}, console)
     summary.write()
     return 0
 
@@ -102,6 +107,16 @@ def _numeric(chosen: list[Architecture], console: Console, *, resume: bool) -> N
         rows[row.family] = row
         numeric.write(rows.values())
         console.print(f"{one.label} {row.input}: {row.outcome} {row.reason}", markup=False, highlight=False)
+
+
+def _calls(wanted: set[str], console: Console) -> int:
+    differing = 0
+    for one in _progress([one for one in calls.families() if one.label in wanted], console):
+        with _alarm():
+            found = calls.difference(one)
+        differing += bool(found)
+        console.print(f"{one.label}: {found or 'as often and in the order of the reference'}", markup=False, highlight=False)
+    return int(differing > 0)
 
 
 def _in_turns(chosen: list[Architecture]) -> list[Architecture]:

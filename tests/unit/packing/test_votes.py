@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import packify
-from packify.packing.votes import Meeting, Place, votes
+from packify.packing.votes import Meeting, Place, chosen_axes
 
 _VIT = {"img_size": 64, "depth": 3, "num_classes": 5}
 _SWIN = {"img_size": 56, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 5}
@@ -73,19 +73,19 @@ def _nodes(count: int) -> list[fx.Node]:
 
 def test_most_elements_decide() -> None:
     conv, linear, add, other = _nodes(4)
-    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 30)])], []) == {add: 0}
-    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], []) == {}
+    assert chosen_axes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 30)])], []) == {add: 0}
+    assert chosen_axes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], []) == {}
     demand = [Place(add, 2, 10)]
-    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], demand) == {add: 2}
-    assert votes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], [Place(other, 0, 99)]) == {}
+    assert chosen_axes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], demand) == {add: 2}
+    assert chosen_axes([Meeting(add, [Place(conv, 2, 10), Place(linear, 0, 10)])], [Place(other, 0, 99)]) == {}
 
 
 def test_a_chain_of_sums_is_one_stream() -> None:
     conv, one, two, first, second = _nodes(5)
     chain = [Meeting(first, [Place(conv, 2, 10), Place(one, 0, 10)]), Meeting(second, [Place(first, 2, 10), Place(two, 0, 10)])]
-    assert votes(chain, []) == {first: 0, second: 0}
+    assert chosen_axes(chain, []) == {first: 0, second: 0}
 
 
 def test_what_can_be_anywhere_follows_its_stream() -> None:
     norm, linear, add = _nodes(3)
-    assert votes([Meeting(norm, []), Meeting(add, [Place(norm, 2, 10), Place(linear, 0, 10)])], []) == {norm: 0, add: 0}
+    assert chosen_axes([Meeting(norm, []), Meeting(add, [Place(norm, 2, 10), Place(linear, 0, 10)])], []) == {norm: 0, add: 0}
