@@ -24,7 +24,11 @@ class Note:
 
 @dataclass(frozen=True)
 class LayerWidth:
-    """A layer with weights: its widths in channels or features, its groups, and the gamma it got."""
+    """A layer with weights: its widths in channels or features, its groups, and the gamma it got.
+
+    Attributes:
+        parts: outputs of each part of one group that gamma cuts by itself, e.g. q, k and v; none where it cuts all of them as one.
+    """
 
     name: str
     kind: str
@@ -36,6 +40,7 @@ class LayerWidth:
     gamma: int
     gamma_wanted: int
     note: str = ""
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

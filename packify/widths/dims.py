@@ -34,10 +34,12 @@ class Dim:
         demands: the layers whose width it is.
         read: a layer with weights sums over it.
         batched: the nodes that multiply activations for each position of it alone: of a width's factors, such a one counts heads.
+        cuts: every way in which an axis of this size is taken apart somewhere: the pieces, in order, and how many there are of each.
+        apart: single elements of such an axis are read.
         parent: the dim that this one was found equal to.
     """
 
-    __slots__ = ("batched", "because", "demands", "multiple", "parent", "parts", "read", "size")
+    __slots__ = ("apart", "batched", "because", "cuts", "demands", "multiple", "parent", "parts", "read", "size")
 
     def __init__(self, size: int, parts: Sequence[Dim] = ()) -> None:
         self.size = size
@@ -47,6 +49,8 @@ class Dim:
         self.demands: list[str] = []
         self.read = False
         self.batched: list[str] = []
+        self.cuts: list[tuple[tuple[Dim, int], ...]] = []
+        self.apart = False
         self.parent: Dim | None = None
 
     def root(self) -> Dim:
