@@ -120,7 +120,8 @@ class Report:
             f"Packed-Ensemble PE-({spec.alpha:g}, {spec.num_estimators}, {spec.gamma}), gamma policy {spec.gamma_policy!r}",
             f"parameters: reference {self.reference_params:,}, member {self.member_params:,}, packed {self.packed_params:,}"
             + (f" ({self.packed_params / self.reference_params:.3f} of the reference)" if self.reference_params else ""),
-            f"layers: {len(self.layers)}; gamma > 1 on {sum(layer.gamma > 1 for layer in self.layers)}",
+            f"layers: {len(self.layers)}; gamma > 1 on {sum(layer.gamma > 1 for layer in self.layers)}"
+            + (f", on {parted} of them in each of several parts" if (parted := sum(bool(layer.parts) for layer in self.layers)) else ""),
         ]
         for title, notes in (
             ("pinned", self.pins),

@@ -122,7 +122,9 @@ class _Slicer:
     def _fan(self, name: str) -> tuple[int, int]:
         """Elements that a layer sums over, in the reference and in a member."""
         before, after = self.tensors[name].shape, self.shapes[name]
-        return math.prod(before[axis] for axis in self.summed[name]), math.prod(after[axis] for axis in self.summed[name])
+        own = self.subgroups.get(name)
+        cut = own.gamma if own is not None and self.summed[name] == (0,) else 1  # a transposed conv has all of them on its first axis
+        return math.prod(before[axis] for axis in self.summed[name]), math.prod(after[axis] for axis in self.summed[name]) // cut
 
     def _gain(self, name: str, indices: list[Tensor]) -> float:
         """What keeps the norm of a weight, and so the size of sums, when some of the summed elements are left out."""
@@ -147,7 +149,7 @@ class _Slicer:
         if name not in self.subgroups:
             return taken
         own = self.subgroups[name]
-        return _diagonal(taken, own, transposed=own.parts != () and self.summed.get(name) == (0,))
+        return _diagonal(taken, own, transposed=self.summed.get(name) == (0,))
 
 
 def _diagonal(weight: Tensor, own: Subgroups, transposed: bool) -> Tensor:

@@ -312,6 +312,7 @@ def _inherit(heir: Dim, dim: Dim) -> None:
     heir.read = heir.read or dim.read
     heir.batched += dim.batched
     heir.cuts += dim.cuts
+    heir.joins += dim.joins
     heir.apart = heir.apart or dim.apart
 
 

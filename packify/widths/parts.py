@@ -7,12 +7,11 @@ reference has them, are q0 q1 | k0 k1 | v0 v1: subgroup 0 of each part reads sub
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from packify.widths.assignment import Pins, Sizes
-from packify.widths.dims import Atom, Dim, Product, Sum
+from packify.widths.dims import Atom, Dim, Product
 
 Borders = frozenset[int] | None
 """The positions inside an axis where one part ends and the next begins; None where single elements are parts, which nothing can cut."""
@@ -44,8 +43,7 @@ class PartFinder:
         return blocks[0] if all(one == blocks[0] for one in blocks) and not any(length % self.gamma for length in blocks[0]) else None
 
     def _borders(self, root: Dim) -> Borders:
-        own, above = self._own(root), self._from_wholes.get(root, frozenset())
-        return None if own is None or above is None else own | above
+        return _together(self._own(root), self._from_wholes.get(root, frozenset()))
 
     def _own(self, root: Dim) -> Borders:
         """Where an axis of this size is taken apart itself, or its pieces are."""
@@ -104,21 +102,31 @@ class PartFinder:
     @cached_property
     def _from_wholes(self) -> dict[Dim, Borders]:
         """What is taken apart after it was joined with others has been cut there as well."""
-        found: dict[Dim, Borders] = defaultdict(frozenset)
-        for root in self.roots:
-            if not isinstance(root, Sum) or not (root.cuts or root.apart or root in found):
-                continue
-            borders, end = self._borders_of(root, found), 0
-            for part in (part.root() for part in root.parts):
-                start, end = end, end + self.sizes.of(part)
-                known = found[part]
-                inside = None if borders is None else {border - start for border in borders if start < border < end}
-                found[part] = None if known is None or inside is None else known | inside
+        found: dict[Dim, Borders] = {}
+        waiting = [root for root in self.roots if root.joins and self._own(root) != frozenset()]
+        while waiting:
+            root = waiting.pop()
+            borders = _together(self._own(root), found.get(root, frozenset()))
+            for part, start in self._joined(root):
+                end = start + self.sizes.of(part)
+                inside = None if borders is None else frozenset(border - start for border in borders if start < border < end)
+                known = found.get(part, frozenset())
+                found[part] = _together(known, inside)
+                if found[part] != known and part.joins:
+                    waiting.append(part)
         return found
 
-    def _borders_of(self, root: Dim, found: dict[Dim, Borders]) -> Borders:
-        own, above = self._own(root), found[root]
-        return None if own is None or above is None else own | above
+    def _joined(self, root: Dim) -> Iterator[tuple[Dim, int]]:
+        """What an axis was made of, and where each begins."""
+        for parts in root.joins:
+            start = 0
+            for part in (part.root() for part in parts):
+                yield part, start
+                start += self.sizes.of(part)
+
+
+def _together(one: Borders, other: Borders) -> Borders:
+    return None if one is None or other is None else one | other
 
 
 def _by_block(lengths: list[int], block: int) -> Iterator[tuple[int, ...]]:

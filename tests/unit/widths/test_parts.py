@@ -60,7 +60,7 @@ def _shuffled(x: Tensor) -> Tensor:
     [
         (lambda x: x.relu(), ()),
         (lambda x: x.chunk(3, -1)[0] * x.chunk(3, -1)[2], (8, 8, 8)),
-        (lambda x: F.glu(x), (12, 12)),
+        (F.glu, (12, 12)),
         (lambda x: x.split([16, 32], -1)[0], (8, 16)),
         (lambda x: x[..., :16] + x[..., 16:32] * x[..., 32:], (8, 8, 8)),
         (lambda x: x.narrow(-1, 8, 24), (4, 12, 8)),
@@ -104,7 +104,7 @@ def test_gamma_is_lowered_to_what_every_part_can_have() -> None:
 
 
 def test_the_uniform_policy_makes_parts_that_gamma_divides() -> None:
-    layer = _layer(Fused(lambda x: F.glu(x), 20), policy="uniform")  # halves of 5 in a member
+    layer = _layer(Fused(F.glu, 20), policy="uniform")  # halves of 5 in a member
     assert (layer.member_out, layer.gamma, layer.parts) == (12, 2, (6, 6))
     layer = _layer(Fused(lambda x: x.split([6, 14], -1)[1], 20), policy="uniform")
     assert layer.gamma == 2
