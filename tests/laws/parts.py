@@ -12,14 +12,20 @@ from packify.nn.graph_network import MemberNetwork
 from tests.laws import checks
 
 _SPLITS = frozenset("chunk split tensor_split unbind getitem narrow select".split())
+_FLAT = frozenset("relu relu6 hardswish hardsigmoid hardtanh clamp".split())
 _LAYERS = ("linear", "conv")
 
 
 class _Kept(fx.Interpreter):
-    """A run that keeps every value."""
+    """A run that keeps every value; what is flat somewhere is not, so that every dependence has a gradient."""
 
     def __init__(self, member: MemberNetwork) -> None:
         super().__init__(member, garbage_collect_values=False, graph=member.graphs["eval"])
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.meta.get("op") in _FLAT:
+            return torch.nn.functional.softplus(self.fetch_args_kwargs_from_env(n)[0][0])
+        return super().run_node(n)
 
 
 def torn_parts(member: MemberNetwork, inputs: Any) -> tuple[int, list[str]]:
