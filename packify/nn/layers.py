@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from packify.core.report import LayerWidth
 from packify.nn.functional import affine, norm_in_place, packed_embedding, packed_linear
 from packify.nn.members import merge_members, repeat_members, split_members
-from packify.nn.subgroups import Subgroups, by_group, by_part
-from packify.nn.tree import Scope, state_sizes
+from packify.nn.tree import state_sizes
 
 
 class PackedLinear(nn.Linear):
@@ -101,36 +100,6 @@ class PackedPReLU(nn.PReLU):
         return F.prelu(input, slopes)
 
 
-class _ConvOfParts(nn.modules.conv._ConvNd):
-    """A conv of M members whose output is later cut into parts that gamma cuts each: weight ``"(m part g o) i ..."``."""
-
-    subgroups: Subgroups
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        own = self.subgroups
-        order = (self.groups // own.gamma, own.gamma, own.parts)
-        bias = None if bias is None else by_group(bias, 0, *order)
-        out = super()._conv_forward(input, by_group(weight, 0, *order), bias)
-        return by_part(out, input.dim() - weight.dim() + 1, *order)
-
-    def extra_repr(self) -> str:
-        plain: str = super().extra_repr()  # type: ignore[no-untyped-call]  # torch's own
-        return f"{plain}, parts={self.subgroups.parts}"
-
-
-class PackedConv1d(_ConvOfParts, nn.Conv1d):
-    """M convs over ``"b (m c) l"``, each of parts."""
-
-
-class PackedConv2d(_ConvOfParts, nn.Conv2d):
-    """M convs over ``"b (m c) h w"``, each of parts."""
-
-
-class PackedConv3d(_ConvOfParts, nn.Conv3d):
-    """M convs over ``"b (m c) d h w"``, each of parts."""
-
-
-_OF_PARTS: dict[type[nn.Module], type[nn.Module]] = {nn.Conv1d: PackedConv1d, nn.Conv2d: PackedConv2d, nn.Conv3d: PackedConv3d}
 PACKED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: PackedLinear,
     nn.LayerNorm: PackedLayerNorm,
@@ -173,17 +142,5 @@ def pack_layer(module: nn.Module, members: int, layer: LayerWidth | None = None,
     if not isinstance(module, nn.modules.conv._ConvNd):
         state_sizes(module)
         return
-    own, gamma = (module.groups, 1) if layer is None else (layer.groups, layer.gamma)
-    state_sizes(module, own * gamma * (1 if shared_input else members))
-    if layer is not None and layer.parts:
-        _give_parts(module, Subgroups(own, gamma, layer.parts))
-
-
-def _give_parts(conv: nn.Module, subgroups: Subgroups) -> None:
-    """A transposed conv of parts, which torch's own forward cannot be told of, is a name only."""
-    if type(conv) in _OF_PARTS:
-        vars(conv)["subgroups"] = subgroups
-        conv.__class__ = _OF_PARTS[type(conv)]
-    else:
-        vars(conv)["_scope_kind"] = conv._get_name()
-        conv.__class__ = Scope
+    groups = module.groups if layer is None else layer.groups * layer.gamma
+    state_sizes(module, groups * (1 if shared_input else members))
