@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from packify.core.report import Report as Report
     from packify.core.spec import Spec as Spec
     from packify.ensembles.checkpoints import load_members as load_members
+    from packify.ensembles.method_shortcuts import batch_ensemble as batch_ensemble
+    from packify.ensembles.method_shortcuts import deep_ensemble as deep_ensemble
+    from packify.ensembles.method_shortcuts import masksembles as masksembles
+    from packify.ensembles.method_shortcuts import mimo as mimo
     from packify.ensembles.parts import join as join
     from packify.ensembles.parts import part as part
     from packify.ensembles.recording import Recording as Recording
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from packify.laws.verification import verify as verify
     from packify.nn.graph_network import MemberNetwork as MemberNetwork
     from packify.nn.packed_network import PackedNetwork as PackedNetwork
+    from packify.nn.shared_network import SharedNetwork as SharedNetwork
     from packify.ops.rule import Rule as Rule
     from packify.sources.resolving import load_reference as load_reference
     from packify.training.clipping import clip_grad_norm_ as clip_grad_norm_
@@ -78,6 +83,8 @@ if TYPE_CHECKING:
     from packify.training.independent import IndependentCollate as IndependentCollate
     from packify.training.losses import EnsembleLoss as EnsembleLoss
     from packify.training.losses import repeat_targets as repeat_targets
+    from packify.training.mimo_batches import mimo_batch as mimo_batch
+    from packify.training.optimiser_groups import parameter_groups as parameter_groups
 
 # The module that holds each public name. It is imported on first use, so that `packify --help` does not wait for torch.
 _MODULES = {
@@ -91,6 +98,8 @@ _MODULES = {
     "packify.budgets.sweeping": "Sweep",
     "packify.training.losses": "EnsembleLoss repeat_targets",
     "packify.training.clipping": "clip_grad_norm_",
+    "packify.training.optimiser_groups": "parameter_groups",
+    "packify.training.mimo_batches": "mimo_batch",
     "packify.training.gaussian": "GaussianNLL RegressionUncertainty gaussian_mixture",
     "packify.training.independent": "IndependentBatchSampler IndependentCollate",
     "packify.evaluation.measures": "Uncertainty uncertainty",
@@ -108,6 +117,7 @@ _MODULES = {
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
     "packify.ensembles.checkpoints": "load_members",
+    "packify.ensembles.method_shortcuts": "batch_ensemble deep_ensemble masksembles mimo",
     "packify.ensembles.parts": "join part",
     "packify.ensembles.recording": "Recording record",
     "packify.ensembles.shortcuts": "budget fit pack sweep",
@@ -118,6 +128,7 @@ _MODULES = {
     "packify.laws.verification": "Verification verify",
     "packify.nn.graph_network": "MemberNetwork",
     "packify.nn.packed_network": "PackedNetwork",
+    "packify.nn.shared_network": "SharedNetwork",
     "packify.ops.rule": "Rule",
     "packify.sources.resolving": "load_reference",
 }
