@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from packify.core.errors import ArtefactError as ArtefactError
     from packify.core.errors import AverageWarning as AverageWarning
     from packify.core.errors import BudgetError as BudgetError
+    from packify.core.errors import CompileWarning as CompileWarning
     from packify.core.errors import DataError as DataError
     from packify.core.errors import LawBroken as LawBroken
     from packify.core.errors import PackError as PackError
@@ -90,8 +91,8 @@ _MODULES = {
     "packify.evaluation.plots": "plot_evaluation",
     "packify.evaluation.temperature": "TemperatureScaling",
     "packify.evaluation.conformal": "ConformalSets",
-    "packify.core.errors": "ArtefactError AverageWarning BudgetError DataError LawBroken PackError PackifyError SourceError SpecError "
-    "TraceError",
+    "packify.core.errors": "ArtefactError AverageWarning BudgetError CompileWarning DataError LawBroken PackError PackifyError SourceError "
+    "SpecError TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
     "packify.ensembles.checkpoints": "load_members",

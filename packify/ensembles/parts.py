@@ -15,8 +15,8 @@ from packify.core.errors import PackError
 from packify.core.spec import Spec
 from packify.ensembles.compatibility import same_members
 from packify.ensembles.repacking import RuleBook, check_forms, packed_form
-from packify.nn.exchange import require_own_parts
 from packify.execution.formats import format_of, to_format
+from packify.nn.exchange import require_own_parts
 from packify.nn.packed_network import LAYER_SETTINGS, PackedNetwork
 from packify.nn.tree import is_constant
 from packify.packing.nesting import Nest

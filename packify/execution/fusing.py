@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from packify.core.errors import PackError
 from packify.execution.kernels import CONVS
 from packify.nn.functional import grouped_linear, packed_linear
-from packify.nn.members import merge_members, relayout, split_members
+from packify.nn.members import merge_members, relayout, repeat_members, split_members
 from packify.nn.packed_network import PackedNetwork
 
 _TRANSPOSED = frozenset(
@@ -30,7 +30,7 @@ _TRANSPOSED = frozenset(
 )
 _LINEAR = frozenset((F.linear, torch._C._nn.linear, grouped_linear, packed_linear))
 # What a packed graph may do between a layer and its norm.
-_MOVES = frozenset((relayout, split_members, merge_members))
+_MOVES = frozenset((relayout, split_members, merge_members, repeat_members))
 _DROPOUTS = frozenset((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout))
 _BATCH_NORMS = frozenset((F.batch_norm, torch.batch_norm))
 
@@ -108,7 +108,7 @@ def _pair(node: fx.Node, graph: fx.Graph, body: nn.Module) -> _Pair | None:
     layer = _layer_before(node) if norm is not None else None
     if norm is None or layer is None:
         return None
-    weight, bias = _argument(layer, 1, "weight", None), _argument(layer, 2, "bias", None)
+    weight, bias = _moved(_argument(layer, 1, "weight", None)), _moved(_argument(layer, 2, "bias", None))
     tensors = [one for one in (weight, bias) if one is not None]
     if any(not isinstance(one, fx.Node) or one.op != "get_attr" or _readers(graph, str(one.target)) != 1 for one in tensors):
         return None
@@ -140,15 +140,20 @@ def _norm_of(node: fx.Node, body: nn.Module) -> _Norm | None:
 
 def _layer_before(node: fx.Node) -> fx.Node | None:
     """The conv or linear layer whose output only this norm reads, perhaps moved to another layout."""
-    source = node.args[0] if node.args else None
-    while isinstance(source, fx.Node) and source.op == "call_function" and source.target in _MOVES and len(source.users) == 1:
-        source = source.args[0]
+    source = _moved(node.args[0] if node.args else None)
     if not isinstance(source, fx.Node) or source.op != "call_function" or len(source.users) != 1:
         return None
     if source.target in CONVS or source.target in _TRANSPOSED:
         return source
     value = node.meta.get("val")  # of more axes, a linear layer's features are not the norm's channels
     return source if source.target in _LINEAR and isinstance(value, Tensor) and value.dim() == 2 else None
+
+
+def _moved(source: Any) -> Any:
+    """What is behind a move to another layout that only one call reads."""
+    while isinstance(source, fx.Node) and source.op == "call_function" and source.target in _MOVES and len(source.users) == 1:
+        source = source.args[0]
+    return source
 
 
 def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
@@ -216,7 +221,7 @@ def _rewire(pair: _Pair) -> None:
     if pair.bias is None:
         with graph.inserting_before(layer):
             bias = graph.get_attr(_bias_name(pair))
-        bias.meta = {**_argument(layer, 1, "weight", None).meta}
+        bias.meta = {**_moved(_argument(layer, 1, "weight", None)).meta}
         bias.meta.pop("val", None)
         if len(layer.args) > 2:
             layer.args = (*layer.args[:2], bias, *layer.args[3:])

@@ -46,6 +46,10 @@ class MemberTensors:
             found.append(getattr(module, name) if tensor is None else tensor)
         return found
 
+    def release(self) -> None:
+        """Let go of the views that are kept."""
+        self._views, self._key = None, []
+
     def places(self) -> tuple[int, ...]:
         """Where the packed tensors lie in memory."""
         return tuple(tensor.data_ptr() for tensor in self.held())

@@ -13,7 +13,7 @@ from packify.execution.wholeness import Wholeness
 from packify.nn.code import written
 from packify.nn.packed_network import PackedNetwork
 
-Rewrite = Callable[[fx.Graph], fx.Graph | None]
+Rewrite = Callable[[fx.Graph, int], fx.Graph | None]
 
 
 class Plans:
@@ -29,19 +29,26 @@ class Plans:
         self._members: dict[int, MemberGraph] = {}
         self._rewritten: dict[tuple[str, int], Callable[..., tuple[Any, ...]] | None] = {}
 
-    def member_graph(self, network: PackedNetwork) -> MemberGraph:
-        """The member's graph of the network's mode."""
-        mode = "train" if network.training else "eval"
+    def release(self) -> None:
+        """Let go of views of tensors that the network holds no longer."""
+        for graph in self._members.values():
+            graph.tensors.release()
+
+    def member_graph(self, network: PackedNetwork, mode: str = "") -> MemberGraph:
+        """The member's graph of a mode, by default of the network's."""
+        mode = mode or ("train" if network.training else "eval")
         graph = network.member_template.graphs[mode]
         if id(graph) not in self._members:
             self._members[id(graph)] = MemberGraph(network, mode)
         return self._members[id(graph)]
 
-    def rewritten(self, network: PackedNetwork, name: str, graph: fx.Graph, rewrite: Rewrite) -> Callable[..., tuple[Any, ...]] | None:
+    def rewritten(
+        self, network: PackedNetwork, name: str, graph: fx.Graph, rewrite: Rewrite | None
+    ) -> Callable[..., tuple[Any, ...]] | None:
         """A packed graph with other kernels, as a function of the module tree and the inputs; None where nothing would change."""
         key = (name, id(graph))
         if key not in self._rewritten:
-            made = rewrite(graph)
+            made = None if rewrite is None else rewrite(graph, network.num_estimators)
             self._rewritten[key] = None if made is None else _function(made)
         return self._rewritten[key]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from packify.execution.choices import Choice, nearest
+from packify.execution.compiling import compile_network, strategy_to_compile
 from packify.execution.defaults import default_strategy
 from packify.execution.fusing import fuse
 from packify.execution.member_tensors import NotPlain, is_watched
@@ -41,6 +42,12 @@ class Execution:
         known = require_known(name)
         require_device(known, device_of(network))
         self.strategy = known
+        self.prepare(network, known)
+
+    def prepare(self, network: PackedNetwork, name: str) -> None:
+        """Make what a strategy needs, so that a compiler that follows the first call finds it."""
+        if name not in (AUTO, "grouped") and network.num_estimators > 1:
+            STRATEGIES[name].prepare(name, network, self._plans_of(network))
 
     def run(self, network: PackedNetwork, inputs_are: str, inputs: Sequence[Tensor]) -> tuple[Any, ...] | None:
         """The flat outputs ``"m b ..."`` of a call, or None where the network's own modules are to be called.
@@ -55,6 +62,8 @@ class Execution:
             name = self.suited(network, inputs)
         if name == "grouped" or network.num_estimators == 1:
             return None
+        if self._plans is None and torch.compiler.is_compiling():
+            return None  # what a compiler follows makes no graphs: see `prepare`
         plans = self._plans_of(network)
         if plans.whole.reason_against(network):
             return None
@@ -96,6 +105,12 @@ class Execution:
         """
         return fuse(network)
 
+    def compile(self, network: PackedNetwork, *args: Any, **kwargs: Any) -> None:
+        """Let calls run compiled code, of the strategy that suits a compiler on this device if none was chosen."""
+        self.compiled = strategy_to_compile(network, device_of(network))
+        self.prepare(network, self.compiled)
+        compile_network(network, *args, **kwargs)
+
     def tune(self, network: PackedNetwork, inputs: Any, **settings: Any) -> Tuning:
         """Measure every strategy and use the fastest for inputs like these; see `packify.execution.tuning`.
 
@@ -108,6 +123,11 @@ class Execution:
         if self._plans is None:
             self._plans = Plans(network)
         return self._plans
+
+    def release(self) -> None:
+        """Let go of views of tensors: the network gets others."""
+        if self._plans is not None:
+            self._plans.release()
 
     def forget(self) -> None:
         """Drop what was made of the network's graphs, tensors and modules: they have changed."""

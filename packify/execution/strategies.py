@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from packify.core.errors import SpecError
 from packify.execution.cuda import on_streams
@@ -30,11 +30,22 @@ class Strategy:
         summary: what it does, in one line.
         run: does it.
         device: the type of device that it needs; any, if empty.
+        rewrite: what it makes of a packed graph, if it runs such a one; the others run the member's.
     """
 
     summary: str
     run: Run
     device: str = ""
+    rewrite: Callable[[fx.Graph, int], fx.Graph | None] | None = None
+
+    def prepare(self, name: str, network: PackedNetwork, plans: Plans) -> None:
+        """Make what `run` needs, so that a compiler that follows the first call finds it."""
+        if self.rewrite is None:
+            for mode in ("eval", "train"):
+                plans.member_graph(network, mode)
+        else:
+            for graph in network.graphs.values():
+                plans.rewritten(network, name, graph, self.rewrite)
 
 
 def _grouped(network: PackedNetwork, plans: Plans, inputs_are: str, inputs: Sequence[Tensor]) -> None:
@@ -65,16 +76,12 @@ def _cuda_graph(network: PackedNetwork, plans: Plans, inputs_are: str, inputs: S
     return plans.captured.run(key, inputs, graph.run)
 
 
-def _batched(network: PackedNetwork, plans: Plans, inputs_are: str, inputs: Sequence[Tensor]) -> Outputs | None:
-    graph = _packed_graph(network, inputs_are)
-    function = plans.rewritten(network, "batched", graph, with_batched_products)
-    return None if function is None else function(network.body, *inputs)
+def _rewritten(name: str) -> Run:
+    def run(network: PackedNetwork, plans: Plans, inputs_are: str, inputs: Sequence[Tensor]) -> Outputs | None:
+        function = plans.rewritten(network, name, _packed_graph(network, inputs_are), STRATEGIES[name].rewrite)
+        return None if function is None else function(network.body, *inputs)
 
-
-def _per_layer(network: PackedNetwork, plans: Plans, inputs_are: str, inputs: Sequence[Tensor]) -> Outputs | None:
-    graph = _packed_graph(network, inputs_are)
-    function = plans.rewritten(network, "per layer", graph, lambda one: with_convs_per_member(one, network.num_estimators))
-    return None if function is None else function(network.body, *inputs)
+    return run
 
 
 def _packed_graph(network: PackedNetwork, inputs_are: str) -> Any:
@@ -88,8 +95,16 @@ STRATEGIES: Mapping[str, Strategy] = {
     "grouped": Strategy("all members in one pass: grouped convs, batched linear layers", _grouped),
     "in turn": Strategy("one member after the other, on views of the packed parameters", _in_turn),
     "threads": Strategy("members in turn, spread over threads with one thread of torch each", _threads, "cpu"),
-    "batched": Strategy("all members in one pass; convs with kernels of size 1 as batched matrix products", _batched),
-    "per layer": Strategy("all members in one pass; every conv once per member", _per_layer),
+    "batched": Strategy(
+        "all members in one pass; convs with kernels of size 1 as batched matrix products",
+        _rewritten("batched"),
+        rewrite=lambda graph, _: with_batched_products(graph),
+    ),
+    "per layer": Strategy(
+        "all members in one pass; every conv once per member",
+        _rewritten("per layer"),
+        rewrite=with_convs_per_member,
+    ),
     "streams": Strategy("members in turn, each on a CUDA stream of its own", _streams, "cuda"),
     "cuda graph": Strategy("members in turn, recorded and replayed as one CUDA graph; without gradients", _cuda_graph, "cuda"),
 }

@@ -36,6 +36,9 @@ class Executor(Protocol):
     def compile(self, network: Any, *args: Any, **kwargs: Any) -> None:
         """Compile what a call runs."""
 
+    def release(self) -> None:
+        """The tensors are about to change."""
+
     def forget(self) -> None:
         """The graphs, tensors or modules have changed."""
 
@@ -84,7 +87,7 @@ class ExecutedNetwork(GraphNetwork):
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]  # as torch's own
         if self.executor is not None:
-            self.executor.forget()
+            self.executor.release()
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def turns(self) -> Iterator[Callable[..., Any]]:
@@ -133,7 +136,7 @@ class ExecutedNetwork(GraphNetwork):
         return self._required_executor("tune").tune(self, inputs, mode=mode, budget_s=budget_s, progress=progress)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As ``torch.nn.Module.compile``, with what is right for the device; where compiling fails, it runs as it is, and a warning says why.
+        """As ``torch.nn.Module.compile``, with what is right for the device; what cannot be compiled runs as it is, and a warning says why.
 
         On a CPU the members of a network with strategy ``"auto"`` are unrolled, one after the other. The arguments are `torch.compile`'s.
         """

@@ -18,8 +18,8 @@ def test_a_rewritten_graph_is_made_once() -> None:
     packed = packed_convs()
     plans = Plans(packed)
     graph = packed.graphs["eval"]
-    assert plans.rewritten(packed, "same", graph, lambda one: one) is plans.rewritten(packed, "same", graph, lambda _: None)
-    assert plans.rewritten(packed, "nothing", graph, lambda _: None) is None
+    assert plans.rewritten(packed, "same", graph, lambda one, _: one) is plans.rewritten(packed, "same", graph, lambda *_: None)
+    assert plans.rewritten(packed, "nothing", graph, lambda *_: None) is None
 
 
 def test_the_batch_is_the_first_axis() -> None:
