@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from packify.core.errors import ArtefactError as ArtefactError
     from packify.core.errors import AverageWarning as AverageWarning
     from packify.core.errors import BudgetError as BudgetError
+    from packify.core.errors import CompileWarning as CompileWarning
     from packify.core.errors import DataError as DataError
     from packify.core.errors import ExportError as ExportError
     from packify.core.errors import LawBroken as LawBroken
@@ -112,8 +113,8 @@ _MODULES = {
     "packify.evaluation.temperature": "TemperatureScaling",
     "packify.evaluation.conformal": "ConformalSets",
     "packify.exporting.exporter": "Export export",
-    "packify.core.errors": "ArtefactError AverageWarning BudgetError DataError ExportError LawBroken PackError PackifyError SourceError "
-    "SpecError TraceError",
+    "packify.core.errors": "ArtefactError AverageWarning BudgetError CompileWarning DataError ExportError LawBroken PackError "
+    "PackifyError SourceError SpecError TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
     "packify.ensembles.checkpoints": "load_members",

@@ -74,6 +74,13 @@ def _checked(packed: Any) -> PackedNetwork:
             why="an artefact holds a packed network, or a member of one",
             fix="packify.save(packed, folder), or packify.save_member(packed, 0, folder)",
         )
+    if packed.fused:
+        raise PackError(
+            "packed",
+            found="a fused network",
+            why="loading makes the network from its reference, which has the batch norms that were folded",
+            fix="save the network that it was made from, and packify.load(folder).eval().fuse()",
+        )
     return packed
 
 

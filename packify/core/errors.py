@@ -71,6 +71,10 @@ class AverageWarning(UserWarning):
     """Nothing says how the members' outputs are to be averaged, so their mean is taken."""
 
 
+class CompileWarning(UserWarning):
+    """A network could not be compiled, so it runs as it is."""
+
+
 class BudgetError(PackifyError, ValueError):
     """A limit or a sweep that cannot be understood or met."""
 

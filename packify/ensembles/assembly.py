@@ -12,6 +12,8 @@ from packify.core import nested
 from packify.ensembles.averages import averages_of
 from packify.ensembles.repacking import RuleBook, check_forms, packed_form
 from packify.ensembles.report_notes import report_of
+from packify.execution.formats import settle_format
+from packify.execution.running import Execution
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import add_constants, sized_tree
@@ -72,7 +74,10 @@ def assemble(
         cut=Nest(recorded.calls, member.spec.num_estimators),
         output_choices=recorded.output_choices,
         unused=unused,
+        executor=Execution(),
     )
+    note = settle_format(packed, model)
+    packed.report.notes += [note] if note is not None else []
     packed.report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
     return packed
 

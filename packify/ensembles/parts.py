@@ -15,6 +15,7 @@ from packify.core.errors import PackError
 from packify.core.spec import Spec
 from packify.ensembles.compatibility import same_members
 from packify.ensembles.repacking import RuleBook, check_forms, packed_form
+from packify.execution.formats import format_of, to_format
 from packify.nn.exchange import require_own_parts
 from packify.nn.packed_network import LAYER_SETTINGS, PackedNetwork
 from packify.nn.shared_network import SharedNetwork
@@ -95,8 +96,10 @@ def _of_so_many(packed: PackedNetwork, spec: Spec) -> PackedNetwork:
         output_choices=packed.output_choices,
         unused=packed.unused,
         cut=None if packed.cut is None else Nest(packed.cut.calls, spec.num_estimators),
+        executor=copy.deepcopy(packed.executor),
     )
     _match_layers(new, packed)
+    to_format(new, format_of(packed))
     report.packed_params = sum(parameter.numel() for parameter in new.parameters())
     return new
 

@@ -17,7 +17,8 @@ from packify.nn.averaging import averaged
 from packify.nn.block import FORMS
 from packify.nn.code import written
 from packify.nn.exchange import member_parts, replace_parts, require_own_parts
-from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
+from packify.nn.executed_network import ExecutedNetwork, Executor
+from packify.nn.graph_network import Cut, Interface, MemberNetwork
 from packify.nn.heads import resize_layer
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
@@ -35,7 +36,7 @@ class Repacker(Protocol):
         """The graphs that take inputs ``"(m b) ..."``, by mode."""
 
 
-class PackedNetwork(GraphNetwork):
+class PackedNetwork(ExecutedNetwork):
     """M independent members side by side (Laurent et al., ICLR 2023, eq. 5).
 
     In training mode a call returns all members' outputs, member-major ``"(m b) ..."``; in evaluation mode their average in the
@@ -86,7 +87,9 @@ class PackedNetwork(GraphNetwork):
         output_choices: Mapping[str, str] | None = None,
         unused: frozenset[str] = frozenset(),
         cut: Cut | None = None,
+        executor: Executor | None = None,
     ) -> None:
+        self.__dict__["executor"] = executor
         super().__init__(body, graphs, interface, unused, cut)
         state = self.__dict__
         state["member_template"] = member

@@ -1,0 +1,1 @@
+"""The ways of running a packed network over the same parameters, and the choice among them (DESIGN.md section 7)."""

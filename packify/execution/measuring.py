@@ -1,0 +1,119 @@
+"""How long functions take against each other: run by turns, so that whatever else the machine does meets all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+Progress = Callable[[float, str], None]
+"""Called with the share of the time that has gone, and what is measured."""
+
+
+@dataclass
+class Timing:
+    """What one function took.
+
+    Attributes:
+        seconds: of every round, in order.
+        failure: why it could not be run, if so.
+        slow: it was left out after it had warmed up, being that much slower than the fastest.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    failure: str = ""
+    slow: bool = False
+
+    @property
+    def median(self) -> float:
+        """Seconds; infinite where it could not be run."""
+        return statistics.median(self.seconds) if self.seconds else float("inf")
+
+    @property
+    def least(self) -> float:
+        """Seconds of the fastest round; infinite where there is none."""
+        return min(self.seconds, default=float("inf"))
+
+    @property
+    def spread(self) -> float:
+        """Half of the distance between the quartiles, as a share of the median."""
+        if len(self.seconds) < 4:
+            return 0.0
+        first, _, third = statistics.quantiles(self.seconds, n=4)
+        return (third - first) / 2 / self.median
+
+
+def measure_by_turns(
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    device: torch.device,
+    budget_s: float,
+    rounds: int = 100,
+    too_slow: float = 3.0,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """Time functions against each other.
+
+    Each is called twice to warm up. Those that take `too_slow` times as long as the fastest are left out; the others are called by turns,
+    in an order that is reversed every other round, until the time is up.
+
+    Args:
+        functions: what is timed, by name.
+        device: where they work; on CUDA devices, time is measured there.
+        budget_s: seconds in all; every function is timed once, whatever it takes.
+        rounds: at most.
+        too_slow: times the fastest.
+        progress: is told how far it is.
+        clock: seconds; `time.process_time`, which other processes do not disturb, is of use with one thread on a busy CPU.
+    """
+    began = time.perf_counter()
+    found = {name: Timing() for name in functions}
+    last: dict[str, float] = {}
+    for index, (name, function) in enumerate(functions.items()):
+        if progress is not None:
+            progress(_gone(began, budget_s), f"{name} ({index + 1} of {len(functions)})")
+        try:
+            for _ in range(1 if last and time.perf_counter() - began > budget_s else 2):
+                last[name] = seconds_of(function, device, clock)
+        except Exception as error:  # whatever a compiler, a kernel or the memory has to say against it
+            last.pop(name, None)
+            found[name].failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    best = min(last.values(), default=0.0)
+    left = [name for name, seconds in last.items() if seconds <= too_slow * best]
+    for name, seconds in last.items():
+        found[name].seconds = [seconds]
+        found[name].slow = name not in left
+    for number in range(rounds):
+        if time.perf_counter() - began > budget_s or (len(left) < 2 and number > 2):
+            break
+        for name in left if number % 2 else reversed(left):
+            seconds = seconds_of(functions[name], device, clock)
+            if number == 0:
+                found[name].seconds.clear()
+            found[name].seconds.append(seconds)
+            if progress is not None:
+                progress(_gone(began, budget_s), f"{name} (round {number + 1})")
+    return found
+
+
+def seconds_of(function: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
+    """The seconds that a call takes; on a CUDA device until its kernels have ended."""
+    if device.type == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(device)
+        start.record()
+        function()
+        end.record()
+        torch.cuda.synchronize(device)
+        return float(start.elapsed_time(end)) / 1e3
+    began = clock()
+    function()
+    return clock() - began
+
+
+def _gone(began: float, budget_s: float) -> float:
+    return min(1.0, (time.perf_counter() - began) / budget_s) if budget_s else 1.0

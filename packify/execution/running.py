@@ -1,0 +1,147 @@
+"""How a packed network is run: the strategy that it was given, or the one that suits a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from packify.execution.choices import Choice, nearest
+from packify.execution.compiling import compile_network, strategy_to_compile
+from packify.execution.defaults import default_strategy
+from packify.execution.fusing import fuse
+from packify.execution.member_tensors import NotPlain, is_watched
+from packify.execution.plans import Plans
+from packify.execution.strategies import AUTO, STRATEGIES, require_device, require_known
+from packify.execution.tuning import Tuning, tune_network
+from packify.execution.turns import Turn, turns_of
+from packify.nn.packed_network import PackedNetwork
+
+
+class Execution:
+    """What a packed network asks before it runs a graph.
+
+    Attributes:
+        strategy: a name in `STRATEGIES`, or ``"auto"``.
+        choices: what tuning has found.
+        compiled: the strategy of calls that are compiled or traced, if none was chosen.
+    """
+
+    def __init__(self, strategy: str = AUTO, choices: Sequence[Choice] = ()) -> None:
+        self.strategy, self.choices, self.compiled = strategy, tuple(choices), "grouped"
+        self._plans: Plans | None = None
+
+    def choose(self, network: PackedNetwork, name: object) -> None:
+        """Run `network` by this strategy from now on.
+
+        Raises:
+            SpecError: there is no such strategy, or not for the network's device.
+        """
+        known = require_known(name)
+        require_device(known, device_of(network))
+        self.strategy = known
+        self.prepare(network, known)
+
+    def prepare(self, network: PackedNetwork, name: str) -> None:
+        """Make what a strategy needs, so that a compiler that follows the first call finds it."""
+        if name not in (AUTO, "grouped") and network.num_estimators > 1:
+            STRATEGIES[name].prepare(name, network, self._plans_of(network))
+
+    def run(self, network: PackedNetwork, inputs_are: str, inputs: Sequence[Tensor]) -> tuple[Any, ...] | None:
+        """The flat outputs ``"m b ..."`` of a call, or None where the network's own modules are to be called.
+
+        Args:
+            network: of which this is.
+            inputs_are: ``"shared"`` or ``"independent"``.
+            inputs: of the graph.
+        """
+        name = self.strategy
+        if name == AUTO:
+            name = self.suited(network, inputs)
+        if name == "grouped" or network.num_estimators == 1:
+            return None
+        if self._plans is None and torch.compiler.is_compiling():
+            return None  # what a compiler follows makes no graphs: see `prepare`
+        plans = self._plans_of(network)
+        if plans.whole.reason_against(network):
+            return None
+        try:
+            return STRATEGIES[name].run(network, plans, inputs_are, inputs)
+        except NotPlain:
+            return None
+
+    def suited(self, network: PackedNetwork, inputs: Sequence[Tensor]) -> str:
+        """The strategy of a call that none was chosen for: what was measured for calls like it, or a default."""
+        if is_watched():
+            return self.compiled
+        device = next((one.device for one in inputs), torch.device("cpu"))
+        if self.choices:
+            found = nearest(self.choices, device, inputs, training=network.training)
+            if found is not None:
+                return found.strategy
+        return default_strategy(device, inputs)
+
+    def reason_against(self, network: PackedNetwork) -> str:
+        """Why the network runs grouped, whatever its strategy; empty where it does not."""
+        if network.num_estimators == 1:
+            return "one member is the network itself"
+        return self._plans_of(network).whole.reason_against(network)
+
+    def turns(self, network: PackedNetwork) -> Iterator[Turn]:
+        """Every member, to be trained one after the other.
+
+        Raises:
+            PackError: modules have to be called that a member's own graph does not call.
+        """
+        return turns_of(network, self._plans_of(network))
+
+    def fuse(self, network: PackedNetwork) -> PackedNetwork:
+        """A copy for inference, with batch norms folded; see `packify.execution.fusing`.
+
+        Raises:
+            PackError: the network, or a part of it, is in training mode.
+        """
+        return fuse(network)
+
+    def compile(self, network: PackedNetwork, *args: Any, **kwargs: Any) -> None:
+        """Let calls run compiled code, of the strategy that suits a compiler on this device if none was chosen."""
+        self.compiled = strategy_to_compile(network, device_of(network))
+        self.prepare(network, self.compiled)
+        compile_network(network, *args, **kwargs)
+
+    def tune(self, network: PackedNetwork, inputs: Any, **settings: Any) -> Tuning:
+        """Measure every strategy and use the fastest for inputs like these; see `packify.execution.tuning`.
+
+        Raises:
+            SpecError, PackError: as `tune_network` does.
+        """
+        return tune_network(network, inputs, **settings)
+
+    def _plans_of(self, network: PackedNetwork) -> Plans:
+        if self._plans is None:
+            self._plans = Plans(network)
+        return self._plans
+
+    def release(self) -> None:
+        """Let go of views of tensors: the network gets others."""
+        if self._plans is not None:
+            self._plans.release()
+
+    def forget(self) -> None:
+        """Drop what was made of the network's graphs, tensors and modules: they have changed."""
+        self._plans = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Execution:
+        made = type(self).__new__(type(self))
+        made.__dict__ |= self.__getstate__()
+        return made
+
+
+def device_of(network: PackedNetwork) -> torch.device:
+    """Where a network's first tensor lies."""
+    return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
