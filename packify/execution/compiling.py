@@ -42,8 +42,8 @@ class _OrEager:
         try:
             found = self.compiled(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:
-            first = next(iter(str(error).splitlines()), "")
-            why = f"{type(error).__name__}: {first}"
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = f"{type(error).__name__}: {' '.join(lines[:2])}"
             warnings.warn(f"compiling failed, the network runs as it is: {why}", CompileWarning, stacklevel=2)
             vars(self.network)["_compiled_call_impl"] = None
             return self.network._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch.nn.modules import module as torch_module
 
-from packify.nn.exchange import exchanged_parts, unwrapped
+from packify.nn.exchange import exchanged_parts
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.wrappers import unwrapped
 
 
 class Wholeness:

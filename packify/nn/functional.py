@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -61,20 +61,22 @@ def packed_embedding(input: Tensor, weight: Tensor, members: int, packed: bool, 
     return torch.where(padding, rows.detach(), rows)
 
 
-def norm_in_place(
-    norm: Callable[..., Tensor],
-    input: Tensor,
-    shape: Sequence[int],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float | None,
-    members: int,
+def layer_norm_in_place(
+    input: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float, members: int
 ) -> Tensor:
-    """One norm per member over the last axis, where that carries the members: ``"... (m c)"``, weight and bias ``"(m c)"``."""
-    normal = norm(input.unflatten(-1, (members, -1)), shape, eps=eps)
+    """One layer norm per member over the last axis, which carries the members: ``"... (m c)"``, weight and bias ``"(m c)"``."""
+    return _scaled_in_place(F.layer_norm(input.unflatten(-1, (members, -1)), shape, eps=eps), weight, bias)
+
+
+def rms_norm_in_place(input: Tensor, shape: Sequence[int], weight: Tensor | None, eps: float | None, members: int) -> Tensor:
+    """One RMS norm per member over the last axis, which carries the members: ``"... (m c)"``, weight ``"(m c)"``."""
+    return _scaled_in_place(F.rms_norm(input.unflatten(-1, (members, -1)), shape, eps=eps), weight, None)
+
+
+def _scaled_in_place(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     if weight is not None:
-        normal = normal * weight.view(members, -1)
-    return (normal if bias is None else normal + bias.view(members, -1)).flatten(-2)
+        normal = normal * weight.view(normal.shape[-2], -1)
+    return (normal if bias is None else normal + bias.view(normal.shape[-2], -1)).flatten(-2)
 
 
 def affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from packify.core.report import LayerWidth
-from packify.nn.functional import affine, norm_in_place, packed_embedding, packed_linear
+from packify.nn.functional import affine, layer_norm_in_place, packed_embedding, packed_linear, rms_norm_in_place
 from packify.nn.members import merge_members, repeat_members, split_members
 from packify.nn.tree import state_sizes
 
@@ -52,7 +52,7 @@ class PackedLayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         shape = (self.normalized_shape[0] // self.members, *self.normalized_shape[1:])
         if self.stays:
-            return norm_in_place(F.layer_norm, input, shape, self.weight, self.bias, self.eps, self.members)
+            return layer_norm_in_place(input, shape, self.weight, self.bias, self.eps, self.members)
         weight, bias = _unfolded(self.weight, self.members), _unfolded(self.bias, self.members)
         normal = F.layer_norm(_front(input, self.layout, self.members), shape, eps=self.eps)
         return merge_members(affine(normal, weight, bias), 0)
@@ -71,7 +71,7 @@ class PackedRMSNorm(nn.RMSNorm):
     def forward(self, input: Tensor) -> Tensor:
         shape = [self.normalized_shape[0] // self.members, *self.normalized_shape[1:]]
         if self.stays:
-            return norm_in_place(F.rms_norm, input, shape, self.weight, None, self.eps, self.members)
+            return rms_norm_in_place(input, shape, self.weight, self.eps, self.members)
         normal = F.rms_norm(_front(input, self.layout, self.members), shape, eps=self.eps)
         return merge_members(affine(normal, _unfolded(self.weight, self.members), None), 0)
 

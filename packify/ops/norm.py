@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn import functional as F
 
-from packify.nn.functional import affine, norm_in_place
+from packify.nn.functional import affine, layer_norm_in_place, rms_norm_in_place
 from packify.nn.members import FRONT
 from packify.ops.sizes import resized
 from packify.packing.builder import PackBuilder, PackedValue
@@ -124,7 +124,10 @@ def pack_layer_norm(builder: PackBuilder, node: Any, input: Any, normalized_shap
     last = input.ndim - 1
     if input.axis == last > 0 and len(normalized_shape) == 1 and builder.choose(last) == last:
         own = [None if tensor is None else builder.to(tensor, 0) for tensor in (weight, bias)]
-        made = builder.emit(norm_in_place, function, input, normalized_shape, *own, eps, builder.members)
+        if function is F.rms_norm:
+            made = builder.emit(rms_norm_in_place, input, normalized_shape, own[0], eps, builder.members)
+        else:
+            made = builder.emit(layer_norm_in_place, input, normalized_shape, *own, eps, builder.members)
         return builder.result(made, value, last)
     normal = builder.emit(function, builder.front(input), normalized_shape, eps=eps)
     scale, shift = (None if tensor is None else builder.front(builder.to(tensor, FRONT)) for tensor in (weight, bias))
