@@ -76,7 +76,7 @@ def require_fit(parent: nn.Module, name: str, new: Any) -> None:
     old = parent._modules.get(name)
     if OWN_CODE in vars(parent):
         return  # a part of a module that is kept whole
-    if old is None or not isinstance(new, nn.Module) or any(part is unwrapped(old) for part in new.modules()):
+    if old is None or not isinstance(new, nn.Module) or unwrapped(new) is unwrapped(old):
         return  # a new name, or a wrapper around what was there
     before = unwrapped(old)
     ports = ports_of(before)
