@@ -66,7 +66,7 @@ def data(seed: int) -> tuple[Batches, Batches, Batches, Batches]:
 
 
 def train(model: nn.Module, batches: Batches, epochs: int, seed: int) -> float:
-    """Seconds of SGD with momentum and a cosine schedule; a packed network trains each member as it would alone."""
+    """CPU seconds of SGD with momentum and a cosine schedule; a packed network trains each member as it would alone."""
     loss_of: Callable[[Tensor, Tensor], Tensor] = nn.CrossEntropyLoss()
     if isinstance(model, packify.PackedNetwork):
         loss_of = packify.EnsembleLoss(nn.CrossEntropyLoss())
@@ -74,7 +74,7 @@ def train(model: nn.Module, batches: Batches, epochs: int, seed: int) -> float:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * len(batches))
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     generator = torch.Generator().manual_seed(seed)
-    start = time.perf_counter()
+    start = time.process_time()
     model.train()
     for _ in range(epochs):
         for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
@@ -83,7 +83,7 @@ def train(model: nn.Module, batches: Batches, epochs: int, seed: int) -> float:
             optimiser.step()
             schedule.step()
     model.eval()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def packed(seed: int, alpha: float, members: int, gamma: int) -> packify.PackedNetwork:
@@ -95,7 +95,7 @@ def packed(seed: int, alpha: float, members: int, gamma: int) -> packify.PackedN
 
 
 def methods(seed: int, batches: Batches, epochs: int) -> Iterator[tuple[str, nn.Module | list[nn.Module], int, float]]:
-    """Name, trained network, parameters and seconds of training of each method."""
+    """Name, trained network, parameters and CPU seconds of training of each method."""
     networks = []
     for number in range(4):
         torch.manual_seed(100 * seed + number)
@@ -122,7 +122,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[packify.Evaluation], float]]] = {
 
 def table(found: dict[str, list[packify.Evaluation]], costs: dict[str, tuple[int, float]]) -> str:
     """Means and deviations over the seeds, in Markdown."""
-    lines = ["| | " + " | ".join(_COLUMNS) + " | parameters | training s |", "|---" * (len(_COLUMNS) + 3) + "|"]
+    lines = ["| | " + " | ".join(_COLUMNS) + " | parameters | training CPU s |", "|---" * (len(_COLUMNS) + 3) + "|"]
     for name, evaluations in found.items():
         cells = []
         for form, value in _COLUMNS.values():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packify.core.errors import AverageWarning as AverageWarning
     from packify.core.errors import BudgetError as BudgetError
     from packify.core.errors import DataError as DataError
+    from packify.core.errors import ExportError as ExportError
     from packify.core.errors import LawBroken as LawBroken
     from packify.core.errors import PackError as PackError
     from packify.core.errors import PackifyError as PackifyError
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from packify.core.report import Report as Report
     from packify.core.spec import Spec as Spec
     from packify.ensembles.checkpoints import load_members as load_members
+    from packify.ensembles.method_shortcuts import batch_ensemble as batch_ensemble
+    from packify.ensembles.method_shortcuts import deep_ensemble as deep_ensemble
+    from packify.ensembles.method_shortcuts import masksembles as masksembles
+    from packify.ensembles.method_shortcuts import mimo as mimo
     from packify.ensembles.parts import join as join
     from packify.ensembles.parts import part as part
     from packify.ensembles.recording import Recording as Recording
@@ -59,12 +64,15 @@ if TYPE_CHECKING:
     from packify.evaluation.results import Comparison as Comparison
     from packify.evaluation.results import Evaluation as Evaluation
     from packify.evaluation.temperature import TemperatureScaling as TemperatureScaling
+    from packify.exporting.exporter import Export as Export
+    from packify.exporting.exporter import export as export
     from packify.laws.signals import Signal as Signal
     from packify.laws.signals import signal as signal
     from packify.laws.verification import Verification as Verification
     from packify.laws.verification import verify as verify
     from packify.nn.graph_network import MemberNetwork as MemberNetwork
     from packify.nn.packed_network import PackedNetwork as PackedNetwork
+    from packify.nn.shared_network import SharedNetwork as SharedNetwork
     from packify.ops.rule import Rule as Rule
     from packify.sources.resolving import load_reference as load_reference
     from packify.training.clipping import clip_grad_norm_ as clip_grad_norm_
@@ -75,6 +83,8 @@ if TYPE_CHECKING:
     from packify.training.independent import IndependentCollate as IndependentCollate
     from packify.training.losses import EnsembleLoss as EnsembleLoss
     from packify.training.losses import repeat_targets as repeat_targets
+    from packify.training.mimo_batches import mimo_batch as mimo_batch
+    from packify.training.optimiser_groups import parameter_groups as parameter_groups
 
 # The module that holds each public name. It is imported on first use, so that `packify --help` does not wait for torch.
 _MODULES = {
@@ -88,6 +98,8 @@ _MODULES = {
     "packify.budgets.sweeping": "Sweep",
     "packify.training.losses": "EnsembleLoss repeat_targets",
     "packify.training.clipping": "clip_grad_norm_",
+    "packify.training.optimiser_groups": "parameter_groups",
+    "packify.training.mimo_batches": "mimo_batch",
     "packify.training.gaussian": "GaussianNLL RegressionUncertainty gaussian_mixture",
     "packify.training.independent": "IndependentBatchSampler IndependentCollate",
     "packify.evaluation.measures": "Uncertainty uncertainty",
@@ -99,11 +111,13 @@ _MODULES = {
     "packify.evaluation.plots": "plot_evaluation",
     "packify.evaluation.temperature": "TemperatureScaling",
     "packify.evaluation.conformal": "ConformalSets",
-    "packify.core.errors": "ArtefactError AverageWarning BudgetError DataError LawBroken PackError PackifyError SourceError SpecError "
-    "TraceError",
+    "packify.exporting.exporter": "Export export",
+    "packify.core.errors": "ArtefactError AverageWarning BudgetError DataError ExportError LawBroken PackError PackifyError SourceError "
+    "SpecError TraceError",
     "packify.core.report": "Report",
     "packify.core.spec": "Spec",
     "packify.ensembles.checkpoints": "load_members",
+    "packify.ensembles.method_shortcuts": "batch_ensemble deep_ensemble masksembles mimo",
     "packify.ensembles.parts": "join part",
     "packify.ensembles.recording": "Recording record",
     "packify.ensembles.shortcuts": "budget fit pack sweep",
@@ -114,6 +128,7 @@ _MODULES = {
     "packify.laws.verification": "Verification verify",
     "packify.nn.graph_network": "MemberNetwork",
     "packify.nn.packed_network": "PackedNetwork",
+    "packify.nn.shared_network": "SharedNetwork",
     "packify.ops.rule": "Rule",
     "packify.sources.resolving": "load_reference",
 }

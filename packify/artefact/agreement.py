@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from packify.artefact.config import Config
+from packify.core.method_specs import MethodSpec
 from packify.core.spec import Spec
 
 # The keys of the file's metadata that are not about the network.
 _FORMAT = {"format": "pt"}
 
 
-def metadata_of(spec: Spec, inputs: str) -> dict[str, str]:
+def metadata_of(spec: Spec | MethodSpec, inputs: str) -> dict[str, str]:
     """The metadata of `model.safetensors`: ``{"format": "pt", "alpha": "2.0", "num_estimators": "4", ..., "inputs": "shared"}``."""
+    if isinstance(spec, MethodSpec):
+        return {**_FORMAT, **{name: str(value) for name, value in spec.to_dict().items()}, "inputs": inputs}
     numbers = {name: str(float(value)) if name == "alpha" else str(value) for name, value in asdict(spec).items()}
     return {**_FORMAT, **numbers, "inputs": inputs}
 

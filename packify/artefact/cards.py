@@ -19,6 +19,8 @@ from packify.artefact.loading import reference_of
 from packify.artefact.weights import weights_files
 from packify.budgets.cost import CONVENTION_TEXT, Budget
 from packify.core.errors import ArtefactError, PackifyError, SpecError
+from packify.core.method_specs import METHOD_TITLES, MethodSpec
+from packify.core.spec import Spec
 from packify.ensembles.shortcuts import budget
 from packify.evaluation.results import CONVENTIONS, Evaluation
 from packify.sources.credits import Credit, credit_of
@@ -73,8 +75,9 @@ def model_card(
     credit = credit_of(config.source)
     name = "a network" if config.source is None else config.source.name.rpartition(":")[2]
     spec = config.spec
-    numbers = f"alpha {spec.alpha:g}, M {spec.num_estimators}, gamma {spec.gamma}"
-    title = f"{name} as a Packed-Ensemble ({numbers})" if config.kind == "packed" else f"Member {config.member} of {name} ({numbers})"
+    numbers = f"{spec.method}, M {spec.num_estimators}" if isinstance(spec, MethodSpec) else _numbers(spec)
+    kind = METHOD_TITLES[spec.method][0] if isinstance(spec, MethodSpec) else "a Packed-Ensemble"
+    title = f"{name} as {kind} ({numbers})" if config.kind == "packed" else f"Member {config.member} of {name} ({numbers})"
     return _written(
         _Facts(
             folder,
@@ -128,7 +131,13 @@ def written_beside(target: Path, text: str) -> None:
             raise
 
 
+def _numbers(spec: Spec) -> str:
+    return f"alpha {spec.alpha:g}, M {spec.num_estimators}, gamma {spec.gamma}"
+
+
 def _costs(folder: Path, config: Config, model: nn.Module | None) -> Budget | None:
+    if isinstance(config.spec, MethodSpec):
+        return None
     try:
         reference = reference_of(folder, config, model)
         example = examples.decode(config.example)
@@ -179,7 +188,12 @@ def _what(facts: _Facts) -> str:
     config, spec = facts.config, facts.config.spec
     about = "" if config.source is None else f" of {config.source.kind}'s {config.source.name}"
     versions = ", ".join(f"{name} {version}" for name, version in sorted(config.made_with.items()))
-    if config.kind == "member":
+    if isinstance(spec, MethodSpec):
+        title, paper = METHOD_TITLES[spec.method]
+        how = f"One member of {title}" if config.kind == "member" else f"{title[0].upper() + title[1:]}"
+        settings = ", ".join(f"{name} {value}" for name, value in spec.to_dict().items() if name != "method" and value != [])
+        what = f"{how}{about} ({paper}): {settings}."
+    elif config.kind == "member":
         what = f"One member of a Packed-Ensemble{about} ({_PAPER}): a network of its own, {float(spec.ratio):.3g} times as wide."
     else:
         what = (

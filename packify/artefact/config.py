@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import packify.artefact.example as examples
 from packify.capture.outputs import OutputChoice
 from packify.core.errors import ArtefactError, DataError, SourceError, SpecError
+from packify.core.method_specs import METHOD_SPECS, MethodSpec
 from packify.core.spec import Spec
 from packify.evaluation.calibration import Calibration
 from packify.nn.averaging import AVERAGES
@@ -74,7 +75,7 @@ class Config:
         kind: ``"packed"`` for a whole network, ``"member"`` for one member of it.
         member: which member, if it is one.
         source: where the reference came from; None when it was passed as a module.
-        spec: alpha, M and gamma.
+        spec: alpha, M and gamma; or the settings of a method whose members share weights, which say its name.
         example: the inputs it was recorded with, as `packify.artefact.example` writes them.
         inputs: ``"shared"`` or ``"independent"``.
         average: how each output is averaged.
@@ -94,7 +95,7 @@ class Config:
     kind: Kind
     member: int | None
     source: Source | None
-    spec: Spec
+    spec: Spec | MethodSpec
     example: dict[str, Any]
     inputs: Literal["shared", "independent"]
     average: Any
@@ -236,8 +237,10 @@ def _check_format(found: object, written_by: object, where: str) -> None:
         )
 
 
-def _spec(values: Any, where: str, written_in: int) -> Spec:
+def _spec(values: Any, where: str, written_in: int) -> Spec | MethodSpec:
     _require(isinstance(values, dict), where, "spec", values)
+    if "method" in values:
+        return _method_spec(values, where)
     if written_in == 1:  # what forward never reads was kept
         values = {"unused": "keep", **values}
     try:
@@ -246,6 +249,19 @@ def _spec(values: Any, where: str, written_in: int) -> Spec:
         found = error.found if isinstance(error, SpecError) else str(error)
         raise _damaged(f"{where}: spec", f"{found:.200}", "a spec holds alpha, M, gamma and their policies") from error
     _require(max(spec.alpha, spec.num_estimators, spec.gamma) <= _MAX_MEMBERS, where, "spec", values)
+    return spec
+
+
+def _method_spec(values: dict[str, Any], where: str) -> MethodSpec:
+    kind = METHOD_SPECS.get(values["method"]) if isinstance(values["method"], str) else None
+    if kind is None:
+        raise _damaged(f"{where}: spec.method", f"{values['method']!r:.120}", f"the methods are {', '.join(METHOD_SPECS)}")
+    try:
+        spec = kind.from_dict(values)
+    except (SpecError, TypeError, OverflowError) as error:
+        found = error.found if isinstance(error, SpecError) else str(error)
+        raise _damaged(f"{where}: spec", f"{found:.200}", f"it holds the settings of {kind.method}") from error
+    _require(spec.num_estimators <= _MAX_MEMBERS, where, "spec", values)
     return spec
 
 

@@ -162,6 +162,7 @@ CARD_MARK = b"library_name: packify"
 
 def not_written(target: Path, error: OSError) -> ArtefactError:
     """What to tell when the operating system refuses to write."""
+    """What to tell when the operating system refuses to write."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return ArtefactError(
         str(target),

@@ -21,8 +21,9 @@ from packify.artefact.weights import read_weights
 from packify.capture.meta import meta_copy
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import ArtefactError, PackifyError
+from packify.core.method_specs import MethodSpec
 from packify.core.version import __version__
-from packify.ensembles.shortcuts import pack
+from packify.ensembles.recording import record
 from packify.sources import rebuild
 
 
@@ -100,16 +101,10 @@ def _rebuilt(
     if dtype is not None:
         reference = reference.to(dtype)
     try:
-        packed = pack(
-            reference,
-            example,
-            **config.spec.to_dict(),
-            inputs=config.inputs,
-            average=config.average,
-            outputs=config.outputs,
-            leaves=leaves,
-            rules=rules,
-        )
+        recording = record(reference, example, outputs=config.outputs, leaves=leaves, rules=rules)
+        how: dict[str, Any] = {"inputs": config.inputs, "average": config.average}
+        spec = config.spec
+        packed = recording.method(spec, **how) if isinstance(spec, MethodSpec) else recording.pack(**spec.to_dict(), **how)
         for name, size in config.resized.items():
             packed.resize(name, size)
         network = packed if config.member is None else packed.extract(config.member)

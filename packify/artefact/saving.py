@@ -41,6 +41,7 @@ def save(
         folder: a new folder; its missing parents are made.
         source: where the reference came from. Without it, or for a user's own factory, loading needs ``load(folder, model=...)``.
         calibration: what was fitted on held-out data for these weights, see `Calibration`.
+        calibration: what was fitted on held-out data for these weights, see `Calibration`.
         force: replace an artefact that is there. The old one is removed only when the new one is complete.
         max_shard_size: of a file of weights, in bytes or as ``"5GB"``; what is larger is split into several files with an index.
 

@@ -261,7 +261,7 @@ class _GraphRun:
 
 def _packed_as_one(node: fx.Node, *args: Any, **kwargs: Any) -> Tensor:
     given = arguments(node, values=(args, kwargs))
-    return packed_linear(given["input"].unsqueeze(0), given["weight"], given["bias"], 1, given["groups"]).squeeze(0)
+    return packed_linear(given["input"].unsqueeze(0), given["weight"], given["bias"], 1, given["groups"], given["parts"]).squeeze(0)
 
 
 def _counted(rules: Mapping[Any, Any], node: fx.Node, module: nn.Module | None, args: Any, kwargs: Any, value: Any) -> int:

@@ -12,6 +12,7 @@ from packify.cli.budget_command import budget
 from packify.cli.card_command import card
 from packify.cli.convert_command import convert
 from packify.cli.evaluate_command import evaluate
+from packify.cli.export_command import export
 from packify.cli.extract_command import extract
 from packify.cli.failures import debugging, guarded, stop_on_signals
 from packify.cli.fit_command import fit
@@ -21,7 +22,7 @@ from packify.cli.verify_command import verify
 from packify.core.graph_check import graph_checks
 from packify.core.version import __version__
 
-_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, card, ops)
+_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, export, card, ops)
 
 
 class PackifyGroup(TyperGroup):

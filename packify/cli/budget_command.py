@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from packify.cli.console import out, print_json, steps
+from packify.cli.methods import BudgetMethod, methods_table
 from packify.cli.options import (
     Alpha,
     DropOutput,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from packify.budgets import Budget
+    from packify.ensembles.methods.costs import MethodBudgets
 
 _COUNTING = "Counting"
 
@@ -72,6 +74,7 @@ def budget(
     convention: ConventionOption = "macs",
     dtype: DtypeOption = None,
     per_layer: PerLayer = False,
+    method: BudgetMethod = "packed",
     json: Json = False,
 ) -> None:
     """Count parameters, Mult-Adds and memory of a configuration; no weight is allocated."""
@@ -86,7 +89,12 @@ def budget(
         with step("count", f"counting {model}"):
             recording = packify.record(network, example, outputs=output_choices(free_output, drop_output))
             found = recording.budget(**spec.to_dict(), convention=convention, dtype=dtype)
-    if json:
+            every = recording.method_budgets(**spec.to_dict(), convention=convention, dtype=dtype) if method == "all" else None
+    if json and every is not None:
+        print_json({"model": model, **every.to_dict(), "seconds": step.seconds})
+    elif every is not None:
+        show_methods(model, every)
+    elif json:
         print_json({"model": model, **found.to_dict(), "seconds": step.seconds})
     else:
         show(model, found, per_layer)
@@ -102,6 +110,20 @@ def reference(
     args = dict(map(sources.parse_argument, arg or ()))
     found = sources.resolve(model, num_classes=num_classes, in_chans=in_chans, input_size=size, args=args, device="meta")
     return found.model, found.example(device="meta")
+
+
+def show_methods(model: str, found: MethodBudgets) -> None:
+    """All of the paper's ensembles side by side."""
+    from rich.text import Text
+
+    from packify.budgets import CONVENTION_TEXT
+
+    console, spec = out(), found.budget.spec
+    packed = f"Packed-Ensembles (alpha {spec.alpha:g}, gamma {spec.gamma})"
+    console.print(Text("\n").append(model, style="bold").append(f" as ensembles of {spec.num_estimators}, {packed}\n"))
+    console.print(methods_table(found))
+    console.print(Text(f"Mult-Adds of one prediction ({found.convention}): {CONVENTION_TEXT[found.convention]}.", style="dim"))
+    console.print(Text("Activations are of one sample; a Deep Ensemble's networks run one after the other.", style="dim"))
 
 
 def show(model: str, found: Budget, per_layer: bool) -> None:

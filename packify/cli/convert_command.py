@@ -21,6 +21,17 @@ from packify.cli.members import (
     spec_of,
     start_of,
 )
+from packify.cli.methods import (
+    Layers,
+    MethodOption,
+    Norms,
+    Repetitions,
+    Rho,
+    Scale,
+    convert_by,
+    deep_numbers,
+    method_spec,
+)
 from packify.cli.options import (
     DropOutput,
     FactoryArgs,
@@ -76,6 +87,12 @@ def convert(
     alpha: AlphaOrFiles = None,
     num_estimators: CountOrFiles = None,
     gamma: Gamma = 1,
+    method: MethodOption = "packed",
+    scale: Scale = None,
+    rho: Rho = None,
+    batch_repetitions: Repetitions = None,
+    norms: Norms = None,
+    layers: Layers = None,
     gamma_policy: GammaPolicyOption = "paper",
     min_channels_per_group: MinChannels = 64,
     round_to: RoundTo = 1,
@@ -104,6 +121,27 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Convert a network into a Packed-Ensemble and write it as an artefact: config.json and model.safetensors."""
+    own = {"scale": scale, "rho": rho, "batch_repetitions": batch_repetitions, "norms": norms, "layers": layers}
+    shared = method_spec(method, num_estimators, seed, alpha, **own)
+    if shared is not None:
+        convert_by(
+            shared,
+            model=model,
+            wanted=_wanted(num_classes, in_chans, input_size, arg),
+            pretrained=pretrained,
+            outputs=output_choices(free_output, drop_output),
+            seed=seed,
+            inputs=None if method == "mimo" else inputs,
+            average=average,
+            no_verify=no_verify,
+            out=out,
+            force=force,
+            json=json,
+            quiet=quiet,
+        )
+        return
+    if method == "deep":
+        alpha, num_estimators = deep_numbers(alpha, num_estimators, gamma)
     start = start_of(weights, members, pretrained)
     policies = {"gamma_policy": gamma_policy, "min_channels_per_group": min_channels_per_group, "round_to": round_to}
     spec = spec_of(alpha, num_estimators, gamma, members, **policies, unused=unused, constants=constants, heads=heads, groups=groups)
@@ -116,12 +154,9 @@ def convert(
             kind, plain = sources.parse_name(model)
             sources.import_library(kind)
         target = artefact.check_target(out or Path(f"{sources.label(kind, plain)}-{spec.label}"), force)
-        size = None if input_size is None else sources.parse_input_size(input_size)
-        args = dict(map(sources.parse_argument, arg or ()))
         with step("build", f"building {model}"), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            wanted: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans, "input_size": size, "args": args}
-            reference = sources.resolve(model, **wanted, pretrained=pretrained)
+            reference = sources.resolve(model, **_wanted(num_classes, in_chans, input_size, arg), pretrained=pretrained)
             example = reference.example()
         options: dict[str, Any] = spec.to_dict()
         with step("pack", f"slimming and packing {model}"):
@@ -153,6 +188,14 @@ def convert(
         stdout().print(str(written), soft_wrap=True)
     else:
         show(stdout(), found)
+
+
+def _wanted(num_classes: int | None, in_chans: int | None, input_size: str | None, arg: list[str] | None) -> dict[str, Any]:
+    """What is asked of the reference."""
+    from packify import sources
+
+    size = None if input_size is None else sources.parse_input_size(input_size)
+    return {"num_classes": num_classes, "in_chans": in_chans, "input_size": size, "args": dict(map(sources.parse_argument, arg or ()))}
 
 
 def shapes(example: Any) -> str:

@@ -63,6 +63,10 @@ class ArtefactError(PackifyError):
     """An artefact is missing, damaged, of another version, or does not fit its network."""
 
 
+class ExportError(PackifyError):
+    """A network cannot be written in a format, or the file does not give the network's numbers."""
+
+
 class AverageWarning(UserWarning):
     """Nothing says how the members' outputs are to be averaged, so their mean is taken."""
 

@@ -24,7 +24,11 @@ class Note:
 
 @dataclass(frozen=True)
 class LayerWidth:
-    """A layer with weights: its widths in channels or features, its groups, and the gamma it got."""
+    """A layer with weights: its widths in channels or features, its groups, and the gamma it got.
+
+    Attributes:
+        parts: outputs of each part of one group that gamma cuts by itself, e.g. q, k and v; none where it cuts all of them as one.
+    """
 
     name: str
     kind: str
@@ -36,6 +40,7 @@ class LayerWidth:
     gamma: int
     gamma_wanted: int
     note: str = ""
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ class Report:
             f"Packed-Ensemble PE-({spec.alpha:g}, {spec.num_estimators}, {spec.gamma}), gamma policy {spec.gamma_policy!r}",
             f"parameters: reference {self.reference_params:,}, member {self.member_params:,}, packed {self.packed_params:,}"
             + (f" ({self.packed_params / self.reference_params:.3f} of the reference)" if self.reference_params else ""),
-            f"layers: {len(self.layers)}; gamma > 1 on {sum(layer.gamma > 1 for layer in self.layers)}",
+            f"layers: {len(self.layers)}; gamma > 1 on {sum(layer.gamma > 1 for layer in self.layers)}"
+            + (f", on {parted} of them in each of several parts" if (parted := sum(bool(layer.parts) for layer in self.layers)) else ""),
         ]
         for title, notes in (
             ("pinned", self.pins),

@@ -48,11 +48,11 @@ def assemble(
     )
     alone = sized_tree(member.root, lambda _, tensor: tensor, recorded.leaves)  # other configurations share the member
     for tree in (root, alone):
-        add_constants(tree, member.constants, torch.device("meta") if tree is alone else _first_device(model))
-        _match_modes(tree, model)
+        add_constants(tree, member.constants, torch.device("meta") if tree is alone else first_device(model))
+        match_modes(tree, model)
     check_forms(graphs.values(), root, member.spec.num_estimators)
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
-    averages = averages_of(member, model, average, table)
+    averages = averages_of(recorded, member.graphs, model, average, table)
     unused = recorded.unused if member.spec.unused == "drop" else frozenset()
     report = report_of(member, model, {id(graph): graph for graph in graphs.values()}, averages.by_mode, recorded)
     report.averaging = averages.notes
@@ -65,7 +65,7 @@ def assemble(
         report=report,
         average=averages.by_mode,
         inputs=inputs,
-        example_inputs=_shapes_only(example_inputs),
+        example_inputs=shapes_only(example_inputs),
         batched=recorded.any_batch,
         repacker=book,
         leaves=recorded.leaves,
@@ -77,17 +77,21 @@ def assemble(
     return packed
 
 
-def _first_device(model: nn.Module) -> torch.device:
+def first_device(model: nn.Module) -> torch.device:
+    """Where the first tensor of a network lies."""
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
-def _match_modes(tree: nn.Module, model: nn.Module) -> None:
+def match_modes(tree: nn.Module, model: nn.Module) -> None:
+    """Every part in the mode, train or eval, that the reference's is in."""
     modes = {name: module.training for name, module in model.named_modules(remove_duplicate=False)}
     for name, module in tree.named_modules():
         module.training = modes.get(name, model.training)
 
 
-def _shapes_only(example_inputs: Any) -> Any:
+def shapes_only(example_inputs: Any) -> Any:
+    """Example inputs with meta tensors."""
+
     def shape(leaf: Any) -> Any:
         return torch.empty_like(leaf, device="meta") if isinstance(leaf, Tensor) else leaf
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from packify.capture.graphs import RecordedGraphs
 from packify.capture.operators import traits_of
 from packify.core import nested
 from packify.core.errors import AverageWarning, SpecError
 from packify.core.report import Note
 from packify.nn.averaging import AVERAGES, POOLS, class_axis, could_be_logits, maker
-from packify.widths.slimming import Member
 
 # How networks say their number of classes: of timm, torchvision and home-made ones, of transformers' configs.
 _COUNTS = ("num_classes", "num_labels", "n_classes", "nb_classes", "num_class")
@@ -41,20 +41,22 @@ class Averages:
     notes: list[Note]
 
 
-def averages_of(member: Member, model: nn.Module, average: Any, rules: Mapping[Any, Any]) -> Averages:
-    """How the outputs of a packed network of `member` are averaged.
+def averages_of(
+    recorded: RecordedGraphs, graphs: Mapping[str, fx.Graph], model: nn.Module, average: Any, rules: Mapping[Any, Any]
+) -> Averages:
+    """How the outputs of an ensemble are averaged whose member has these graphs.
 
     Raises:
         SpecError: `average` names an output that there is not, or a way that is not known.
     """
-    paths = {mode: nested.paths(output) for mode, output in member.recorded.outputs.items()}
+    paths = {mode: nested.paths(output) for mode, output in recorded.outputs.items()}
     known = {path for mode in paths for path in paths[mode]}
     if isinstance(average, Mapping) and not average.keys() <= known:
         raise _no_average(f"{', '.join(map(repr, average.keys() - known))} among the outputs", f"the outputs are {sorted(known)}")
     if isinstance(average, (list, tuple)) and len(average) != len(paths["eval"]):
         raise _no_average(f"{len(average)} for {len(paths['eval'])} outputs", f"the outputs are {paths['eval']}")
     found = Averages({}, [])
-    for mode, graph in member.graphs.items():
+    for mode, graph in graphs.items():
         (output,) = graph.find_nodes(op="output")
         free = output.meta.get("free", ())
         found.by_mode[mode] = [

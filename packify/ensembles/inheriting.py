@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from packify.core.errors import SpecError
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.subgroups import Subgroups, by_group, by_part
 from packify.nn.tree import resized
 from packify.widths.fans import running_means, summed_axes
 from packify.widths.selection import Selection, importance_of, select
@@ -84,7 +85,7 @@ class _Slicer:
     """Cuts the reference's tensors to members."""
 
     def __init__(self, member: Member, tensors: Mapping[str, Tensor], rules: Mapping[Any, Any]) -> None:
-        self.axes, self.groups, self.tensors = member.axes, member.groups, tensors
+        self.axes, self.subgroups, self.tensors = member.axes, member.cut, tensors
         self.shapes = {name: tuple(tensor.shape) for name, tensor in _held(member.root).items()}
         self.summed = summed_axes(member.recorded.root, member.recorded.graphs, rules)
         self.means = running_means(member.recorded.graphs, rules)
@@ -121,7 +122,9 @@ class _Slicer:
     def _fan(self, name: str) -> tuple[int, int]:
         """Elements that a layer sums over, in the reference and in a member."""
         before, after = self.tensors[name].shape, self.shapes[name]
-        return math.prod(before[axis] for axis in self.summed[name]), math.prod(after[axis] for axis in self.summed[name])
+        own = self.subgroups.get(name)
+        cut = own.gamma if own is not None and self.summed[name] == (0,) else 1  # a transposed conv has all of them on its first axis
+        return math.prod(before[axis] for axis in self.summed[name]), math.prod(after[axis] for axis in self.summed[name]) // cut
 
     def _gain(self, name: str, indices: list[Tensor]) -> float:
         """What keeps the norm of a weight, and so the size of sums, when some of the summed elements are left out."""
@@ -143,12 +146,25 @@ class _Slicer:
     def _cut(self, name: str, tensor: Tensor, indices: list[Tensor]) -> Tensor:
         """The chosen elements; where gamma cuts a weight, each subgroup of rows takes its own subgroup of the second axis."""
         taken = _taken(tensor, indices)
-        if name not in self.groups or self.groups[name][1] == 1:
+        if name not in self.subgroups:
             return taken
-        groups, gamma = self.groups[name]
-        blocks = taken.unflatten(0, (groups, gamma, -1)).unflatten(3, (gamma, -1))
-        own = torch.stack([blocks[:, part, :, part] for part in range(gamma)], 1)
-        return own.flatten(0, 2)
+        own = self.subgroups[name]
+        return _diagonal(taken, own, transposed=self.summed.get(name) == (0,))
+
+
+def _diagonal(weight: Tensor, own: Subgroups, transposed: bool) -> Tensor:
+    """``"(group (part gamma o)) (gamma i) ..."`` as ``"(group (part gamma o)) i ..."``: what each subgroup of outputs reads.
+
+    Args:
+        weight: of a conv or linear; of a transposed conv ``"(group gamma i) (part gamma o) ..."``.
+        own: how gamma cuts the layer.
+        transposed: its outputs, which have parts, are on the second axis.
+    """
+    groups, gamma, parts = own.groups, own.gamma, own.parts
+    weight = by_group(weight, 1, 1, gamma, parts) if transposed else by_group(weight, 0, groups, gamma, parts)
+    blocks = weight.unflatten(0, (groups, gamma, -1)).unflatten(3, (gamma, -1))
+    kept = torch.stack([blocks[:, index, :, index] for index in range(gamma)], 1).flatten(0, 2)
+    return kept if transposed else by_part(kept, 0, groups, gamma, parts)
 
 
 def _held(root: nn.Module) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from packify.ensembles.compatibility import same_members
 from packify.ensembles.repacking import RuleBook, check_forms, packed_form
 from packify.nn.exchange import require_own_parts
 from packify.nn.packed_network import LAYER_SETTINGS, PackedNetwork
+from packify.nn.shared_network import SharedNetwork
 from packify.nn.tree import is_constant
 from packify.packing.nesting import Nest
 
@@ -169,6 +170,13 @@ def _packed_networks(networks: Any) -> list[PackedNetwork]:
 
 
 def _require_packed(where: str, packed: Any) -> None:
+    if isinstance(packed, SharedNetwork):
+        raise PackError(
+            where,
+            found=f"a {type(packed).__name__}",
+            why="its members share weights, so some of them are no network of their own",
+            fix="convert the reference once more with another num_estimators, or take one member with extract(m)",
+        )
     if not isinstance(packed, PackedNetwork):
         raise PackError(
             where, found=f"a {type(packed).__name__}", why="members are parts of a packed network", fix="pass what packify.pack gave"

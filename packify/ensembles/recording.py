@@ -19,13 +19,21 @@ from packify.capture.graphs import RecordedGraphs, record_graphs
 from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import SpecError
+from packify.core.method_specs import BatchEnsembleSpec, Factors, MaskedAt, MasksemblesSpec, MethodSpec, MimoSpec, Norms, several
 from packify.core.spec import Constants, Factor, GammaPolicy, Spec, Unused, whole_number
 from packify.ensembles.assembly import assemble
+from packify.ensembles.methods.batch_ensemble import BatchEnsemble
+from packify.ensembles.methods.costs import MethodBudgets, method_budgets
+from packify.ensembles.methods.making import make
+from packify.ensembles.methods.masksembles import Masksembles
+from packify.ensembles.methods.member import Source
+from packify.ensembles.methods.mimo import Mimo
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
 from packify.ensembles.starting import MemberSeeds, Start, Weights, fill_members
 from packify.nn.initialisation import Init
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.shared_network import SharedNetwork
 from packify.ops.rule import Rule
 from packify.ops.table import merged, random_operators
 from packify.ops.user_rules import wrap_user_rules
@@ -127,6 +135,102 @@ class Recording:
         packed.report.notes += unused_rules(self.rules, self.table, self.graphs)
         fill_members(packed, self.model, member, self.table, start)
         return packed
+
+    def deep_ensemble(self, *, num_estimators: int = 4, seed: int = 0, inputs: str = "shared", average: Any = None) -> PackedNetwork:
+        """A Deep Ensemble of the network, see `packify.deep_ensemble`.
+
+        Raises:
+            SpecError, PackError: as `packify.deep_ensemble` does.
+        """
+        members = several(num_estimators)
+        return self.pack(alpha=members, num_estimators=members, seed=seed, inputs=inputs, average=average)
+
+    def batch_ensemble(
+        self,
+        *,
+        num_estimators: int = 4,
+        norms: Norms = "shared",
+        factors: Factors = "normal",
+        layers: str | Sequence[str] = (),
+        seed: int = 0,
+        inputs: str = "shared",
+        average: Any = None,
+    ) -> BatchEnsemble:
+        """A BatchEnsemble of the network, see `packify.batch_ensemble`.
+
+        Raises:
+            SpecError, PackError: as `packify.batch_ensemble` does.
+        """
+        spec = BatchEnsembleSpec(num_estimators, norms, factors, layers)  # type: ignore[arg-type] # one pattern is made a tuple
+        return self.method(spec, seed=seed, inputs=inputs, average=average)  # type: ignore[return-value] # the spec is one of these
+
+    def masksembles(
+        self,
+        *,
+        num_estimators: int = 4,
+        scale: float = 2.0,
+        masked: MaskedAt = "inputs",
+        layers: str | Sequence[str] = (),
+        seed: int = 0,
+        inputs: str = "shared",
+        average: Any = None,
+    ) -> Masksembles:
+        """Masksembles of the network, see `packify.masksembles`.
+
+        Raises:
+            SpecError, PackError: as `packify.masksembles` does.
+        """
+        spec = MasksemblesSpec(num_estimators, scale, masked, layers, seed)  # type: ignore[arg-type] # one pattern is made a tuple
+        return self.method(spec, inputs=inputs, average=average)  # type: ignore[return-value] # the spec is one of these
+
+    def mimo(self, *, num_estimators: int = 4, rho: float = 0.5, batch_repetitions: int = 4, seed: int = 0, average: Any = None) -> Mimo:
+        """A MIMO network, see `packify.mimo`.
+
+        Raises:
+            SpecError, PackError: as `packify.mimo` does.
+        """
+        spec = MimoSpec(num_estimators, rho, batch_repetitions)
+        return self.method(spec, seed=seed, average=average)  # type: ignore[return-value] # the spec is one of these
+
+    @torch.inference_mode(False)
+    def method(self, spec: MethodSpec, *, seed: int = 0, inputs: str | None = None, average: Any = None) -> SharedNetwork:
+        """The network of any method whose members share weights, from its settings.
+
+        Raises:
+            SpecError, PackError: as the method does.
+        """
+        network = make(spec, self._source(), seed=whole_number("seed", seed, 0, 2**63), inputs=inputs, average=average)
+        network.report.notes += unused_rules(self.rules, self.table, self.graphs)
+        return network
+
+    def method_budgets(
+        self,
+        *,
+        alpha: float,
+        num_estimators: int,
+        methods: Sequence[MethodSpec] | None = None,
+        convention: Convention = "macs",
+        dtype: torch.dtype | str | None = None,
+        **packed: Any,
+    ) -> MethodBudgets:
+        """What the paper's ensembles of this network cost, side by side.
+
+        Args:
+            alpha, num_estimators: of the packed network; M is that of all methods.
+            methods: the settings of those that share weights; by default BatchEnsemble, MIMO and Masksembles as they are by default.
+            convention, dtype: as for `packify.budget`.
+            packed: further settings of the packed network, as for `packify.budget`.
+
+        Raises:
+            SpecError, PackError, BudgetError: as `packify.budget` does.
+        """
+        specs = [BatchEnsembleSpec(num_estimators), MimoSpec(num_estimators), MasksemblesSpec(num_estimators)]
+        found = self.budget(alpha=alpha, num_estimators=num_estimators, convention=convention, dtype=dtype, **packed)
+        return method_budgets(self._source(), self.planner(convention, dtype), found, specs if methods is None else methods)
+
+    def _source(self) -> Source:
+        require_packable(self.model, self.graphs, self.table)
+        return Source(self.model, self.example_inputs, self.graphs, self.rules, self.table)
 
     def budget(
         self,

@@ -39,7 +39,7 @@ def packed_form(
         body: the member's tree on the meta device.
         graphs: the member's graphs by mode.
         members: M.
-        layers: the member's layers, for their gamma.
+        layers: the member's layers, for their groups.
         leaves: module types kept whole.
         table: every operator's rule.
         device_of: where a tensor of that name lies.
@@ -60,12 +60,11 @@ def packed_form(
     remove_blocks(root)
     packed = {id(graph): pack_graph(graph, root, members, table, written=written) for graph in graphs.values()}
     ungrouped = set.intersection(*(graph.ungrouped for graph in packed.values()))
-    widths = {name: module.in_features for name, module in body.named_modules() if isinstance(module, nn.Linear)}
-    gammas = {layer.name: layer.gamma for layer in layers}
+    widths = {layer.name: layer for layer in layers}
     whole = leaf_names(root, leaves)
     for name, module in root.named_modules():
         if name not in whole:
-            pack_layer(module, members, width=widths.get(name, 0) * gammas.get(name, 1), shared_input=f"{name}.weight" in ungrouped)
+            pack_layer(module, members, widths.get(name), shared_input=f"{name}.weight" in ungrouped)
     return root, {mode: packed[id(graph)] for mode, graph in graphs.items()}
 
 

@@ -21,7 +21,8 @@ def load_weights(packed: PackedNetwork, state_dict: Mapping[str, Tensor], mappin
     Tensors are matched by name. Where not every name is known, they are matched in order: both implementations hold the same layers, in
     the order in which they run. A tensor fits if its elements are those of ours in the same order, with axes cut or joined differently:
     a packed linear layer of `weight` ``"(m g) o i"`` is our ``"(m g o) i"``, a 1x1 conv may be a linear layer. Members, then subgroups,
-    must be outermost, as in all grouped convolutions.
+    must be outermost, as in all grouped convolutions; where our output is cut into parts later (`LayerWidth.parts`), the rows are
+    members, then parts, then subgroups, as if each part were a layer of its own.
 
     Args:
         packed: what `packify.pack` gave; its tensors are written to.

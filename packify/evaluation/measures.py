@@ -185,7 +185,7 @@ def _votes(votes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     for vote in votes:
         same = (votes == vote).sum(0)
         most = torch.maximum(most, same)
-        agreeing += same
+        agreeing = agreeing + same
     pairs = members * (members - 1)
     ratio = (members - most).to(dtype) / members
     return ratio, (members * members - agreeing).to(dtype) / max(pairs, 1)

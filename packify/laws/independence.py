@@ -13,6 +13,7 @@ from packify.laws.observation import Batch, Observer, floating, observe
 from packify.laws.testbed import twin
 from packify.nn.members import split_members
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.shared_network import SharedNetwork
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def measure_independence(network: PackedNetwork, inputs: Batch) -> tuple[float, 
 
 def _places(network: PackedNetwork, watch: Observer) -> list[_Place]:
     """Every parameter, and every activation that carries members and depends on one."""
-    places = [_Place(name, f"parameter {name}", parameter, 0) for name, parameter in network.named_parameters() if parameter.dim()]
+    own = [(name, parameter) for name, parameter in network.named_parameters() if parameter.dim() and _is_own(network, name)]
+    places = [_Place(name, f"parameter {name}", parameter, 0) for name, parameter in own]
     for node, value in watch.seen.items():
         axis = node.meta.get("axis")
         if axis is None or node.op == "get_attr" or "val" not in node.meta or not value.requires_grad:
@@ -75,6 +77,11 @@ def _places(network: PackedNetwork, watch: Observer) -> list[_Place]:
             what = f"activation {node.name} ({node.meta['op']}, {node.meta['source']})"
             places.append(_Place(node.meta["path"] or node.name, what, value, axis))
     return places
+
+
+def _is_own(network: PackedNetwork, name: str) -> bool:
+    """Each member has a share of the parameter: all of them, unless members share weights."""
+    return not isinstance(network, SharedNetwork) or name in network.own
 
 
 def _leaks(gradient: Tensor, place: _Place, member: int, members: int) -> Tensor:

@@ -17,8 +17,10 @@ from packify.laws.independence import measure_independence
 from packify.laws.observation import Batch, call, floating
 from packify.laws.parity import measure_parity
 from packify.laws.resolution import smaller_example
+from packify.laws.shared_members import measure_shared
 from packify.laws.testbed import POSITIVE, STANDARD, make_test_bed, random_inputs, randomise, twin
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.shared_network import SharedNetwork
 
 # Largest error of an output, relative to the largest value, that rounding explains.
 _TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -32,26 +34,34 @@ class Verification:
     Attributes:
         equality: members of the packed network against the extracted members, over both modes.
         independence: gradient that reaches another member's parameters or activations; exactly zero when the law holds.
-        parity: parameters after one optimiser step, packed against each member alone.
+        parity: parameters after one optimiser step, packed against each member alone; None where members share weights.
         activations: how many packed activations were checked for independence.
         batch: the batch size used.
         dtype: what it was computed in, e.g. ``"float64"``.
         inputs: the shapes of the inputs, e.g. ``"2x3x64x64"``.
+        does_not_hold: laws that the method does not have, and why.
     """
 
     equality: float
     independence: float
-    parity: float
+    parity: float | None
     activations: int
     batch: int
     dtype: str
     inputs: str
+    does_not_hold: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as a JSON-able dict."""
         return asdict(self)
 
     def __str__(self) -> str:
+        if self.parity is None:
+            checked = f"no gradient between what members have of their own (checked on {self.activations} tensors, "
+            laws = f"members equal themselves to {self.equality:.1e}; {checked}{self.dtype}, inputs {self.inputs})"
+            if not self.activations:
+                laws = f"members of one repeated input to {self.equality:.1e} ({self.dtype}, inputs {self.inputs})"
+            return laws + "".join(f"\n  not a law here: {law}" for law in self.does_not_hold)
         return (
             f"members equal themselves to {self.equality:.1e}, one training step to {self.parity:.1e}; "
             f"no gradient between members (checked on {self.activations} tensors, {self.dtype}, inputs {self.inputs})"
@@ -128,6 +138,12 @@ def _measured(packed: PackedNetwork, x: Any, example: Any, train: bool, seed: in
         randomise(network)
         inputs = _inputs(network.eval(), x, example, batch, dtype)
         shared, parity = Batch(inputs), 0.0
+        tensors = [leaf for leaf in nested.flatten(inputs)[0] if isinstance(leaf, Tensor)]
+        shapes = ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in tensors)
+        told = (batch, str(dtype).removeprefix("torch."), shapes)
+        if isinstance(network, SharedNetwork):
+            found = measure_shared(network, shared, tolerance, train=train)
+            return Verification(found[0], found[1], None, found[2], *told, network.does_not_hold)
         equality = measure_equality(network.eval(), shared, tolerance)
         independence, activations = measure_independence(network, shared)
         own = [_own_inputs(network, inputs)] if network.inputs == "independent" else []
@@ -137,9 +153,7 @@ def _measured(packed: PackedNetwork, x: Any, example: Any, train: bool, seed: in
         for each in [shared, *own] if train else []:
             trained, moved = measure_parity(twin(network).train(), each, tolerance)
             equality, parity = max(equality, trained), max(parity, moved)
-    tensors = (leaf for leaf in nested.flatten(inputs)[0] if isinstance(leaf, Tensor))
-    shapes = ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in tensors)
-    return Verification(equality, independence, parity, activations, batch, str(dtype).removeprefix("torch."), shapes)
+    return Verification(equality, independence, parity, activations, *told)
 
 
 def _own_inputs(network: PackedNetwork, inputs: Any) -> Batch:
@@ -164,7 +178,8 @@ def _inputs(network: PackedNetwork, x: Any, example: Any, batch: int, dtype: tor
     tries = [random_inputs(network, x, example, batch, dtype, draw) for draw in ((STANDARD, POSITIVE) if x is None else (STANDARD,))]
     with torch.no_grad():
         for inputs in tries:
-            outputs = floating(call(network.extract(0), inputs))
+            alone = not isinstance(network, SharedNetwork) or network.separable
+            outputs = floating(call(network.extract(0) if alone else network.members, inputs))
             if not any(bool((output.isnan().any() if x is None else output.isnan().all()) and output.numel()) for output in outputs):
                 return inputs
     raise PackError(

@@ -8,17 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from packify.nn.subgroups import by_group, by_part
 
-def grouped_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
-    """A linear layer cut into subgroups: input ``"... (g i)"``, weight ``"(g o) i"``, output ``"... (g o)"`` (paper, section 3.1)."""
+
+def grouped_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1, parts: Sequence[int] = ()) -> Tensor:
+    """A linear layer cut into subgroups: input ``"... (g i)"``, weight ``"(g o) i"``, output ``"... (g o)"`` (paper, section 3.1).
+
+    Outputs that are later cut into parts are made of all subgroups each: weight ``"(part g o) i"``, output ``"... (part g o)"``.
+    """
     if groups == 1:
         return F.linear(input, weight, bias)
-    return packed_linear(input.unsqueeze(0), weight, bias, 1, groups).squeeze(0)
+    return packed_linear(input.unsqueeze(0), weight, bias, 1, groups, parts).squeeze(0)
 
 
-def packed_linear(input: Tensor, weight: Tensor, bias: Tensor | None, members: int, groups: int = 1) -> Tensor:
-    """One linear layer per member: input ``"m ... (g i)"``, weight ``"(m g o) i"``, output ``"m ... (g o)"``."""
+def packed_linear(input: Tensor, weight: Tensor, bias: Tensor | None, members: int, groups: int = 1, parts: Sequence[int] = ()) -> Tensor:
+    """One linear layer per member: input ``"m ... (g i)"``, weight ``"(m g o) i"``, output ``"m ... (g o)"``.
+
+    With parts of these sizes the weight is ``"(m part g o) i"`` and the output ``"m ... (part g o)"``.
+    """
     lead = input.shape[1:-1]
+    if groups > 1:
+        weight = by_group(weight, 0, members, groups, parts)
+        bias = None if bias is None else by_group(bias, 0, members, groups, parts)
     weight = weight.unflatten(0, (members * groups, -1)).transpose(-2, -1)
     if groups == 1:
         rows = input.reshape(members, -1, input.shape[-1])
@@ -26,8 +37,16 @@ def packed_linear(input: Tensor, weight: Tensor, bias: Tensor | None, members: i
         rows = input.reshape(members, -1, groups, input.shape[-1] // groups).transpose(1, 2).flatten(0, 1)
     out = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias.view(members * groups, 1, -1), rows, weight)
     if groups > 1:
-        out = out.unflatten(0, (members, groups)).transpose(1, 2).flatten(2)
+        out = _outputs_in_order(out.unflatten(0, (members, groups)), parts)
     return out.reshape(members, *lead, out.shape[-1])
+
+
+def _outputs_in_order(out: Tensor, parts: Sequence[int]) -> Tensor:
+    """``"m g n (part o)"`` as ``"m n (part g o)"``, in one copy where parts are alike."""
+    if len(set(parts)) == 1:
+        turned: Tensor = out.unflatten(3, (len(parts), -1)).permute(0, 2, 3, 1, 4)
+        return turned.flatten(2)
+    return by_part(out.transpose(1, 2).flatten(2), 2, 1, out.shape[1], parts)
 
 
 def packed_embedding(input: Tensor, weight: Tensor, members: int, packed: bool, padding_idx: int | None = None) -> Tensor:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from packify.core.report import LayerWidth
 from packify.nn.functional import affine, norm_in_place, packed_embedding, packed_linear
 from packify.nn.members import merge_members, repeat_members, split_members
 from packify.nn.tree import state_sizes
 
 
 class PackedLinear(nn.Linear):
-    """M linear layers, weight ``"(m o) i"`` and bias ``"(m o)"``; `groups` subgroups in each.
+    """M linear layers, weight ``"(m o) i"`` and bias ``"(m o)"``; `groups` subgroups in each part.
 
     Input and output are ``"(m b) ... c"``; where `layout` is another axis, the input's members are there, and where it is None, all
     members read one input ``"b ... i"`` and the output is ``"b ... (m o)"``.
@@ -23,16 +24,17 @@ class PackedLinear(nn.Linear):
 
     members: int
     groups: int = 1
+    parts: tuple[int, ...] = ()
     layout: int | None = 0
 
     def forward(self, input: Tensor) -> Tensor:
         if self.layout is None and self.groups == 1:
             return F.linear(input, self.weight, self.bias)
         rows = _front(input, self.layout, self.members)
-        return merge_members(packed_linear(rows, self.weight, self.bias, self.members, self.groups), 0)
+        return merge_members(packed_linear(rows, self.weight, self.bias, self.members, self.groups, self.parts), 0)
 
     def extra_repr(self) -> str:
-        inner = f", groups={self.groups}" if self.groups > 1 else ""
+        inner = (f", groups={self.groups}" if self.groups > 1 else "") + (f", parts={self.parts}" if self.parts else "")
         sizes = f"{self.in_features * self.groups}, {self.out_features // self.members}"
         return f"{sizes}, members={self.members}{inner}, bias={self.bias is not None}"
 
@@ -118,13 +120,13 @@ def _unfolded(parameter: Tensor | None, members: int) -> Tensor | None:
     return None if parameter is None else split_members(parameter, 0, members)
 
 
-def pack_layer(module: nn.Module, members: int, *, width: int = 0, shared_input: bool = False) -> None:
+def pack_layer(module: nn.Module, members: int, layer: LayerWidth | None = None, *, shared_input: bool = False) -> None:
     """Make one layer of a packed tree tell the truth: its class, its sizes, its groups.
 
     Args:
         module: the layer, with packed tensors and a member's settings.
         members: M.
-        width: a linear layer's input features in one member.
+        layer: a conv's or linear layer's widths and groups in one member.
         shared_input: a conv that reads the shared input as one ordinary conv.
     """
     if isinstance(module, nn.RNNBase):
@@ -133,8 +135,12 @@ def pack_layer(module: nn.Module, members: int, *, width: int = 0, shared_input:
     if type(module) in PACKED:
         module.__class__ = PACKED[type(module)]
         module.members = members  # type: ignore[assignment]
-        if isinstance(module, PackedLinear):
-            module.groups = max(1, width // module.weight.shape[1])
+        if isinstance(module, PackedLinear) and layer is not None:
+            module.groups, module.parts = layer.gamma, layer.parts
     if isinstance(module, nn.GroupNorm):
         module.num_groups *= members
-    state_sizes(module, module.groups * (1 if shared_input else members) if isinstance(module, nn.modules.conv._ConvNd) else None)
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        state_sizes(module)
+        return
+    groups = module.groups if layer is None else layer.groups * layer.gamma
+    state_sizes(module, groups * (1 if shared_input else members))

@@ -70,11 +70,13 @@ class PerMember:
         function: what runs; None for a module, which is then the first argument of the call.
         members: M.
         packed: for the tensors among the arguments, in order of appearance, whether they are ``"m ..."`` or shared.
+        shared: the members share the module's tensors.
     """
 
     function: Callable[..., Any] | None
     members: int
     packed: tuple[bool, ...]
+    shared: bool = False
     __name__ = "per_member"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -87,7 +89,8 @@ class PerMember:
             marks = iter(self.packed)
             inputs, named = _member_of(args, member, marks), _member_of(kwargs, member, marks)
             if module is not None:
-                results.append(_call_of_member(module, member, self.members, inputs, named))
+                tensors = None if self.shared else member_tensors(module, member, self.members)
+                results.append(_call_of_member(module, tensors, inputs, named))
             elif function is not None:
                 results.append(function(*inputs, **named))
         return _stacked(results)
@@ -97,9 +100,11 @@ OWN_CODE = "_packify_own_code"
 """Where a module that runs a graph around its own code keeps that code, as a module that has it as its part called ``module``."""
 
 
-def _call_of_member(module: nn.Module, member: int, members: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    tensors = member_tensors(module, member, members)
+def _call_of_member(module: nn.Module, tensors: dict[str, Tensor] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A module with one member's `tensors`; without any, with its own, which all members share."""
     own: nn.Module | None = vars(module).get(OWN_CODE)
+    if tensors is None:
+        return (module if own is None else own)(*args, **kwargs)
     if own is None:
         return functional_call(module, tensors, args, kwargs)
     return functional_call(own, {f"module.{name}": tensor for name, tensor in tensors.items()}, args, kwargs)

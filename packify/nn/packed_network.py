@@ -21,7 +21,7 @@ from packify.nn.graph_network import Cut, GraphNetwork, Interface, MemberNetwork
 from packify.nn.heads import resize_layer
 from packify.nn.layer_settings import settings
 from packify.nn.members import merge_members
-from packify.nn.tree import build_tree, is_constant, leaf_names, state_sizes
+from packify.nn.tree import MakeTensor, build_tree, is_constant, leaf_names, state_sizes
 from packify.nn.wrappers import held_tensor, is_frozen, part_of, plain_name
 
 # What a user may change on a layer of a packed network, and an extracted member must have too.
@@ -194,6 +194,23 @@ class PackedNetwork(GraphNetwork):
         Raises:
             PackError: there is no such member.
         """
+        self.require_member(member)
+        template = self.member_template
+        exchanged = member_parts(self, member)
+
+        def share(name: str, tensor: Tensor) -> Tensor:
+            if any(name.startswith(f"{part}.") for part in exchanged):
+                return tensor
+            return self.member_tensor(name, member, tensor.shape).clone()
+
+        return template.over(self.tree_of_member(template.body, share, exchanged))
+
+    def require_member(self, member: Any) -> None:
+        """Refuse what is no number of a member.
+
+        Raises:
+            PackError: there is no such member.
+        """
         if type(member) is not int or not -self.num_estimators <= member < self.num_estimators:
             raise PackError(
                 f"extract({member!r})",
@@ -201,15 +218,16 @@ class PackedNetwork(GraphNetwork):
                 why="members are numbered from 0",
                 fix=f"pass a number from 0 to {self.num_estimators - 1}",
             )
-        template = self.member_template
-        exchanged = member_parts(self, member)
 
-        def share(name: str, tensor: Tensor) -> Tensor:
-            if any(name.startswith(f"{part}.") for part in exchanged):
-                return tensor
-            return member_share(name, held_tensor(self, name), self.num_estimators, member, tensor.shape).clone()
+    def tree_of_member(self, template: nn.Module, share: MakeTensor, exchanged: Mapping[str, nn.Module]) -> nn.Module:
+        """The module tree of a member alone, its layers in the modes and with the settings that they have here.
 
-        body = build_tree(template.body, share, self.leaves)
+        Args:
+            template: the tree to follow.
+            share: gives a member's tensor by its name, or None for what it does not have.
+            exchanged: a member's share of the parts that were exchanged, by name.
+        """
+        body = build_tree(template, share, self.leaves)
         for name, parameter in body.named_parameters():
             if not any(name.startswith(f"{part}.") for part in exchanged):
                 parameter.requires_grad_(not is_frozen(self, name))
@@ -223,7 +241,11 @@ class PackedNetwork(GraphNetwork):
         for name, part in exchanged.items():
             path, _, own = name.rpartition(".")
             body.get_submodule(path)._modules[own] = part
-        return template.over(body)
+        return body
+
+    def member_tensor(self, name: str, member: int, shape: torch.Size) -> Tensor:
+        """Member `member`'s share of the tensor called `name`, in the member's own `shape`."""
+        return member_share(name, held_tensor(self, name), self.num_estimators, member, shape)
 
     def replace(self, which: Any, make: Callable[[nn.Module], nn.Module]) -> list[str]:
         """Exchange all parts of a kind: ``packed.replace(nn.ReLU, lambda old: nn.SiLU())``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from packify.widths.dims import Dim, fixed
 from packify.widths.propagation import Axes, WidthPropagation
 
 
-def linear(widths: WidthPropagation, input: Axes, weight: Axes, bias: Axes | None, groups: int) -> list[Dim]:
+def linear(widths: WidthPropagation, input: Axes, weight: Axes, bias: Axes | None, **_: Any) -> list[Dim]:
     widths.equate(weight.dims[-1], input.dims[-1])
     widths.keep_frozen_constant(weight, weight.shape[-1])
     widths.reads(input.dims[-1])
@@ -149,9 +150,9 @@ def einsum_terms(equation: str, ranks: list[int]) -> tuple[list[str], str]:
 # -- how members are packed --------------------------------------------------------------------------------------------
 
 
-def pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any, groups: int) -> Any:
+def pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any, groups: int, parts: Sequence[int]) -> Any:
     """A shared input needs one ordinary matmul; a packed one is a batched matmul with the members in front."""
-    value = node.meta["val"]
+    value, subgroups = node.meta["val"], (parts,) if parts else ()
     weight, bias = member_major(builder, weight), member_major(builder, bias)
     if not (input.packed or weight.packed or (bias is not None and bias.packed)):
         return builder.call(node, None)
@@ -159,13 +160,13 @@ def pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: 
         return builder.fallback(node)
     if not weight.packed:
         if input.axis == input.ndim - 1 or input.axis == FRONT:
-            return builder.back(builder.emit(grouped_linear, builder.front(input), weight, bias, groups), value)
-        return builder.result(builder.emit(grouped_linear, input, weight, bias, groups), value, input.axis)
+            return builder.back(builder.emit(grouped_linear, builder.front(input), weight, bias, groups, *subgroups), value)
+        return builder.result(builder.emit(grouped_linear, input, weight, bias, groups, *subgroups), value, input.axis)
     if not input.packed and groups == 1:
         return builder.result(builder.emit(F.linear, input, weight, bias), value, value.dim() - 1)
     if not input.packed:
         input = builder.to(input, 0)
-    return builder.back(builder.emit(packed_linear, builder.front(input), weight, bias, builder.members, groups), value)
+    return builder.back(builder.emit(packed_linear, builder.front(input), weight, bias, builder.members, groups, *subgroups), value)
 
 
 def member_major(builder: PackBuilder, parameter: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from packify.nn.members import FRONT
 from packify.ops.contraction import member_major
 from packify.ops.sizes import resized, resolution
 from packify.packing.builder import PackBuilder
@@ -132,3 +133,10 @@ def pack_conv(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: An
         groups = builder.times(groups)
     changes = {"input": input, "weight": weight, **({} if bias is None else {"bias": bias}), **({} if shared else {"groups": groups})}
     return builder.call(node, channels, **changes)
+
+
+def pack_reordered(builder: PackBuilder, node: Any, input: Any, axis: int, groups: int, **_: Any) -> Any:
+    """The rows of a layer that gamma cuts, in the order of its subgroups, or its outputs in that of their parts: each member's own."""
+    if input.axis == axis:
+        return builder.call(node, axis, groups=builder.times(groups))
+    return builder.call(node, input.axis) if input.axis != FRONT else builder.call(node, FRONT, axis=axis + 1)

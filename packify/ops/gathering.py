@@ -6,11 +6,13 @@ from typing import Any
 
 from packify.packing.builder import PackBuilder
 from packify.widths.dims import Dim, fixed
+from packify.widths.matching import read_elements
 from packify.widths.propagation import Axes, WidthPropagation
 
 
 def gather(widths: WidthPropagation, input: Axes, dim: int, index: Axes, **_: Any) -> list[Dim]:
     widths.pin(input.dims[dim], "single positions of it are read")
+    read_elements(input.dims[dim])
     for axis, (a, b) in enumerate(zip(input.dims, index.dims, strict=True)):
         if axis == dim % len(input.dims):
             continue

@@ -13,7 +13,7 @@ from packify.nn.writes import setitem_members
 from packify.nn.writes import store as store_value
 from packify.packing.builder import PackBuilder, PackedValue, packed_values_in
 from packify.widths.dims import Dim, fixed, free
-from packify.widths.matching import equal_share, split_total
+from packify.widths.matching import equal_share, read_elements, split_total
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
 
@@ -45,7 +45,7 @@ def region(widths: WidthPropagation, x: Axes, index: Any) -> list[Dim] | None:
         if isinstance(item, slice):
             dims.append(_slice(widths, dim, item, axis))
         else:
-            widths.pin(dim, "single positions of it are read")
+            _read_positions(widths, dim)
             if not isinstance(item, int) and inserted_at is None:
                 inserted_at = 0 if split else len(dims)
         axis += 1
@@ -103,23 +103,32 @@ def _slice(widths: WidthPropagation, dim: Dim, item: slice, axis: int) -> Dim:
     length = len(range(start, stop, step))
     if length == size and step == 1:
         return dim
-    if dim.is_pinned():
-        return fixed(length)
     if step != 1:
+        if dim.is_pinned():
+            read_elements(dim, step)
+            return fixed(length)
         if size % step == 0 and length == size // step:
             return equal_share(dim, step, widths.reason(f"every {step}th of it is read"))
         widths.pin(dim, f"every {step}th of it is read")
+        read_elements(dim)
         return fixed(length)
     if not length:
         return fixed(0)
+    pinned = dim.is_pinned()
     before, piece, after = split_total(dim, [start, length, size - stop], widths.reason("it is sliced"))
-    widths.cut(axis, before, piece, after)
+    if not pinned:
+        widths.cut(axis, before, piece, after)
     return piece
+
+
+def _read_positions(widths: WidthPropagation, dim: Dim) -> None:
+    widths.pin(dim, "single positions of it are read")
+    read_elements(dim)
 
 
 def select(widths: WidthPropagation, input: Axes, dim: int, index: int) -> list[Dim]:
     axis = dim % len(input.dims)
-    widths.pin(input.dims[axis], "single positions of it are read")
+    _read_positions(widths, input.dims[axis])
     return [*input.dims[:axis], *input.dims[axis + 1 :]]
 
 
@@ -130,7 +139,7 @@ def narrow(widths: WidthPropagation, input: Axes, dim: int, start: int, length: 
 
 def index_select(widths: WidthPropagation, input: Axes, dim: int, index: Axes) -> list[Dim]:
     axis = dim % len(input.dims)
-    widths.pin(input.dims[axis], "single positions of it are read")
+    _read_positions(widths, input.dims[axis])
     return [*input.dims[:axis], index.dims[0], *input.dims[axis + 1 :]]
 
 

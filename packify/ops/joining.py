@@ -11,7 +11,7 @@ from packify.nn.members import FRONT
 from packify.ops.probing import by_example
 from packify.packing.builder import PackBuilder, PackedValue
 from packify.widths.dims import Dim, fixed, free, total
-from packify.widths.matching import equal_share, split_total, summands
+from packify.widths.matching import equal_share, read_elements, split_total, summands
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
 
@@ -53,6 +53,7 @@ def pieces(widths: WidthPropagation, input: Axes, dim: int, **_: Any) -> tuple[l
     if len(set(sizes)) == 1 and not own.is_pinned():
         if len(sizes) > 1 and sizes[0] == 1:
             widths.pin(own, "it is taken apart element by element")
+            read_elements(own)
         joined = summands(own, sizes) or []
         for other in joined[1:]:
             widths.equate(joined[0], other)
@@ -68,6 +69,7 @@ def pieces(widths: WidthPropagation, input: Axes, dim: int, **_: Any) -> tuple[l
 def unbind(widths: WidthPropagation, input: Axes, dim: int) -> tuple[list[Dim], ...]:
     axis = dim % len(input.dims)
     widths.pin(input.dims[axis], "it is taken apart element by element")
+    read_elements(input.dims[axis])
     rest = [*input.dims[:axis], *input.dims[axis + 1 :]]
     return tuple(rest for _ in widths.out)
 

@@ -55,11 +55,13 @@ def _layers() -> Iterator[tuple[str, Rule]]:
             "contraction",
             contraction.linear,
             contraction.pack_linear,
-            signature="input, weight, bias=None, groups=1",
+            signature="input, weight, bias=None, groups=1, parts=()",
             mult_adds=mult_adds.linear,
             traits="layer",
         ),
     )
+    for name in ("by_group", "by_part"):
+        yield name, Rule("contraction", None, convolution.pack_reordered, signature="input, axis, groups, gamma, parts")
     for rank in spatial.RANKS:
         yield (
             f"conv{rank}d",

@@ -13,7 +13,7 @@ from packify.ops.movement import sizes_of
 from packify.ops.sizes import meet_sizes, resized
 from packify.packing.builder import PackBuilder, PackedValue
 from packify.widths.dims import Dim, fixed, product
-from packify.widths.matching import split_product
+from packify.widths.matching import read_elements, split_product
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
 
@@ -45,6 +45,8 @@ def _regrouped(widths: WidthPropagation, ins: list[Dim], sizes: list[int]) -> li
     if len(big) == 1 and ins:
         outs = iter([product(ins)])
     elif all(dim.is_pinned() for dim in ins):
+        if len(ins) == 1:
+            read_elements(ins[0], big[0])
         outs = iter([fixed(size) for size in big])
     else:
         outs = iter(split_product(product(ins), big, widths.reason(f"a reshape to {tuple(sizes)}")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,7 @@ class PackBuilder:
         root: the packed network's module tree.
         relayouts, fallbacks: for the report.
         current, signature, traits: the member's node that is being packed, and what its operator's row says of it.
+        shared: names of parameters and buffers that all members share.
         ungrouped, grouped: weights of convs that read a shared input as one ordinary conv, and of those that have M groups.
         wishes: the axis on which what a member's node computes is to have its members, where that can be chosen.
         meetings, demands: what the choice depends on, see `packify.packing.votes`.
@@ -79,6 +80,7 @@ class PackBuilder:
     env: dict[fx.Node, Any] = field(default_factory=dict)
     ungrouped: set[str] = field(default_factory=set)
     grouped: set[str] = field(default_factory=set)
+    shared: Collection[str] = frozenset()
     wishes: Mapping[fx.Node, int] = field(default_factory=dict)
     meetings: list[Meeting] = field(default_factory=list)
     demands: list[Place] = field(default_factory=list)
@@ -235,6 +237,9 @@ class PackBuilder:
         """Run an operator or a module once per member, on views, by default on its own arguments. Always right."""
         if args is None:
             args, kwargs = self.values(node)
+        shared = node.op == "call_module" and self.is_shared(node)
+        if shared and not (node.meta.get("random") or any(tensor.packed for tensor in packed_values_in((args, kwargs)))):
+            return self.native(node, args, kwargs, None)
         call = Call(node.op, node.target, tuple(args), dict(kwargs or {}))
         if node.meta.get("inplace"):
             call = node.meta["out_of_place"].call(args, kwargs)
@@ -244,7 +249,7 @@ class PackBuilder:
         self._note(self.fallbacks, f"{node.meta['op']} runs once per member", why)
         if node.op == "call_module":
             module = self.graph.get_attr(str(node.target))
-            made = self.emit(PerMember(None, self.members, marks), module, *front_args, **front_kwargs)
+            made = self.emit(PerMember(None, self.members, marks, shared), module, *front_args, **front_kwargs)
         else:
             function: Any = Method(str(call.target)) if call.op == "call_method" else call.target
             made = self.emit(PerMember(function, self.members, marks), *front_args, **front_kwargs)
@@ -252,6 +257,12 @@ class PackBuilder:
         if isinstance(node.meta["val"], torch.Tensor):
             made.meta.update(val=node.meta["val"], axis=FRONT)
         return self.back(made, node.meta["val"])
+
+    def is_shared(self, node: fx.Node) -> bool:
+        """All tensors of the module that a node calls are shared by the members."""
+        module = self.root.get_submodule(str(node.target))
+        names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
+        return bool(self.shared) and all(f"{node.target}.{name}" in self.shared for name in names)
 
     def _note(self, notes: list[Note], what: str, why: str) -> None:
         node = self.current

@@ -54,6 +54,7 @@ def pack_graph(
     *,
     independent: bool = False,
     written: Collection[str] = (),
+    shared: Collection[str] = frozenset(),
 ) -> PackedGraph:
     """The packed form of one member's graph.
 
@@ -64,13 +65,14 @@ def pack_graph(
         rules: operator to rule.
         written: buffers that any mode's graph writes to, see `stored_in`: these hold one value per member.
         independent: inputs are ``"(m b) ..."``, one batch per member, instead of shared.
+        shared: names of parameters and buffers that all members share, where members do not have everything of their own.
 
     Raises:
         PackError: no treatment of a node keeps the members apart.
     """
 
     def walk(wishes: Mapping[fx.Node, int]) -> PackBuilder:
-        packer = _Packer(PackBuilder(members, root, wishes=wishes), rules, independent, written)
+        packer = _Packer(PackBuilder(members, root, shared=shared, wishes=wishes), rules, independent, written)
         builder = packer.builder
         for node in graph.nodes:
             builder.current, last = node, next(iter(reversed(builder.graph.nodes)), None)
@@ -167,6 +169,7 @@ class _Packer:
         path, _, attribute = name.rpartition(".")
         owner = part_of(builder.root, path)
         constant = (attribute not in owner._parameters and attribute not in owner._buffers) or is_constant(name)
+        constant = constant or name in builder.shared
         if constant or builder.members == 1:  # one member is the network itself: there is nothing to keep apart
             made = made if constant or value.dim() else builder.emit(torch.reshape, made, ())
             kept: PackedValue = builder.result(made, value, None)

@@ -62,6 +62,7 @@ def _parameters(given: nn.Module | Tensor | Iterable[Tensor], num_estimators: in
         if members is None:
             wrapped = getattr(given, "module", None)  # DistributedDataParallel and its like hold the network there
             members = getattr(given, "num_estimators", None) or getattr(wrapped, "num_estimators", None)
+        _require_own_weights(given)
     else:
         tensors = [given] if isinstance(given, Tensor) else list(given)
         named = [(f"parameter {position}", tensor) for position, tensor in enumerate(tensors)]
@@ -74,6 +75,17 @@ def _parameters(given: nn.Module | Tensor | Iterable[Tensor], num_estimators: in
         )
     check_num_estimators(members, "clip_grad_norm_")
     return named, members
+
+
+def _require_own_weights(network: nn.Module) -> None:
+    """Members that share weights have no gradients of their own there."""
+    if any(isinstance(getattr(one, "own", None), frozenset) for one in (network, getattr(network, "module", None))):
+        raise SpecError(
+            "clip_grad_norm_",
+            found=f"a {type(network).__name__}, whose members share weights",
+            why="a shared weight has one gradient, the sum of all members', which cannot be cut into theirs",
+            fix="clip with torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm)",
+        )
 
 
 def _cut(name: str, grad: Tensor, members: int) -> tuple[Tensor, ...]:

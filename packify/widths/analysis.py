@@ -32,7 +32,7 @@ class Layer:
         weight: the parameter that is its weight, or alone computes it.
         sources: the parameters and buffers that its weight is computed from.
         whole: why gamma cannot cut it in any configuration; empty if it can.
-        cardinality: the number of its groups, where that scales and the channels of one stay.
+        cardinality: the number of its groups, where that scales, as in a depthwise conv, and the channels of one stay.
     """
 
     node: fx.Node
@@ -104,18 +104,14 @@ class WidthAnalysis:
         found = {node: place for propagation in self.propagations.values() for node, place in places(propagation.graph, self.rules).items()}
         shared = used_more_than_once(found)
         for node, place in found.items():
-            weight, whole, cardinality = weight_name(node), "", None
+            weight, whole = weight_name(node), ""
             cuts = next((propagation.cuts[node] for propagation in self.propagations.values() if node in propagation.cuts), None)
             widths = self._widths(node)
-            if (
-                cuts is not None
-                and groups_of(node) in self.scaled_groups
-                and groups_of(node) not in [width.root().size for width in widths]
-            ):
-                cardinality, cuts = cuts[1][1], None
+            cardinality = None if cuts is None else cuts[1][1]  # its rule has marked its groups as a width
+            scaled = groups_of(node) in self.scaled_groups and groups_of(node) not in [width.root().size for width in widths]
             if weight is None or weight in shared or is_read_elsewhere(node):
                 whole = COMPUTED
-            elif cuts is not None:  # its rule has marked its groups as a width
+            elif cuts is not None and not scaled:
                 whole = DEPTHWISE
             name = node.meta["path"] or node.name
             sources = frozenset((weight,)) if weight is not None else weight_sources(node)

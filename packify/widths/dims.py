@@ -34,10 +34,13 @@ class Dim:
         demands: the layers whose width it is.
         read: a layer with weights sums over it.
         batched: the nodes that multiply activations for each position of it alone: of a width's factors, such a one counts heads.
+        cuts: every way in which an axis of this size is taken apart somewhere: the pieces, in order, and how many there are of each.
+        joins: every way in which an axis of this size is made of others, end to end.
+        apart: single elements of such an axis are read.
         parent: the dim that this one was found equal to.
     """
 
-    __slots__ = ("batched", "because", "demands", "multiple", "parent", "parts", "read", "size")
+    __slots__ = ("apart", "batched", "because", "cuts", "demands", "joins", "multiple", "parent", "parts", "read", "size")
 
     def __init__(self, size: int, parts: Sequence[Dim] = ()) -> None:
         self.size = size
@@ -47,6 +50,9 @@ class Dim:
         self.demands: list[str] = []
         self.read = False
         self.batched: list[str] = []
+        self.cuts: list[tuple[tuple[Dim, int], ...]] = []
+        self.joins: list[tuple[Dim, ...]] = []
+        self.apart = False
         self.parent: Dim | None = None
 
     def root(self) -> Dim:
@@ -225,9 +231,10 @@ def total(dims: Sequence[Dim]) -> Dim:
     """The size of axes joined end to end."""
     if len(dims) == 1:
         return dims[0].root()
-    if all(dim.is_pinned() for dim in dims):
-        return fixed(sum(dim.root().size for dim in dims))
-    return Sum([dim.root() for dim in dims])
+    parts = tuple(dim.root() for dim in dims)
+    whole = fixed(sum(part.size for part in parts)) if all(part.is_pinned() for part in parts) else Sum(parts)
+    whole.joins.append(parts)
+    return whole
 
 
 def quotient(dim: Dim, divisor: int, reason: Reason | None = None) -> Dim:

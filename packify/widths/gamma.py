@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,19 +46,31 @@ def places(graph: fx.Graph, rules: Mapping[Any, Any]) -> dict[fx.Node, Place]:
     return {node: Place(_data(node) not in packed, node in last, node in branch_entry_layers) for node in layers}
 
 
-def gamma_for(spec: Spec, place: Place, member_in: int, member_out: int, groups: int) -> tuple[int, str]:
-    """The gamma that a layer gets, and why it is lower than asked."""
+def gamma_for(spec: Spec, place: Place, member_in: int, groups: int, can_cut: Callable[[int], bool]) -> tuple[int, str]:
+    """The gamma that a layer gets, and why it is lower than asked.
+
+    Args:
+        spec: alpha, M, gamma and the policy.
+        place: where the layer stands.
+        member_in: its input channels in a member.
+        groups: its own groups there.
+        can_cut: whether so many subgroups can make every part of its output.
+    """
     if spec.gamma == 1:
         return 1, ""
     fixed = place.wants if spec.gamma_policy == "paper" or place.first or place.last else ""
     if fixed:
         return 1, fixed
     least = spec.min_channels_per_group if spec.gamma_policy == "paper" else 1
-    gamma = spec.gamma
-    while gamma > 1 and (member_in % (groups * gamma) or member_out % (groups * gamma) or member_in // (groups * gamma) < least):
-        gamma -= 1
+
+    def can_read(gamma: int) -> bool:
+        return member_in % (groups * gamma) == 0 and member_in // (groups * gamma) >= least
+
+    gamma = next((gamma for gamma in range(spec.gamma, 1, -1) if can_read(gamma) and can_cut(gamma)), 1)
     if gamma == spec.gamma:
         return gamma, ""
+    if can_read(spec.gamma):
+        return gamma, f"a part of its output does not make {spec.gamma} groups of equal size"
     return gamma, f"{member_in} channels do not make {spec.gamma} groups" + (f" of at least {least}" if least > 1 else " of equal size")
 
 

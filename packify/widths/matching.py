@@ -151,6 +151,7 @@ def summands(dim: Dim, sizes: Sequence[int]) -> list[Dim] | None:
         if sum(part.root().size for part in taken) != size or len(sizes) == 1:
             return None
         found.append(total(taken))
+    dim.root().cuts.append(tuple((piece, 1) for piece in found))
     return found
 
 
@@ -158,17 +159,29 @@ def equal_share(dim: Dim, count: int, reason: Reason = GIVEN) -> Dim:
     """The size of one of `count` equal parts of an axis, wherever they lie in it."""
     share = free(dim.root().size // count)
     equate(dim, product([fixed(count, reason), share]), reason)
+    dim.root().cuts.append(((share, count),))
     return share
 
 
 def split_total(dim: Dim, sizes: Sequence[int], reason: Reason = GIVEN) -> list[Dim]:
     """The pieces of an axis that is cut into several."""
-    if dim.is_pinned():
-        return [fixed(size) for size in sizes]
-    parts = [free(size) for size in sizes]
+    pinned = dim.is_pinned()
+    parts = [fixed(size) if pinned else free(size) for size in sizes]
     kept = [part for part in parts if part.size]
-    equate(dim, kept[0] if len(kept) == 1 else Sum(kept), reason)
+    if not pinned:
+        equate(dim, kept[0] if len(kept) == 1 else Sum(kept), reason)
+    if len(kept) > 1:
+        dim.root().cuts.append(tuple((piece, 1) for piece in kept))
     return parts
+
+
+def read_elements(dim: Dim, shares: int = 0) -> None:
+    """Single elements of an axis are read, or one of so many equal shares: no size follows from that, but each is a piece of its own."""
+    root = dim.root()
+    if shares and root.size % shares == 0:
+        root.cuts.append(((fixed(root.size // shares), shares),))
+    else:
+        root.apart = True
 
 
 # -- what the matchers do ----------------------------------------------------------------------------------------------
@@ -298,6 +311,9 @@ def _inherit(heir: Dim, dim: Dim) -> None:
     heir.demands += dim.demands
     heir.read = heir.read or dim.read
     heir.batched += dim.batched
+    heir.cuts += dim.cuts
+    heir.joins += dim.joins
+    heir.apart = heir.apart or dim.apart
 
 
 def _same_divisor(equation: Equation) -> bool:

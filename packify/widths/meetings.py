@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,10 +53,10 @@ class Meeting:
         """The reference's, by role."""
         return {role: math.prod(dim.root().size for dim in dims) for role, dims in self.sizes.items()}
 
-    def member_sizes(self, sizes: Sizes, gammas: Mapping[fx.Node, int]) -> dict[str, float]:
+    def member_sizes(self, sizes: Sizes, gamma_of: Callable[[fx.Node], int]) -> dict[str, float]:
         """A member's, by role."""
         found = {role: float(math.prod(sizes.of(dim) for dim in dims)) for role, dims in self.sizes.items()}
-        return {role: size / gammas.get(self.per_group[role], 1) if role in self.per_group else size for role, size in found.items()}
+        return {role: size / gamma_of(self.per_group[role]) if role in self.per_group else size for role, size in found.items()}
 
 
 def weight_makers(graph: fx.Graph, layers: Mapping[fx.Node, Layer]) -> dict[fx.Node, fx.Node]:

@@ -15,8 +15,10 @@ from packify.capture.operators import rule_of, traits_of
 from packify.capture.remembered import RememberedCalls
 from packify.capture.values import call_on_meta, recurrent_result
 from packify.nn.functional import grouped_linear
+from packify.nn.subgroups import Subgroups, by_group, by_part
 from packify.widths.assignment import Sizes
 from packify.widths.propagation import Call, HasWidths, WidthPropagation
+from packify.widths.weights import argument
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Builder:
     Args:
         propagation: the widths of the reference graph.
         root: the member's module tree, on the meta device.
-        gammas: the gamma of every layer node that has one above 1.
+        cut: how gamma cuts the layer nodes that it cuts.
         grouped: parameters whose second axis gamma has divided; what is computed from them alone has no predicted shape.
         leaves: module types kept whole; they are not run, their sizes do not change.
         sizes: the member's.
@@ -55,14 +57,14 @@ class Builder:
         root: nn.Module,
         constants: Mapping[str, torch.Tensor],
         rules: Mapping[Any, HasWidths],
-        gammas: Mapping[fx.Node, int],
+        cut: Mapping[fx.Node, Subgroups],
         grouped: set[str],
         leaves: tuple[type[nn.Module], ...],
         sizes: Sizes,
         calls: RememberedCalls,
     ) -> None:
         self.propagation, self.root, self.constants, self.rules = propagation, root, constants, rules
-        self.gammas, self.grouped, self.leaves, self.sizes, self.calls = gammas, grouped, leaves, sizes, calls
+        self.cut, self.grouped, self.leaves, self.sizes, self.calls = cut, grouped, leaves, sizes, calls
         self.result = MemberGraph(fx.Graph())
         self._unpredicted: set[fx.Node] = set()
         self._stamped: set[fx.Node] = set()
@@ -72,18 +74,16 @@ class Builder:
         with torch.no_grad():
             for node in self.propagation.graph.nodes:
                 new, value = self._copy(node)
-                new.meta = {
-                    **node.meta,
-                    "val": value,
-                    "reference": node.meta["val"],
-                    "gamma": self.gammas.get(node, 1),
-                    "recorded": (node.name,),
-                }
-                if new.target is not node.target:
-                    new.meta.pop("signature", None)  # a layer that gamma cuts is another call
-                self.result.nodes[node] = new
-                self._stamped.add(new)
+                self._stamp(new, node, value)
+                self.result.nodes[node] = self._by_part(new, node) if self._is_conv_of_parts(node) else new
         return self.result
+
+    def _stamp(self, new: fx.Node, node: fx.Node, value: Any) -> None:
+        gamma = self.cut[node].gamma if node in self.cut else 1
+        new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": gamma, "recorded": (node.name,)}
+        if new.target is not node.target:
+            new.meta.pop("signature", None)  # a layer that gamma cuts is another call
+        self._stamped.add(new)
 
     def _copy(self, node: fx.Node) -> tuple[fx.Node, Any]:
         graph, dims = self.result.graph, self.propagation.dims[node]
@@ -103,11 +103,40 @@ class Builder:
             call = Call(arguments(node, rule.signature, (self._values(args), self._values(kwargs))), wanted, cuts)  # type: ignore[arg-type]
             changes = call_rule(rule.refit, (call,), node, rule.signature, (args, kwargs))
             args, kwargs = rewritten(node, changes, rule.signature, (args, kwargs))
-        if node in self.gammas:
-            target, args, kwargs = with_gamma(node, target, args, kwargs, self.gammas[node])
+        if node in self.cut:
+            if self._is_conv_of_parts(node):
+                args, kwargs = rewritten(node, self._rows_by_group(node, args, kwargs), values=(args, kwargs))
+            target, args, kwargs = with_gamma(node, target, args, kwargs, self.cut[node])
         self._stamp_sizes(node)
         new = graph.create_node(node.op, target, tuple(args), dict(kwargs), name=node.name)
         return new, self._run(node, target, args, kwargs, wanted)
+
+    # -- convs whose output is cut into parts ------------------------------------------------------------------------
+
+    def _is_conv_of_parts(self, node: fx.Node) -> bool:
+        return node in self.cut and bool(self.cut[node].parts) and node.meta["op"] != "linear"
+
+    def _rows_by_group(self, node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
+        """A conv's weight and bias in the order of its subgroups; the weight of a transposed one has its outputs on the second axis."""
+        given = arguments(node, values=(args, kwargs))
+        names = ("bias",) if "transpose" in node.meta["op"] else ("weight", "bias")
+        return {
+            name: self._reordered(by_group, given[name], 0, node, source.meta["val"])
+            for name in names
+            if (source := given[name]) is not None
+        }
+
+    def _by_part(self, conv: fx.Node, node: fx.Node) -> fx.Node:
+        """A conv's outputs in the reference's order."""
+        channels = 1 if conv.meta["val"].dim() == argument(node, "weight").meta["val"].dim() else 0
+        return self._reordered(by_part, conv, channels, node, node.meta["val"])
+
+    def _reordered(self, function: Any, source: fx.Node, axis: int, node: fx.Node, reference: torch.Tensor) -> fx.Node:
+        cut = self.cut[node]
+        made = self.result.graph.call_function(function, (source, axis, cut.groups, cut.gamma, cut.parts))
+        self._stamp(made, node, function(source.meta["val"], axis, cut.groups, cut.gamma, cut.parts))
+        made.meta.update(op=function.__name__, reference=reference, inplace=False)
+        return made
 
     def _stamp_sizes(self, node: fx.Node) -> None:
         """Numbers that a refit has computed for this node come from where it comes from."""
@@ -134,7 +163,7 @@ class Builder:
             self.result.conflicts.append(Conflict(node, f"{type(error).__name__}: {error}"))
             return stand_in(node.meta["val"], wanted)
         sources = [parent for parent in node.all_input_nodes if isinstance(parent.meta["val"], (torch.Tensor, tuple))]
-        if sources and any(parent in self._unpredicted for parent in sources) and node not in self.gammas:
+        if sources and any(parent in self._unpredicted for parent in sources) and node not in self.cut:
             self._unpredicted.add(node)
             return value
         found = shapes_of(value)
@@ -161,12 +190,13 @@ class Builder:
         return self.calls((node.meta["op"], target), run, args, kwargs)
 
 
-def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, gamma: int) -> tuple[Any, Any, Any]:
+def with_gamma(node: fx.Node, target: Any, args: Any, kwargs: Any, subgroups: Subgroups) -> tuple[Any, Any, Any]:
     """The call of a layer with its groups multiplied by gamma."""
     if node.meta["op"] == "linear":
-        return grouped_linear, *bind(grouped_linear, args, {**kwargs, "groups": gamma})[:2]
+        parts = {"parts": subgroups.parts} if subgroups.parts else {}
+        return grouped_linear, *bind(grouped_linear, args, {**kwargs, "groups": subgroups.gamma, **parts})[:2]
     groups = arguments(node, values=(args, kwargs))["groups"]
-    groups = gamma * (groups.meta["val"] if isinstance(groups, fx.Node) else groups)
+    groups = subgroups.gamma * (groups.meta["val"] if isinstance(groups, fx.Node) else groups)
     return target, *rewritten(node, {"groups": groups}, values=(args, kwargs))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -114,13 +114,15 @@ def _known(argument: Any) -> tuple[float, bool]:
 _SCALED = frozenset("scaled_dot_product_attention baddbmm addmm addbmm".split())
 
 
-def follow(numbers: list[Number], sizes: Sizes, gammas: Mapping[fx.Node, int], choice: Any, nodes: Mapping[fx.Node, fx.Node]) -> Followed:
+def follow(
+    numbers: list[Number], sizes: Sizes, gamma_of: Callable[[fx.Node], int], choice: Any, nodes: Mapping[fx.Node, fx.Node]
+) -> Followed:
     """The numbers at a member's sizes.
 
     Args:
         numbers: of the reference.
         sizes: the member's.
-        gammas: of the layers that have one above 1.
+        gamma_of: a layer's gamma.
         choice: ``"follow"``, ``"keep"``, or by the name of a node or module one of these words or the number itself.
         nodes: the member's by the reference's.
     """
@@ -131,7 +133,7 @@ def follow(numbers: list[Number], sizes: Sizes, gammas: Mapping[fx.Node, int], c
             found.values[number.node, number.place] = wanted
             found.notes.append(_note(number, f"{number.value:.6g} -> {wanted:.6g}", "constants= says so"))
         elif wanted != "keep" and number.law is not None:
-            _follow_law(number, number.law, _in_member(number, nodes), sizes, gammas, found)
+            _follow_law(number, number.law, _in_member(number, nodes), sizes, gamma_of, found)
         elif not number.computed and (wanted != "keep" or number.law is not None):
             why = "it is no power of a width that it meets" if number.law is None else f"constants= says so, though it is {number.law}"
             found.notes.append(_note(number, f"{number.value:.6g} is kept", why))
@@ -147,9 +149,9 @@ def _in_member(number: Number, nodes: Mapping[fx.Node, fx.Node]) -> float:
     return _known(node.args[number.place] if isinstance(number.place, int) else node.kwargs[number.place])[0]
 
 
-def _follow_law(number: Number, law: PowerLaw, given: float, sizes: Sizes, gammas: Mapping[fx.Node, int], found: Followed) -> None:
+def _follow_law(number: Number, law: PowerLaw, given: float, sizes: Sizes, gamma_of: Callable[[fx.Node], int], found: Followed) -> None:
     before = number.meeting.reference_sizes()[law.role]
-    after = number.meeting.member_sizes(sizes, gammas)[law.role]
+    after = number.meeting.member_sizes(sizes, gamma_of)[law.role]
     factor = (after / before) ** law.exponent
     value = number.value / factor if number.node.meta["op"] == "div" else number.value * factor
     if after == before if not number.computed else math.isclose(given, value, rel_tol=1e-9):

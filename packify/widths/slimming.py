@@ -14,6 +14,7 @@ from packify.capture.graphs import RecordedGraphs
 from packify.core.graph_check import check_graph, graph_checks
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
+from packify.nn.subgroups import Subgroups
 from packify.widths.analysis import WidthAnalysis
 from packify.widths.axes import Axis
 from packify.widths.groups import scaled_groups
@@ -34,7 +35,7 @@ class Member:
         graphs: its graphs by mode; ``node.meta`` has ``val`` (the member's), ``reference`` (the reference's) and ``gamma``.
         constants: tensors of the reference's code, as long as the member's axes are.
         axes: the axes of every tensor of the reference as this member cuts them, by name.
-        groups: by weight, the reference's own groups of a layer that gamma cuts, and its gamma.
+        cut: by weight, how gamma cuts its layer.
         layers, pins, rounded, lowered, numbers, heads, cardinality: for the report.
     """
 
@@ -44,7 +45,7 @@ class Member:
     graphs: dict[str, fx.Graph]
     constants: dict[str, torch.Tensor]
     axes: dict[str, tuple[Axis, ...]]
-    groups: dict[str, tuple[int, int]]
+    cut: dict[str, Subgroups]
     layers: list[LayerWidth] = field(default_factory=list)
     pins: list[Note] = field(default_factory=list)
     rounded: list[Note] = field(default_factory=list)

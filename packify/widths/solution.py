@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
 
-from packify.core.errors import PackError, SpecError
+from packify.core.errors import PackError
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
+from packify.nn.subgroups import Subgroups
 from packify.nn.tables import fitted, table_notes
 from packify.nn.tree import resized, sized_tree
-from packify.widths.analysis import COMPUTED, DEPTHWISE, Layer, WidthAnalysis, flat
+from packify.widths.analysis import DEPTHWISE, WidthAnalysis, flat
 from packify.widths.assignment import Pins, Sizes, Step, assign
 from packify.widths.axes import Axis, axes_of
 from packify.widths.dims import Atom, Dim, Reason
-from packify.widths.gamma import gamma_for
+from packify.widths.gammas import Gammas, asked_of_widths, choose_gammas
 from packify.widths.groups import group_note
 from packify.widths.heads import Heads, choose_heads, head_notes
 from packify.widths.member import Builder, Conflict, MemberGraph
@@ -38,7 +38,7 @@ class Solved:
         graphs: its graphs by mode.
         constants: tensors of the reference's code, as long as the member's axes are.
         axes: the axes of every tensor of the reference, by name, and how many of their elements the member has.
-        groups: by weight, the reference's own groups of a layer that gamma cuts, and its gamma.
+        cut: by weight, how gamma cuts its layer.
         layers, pins, rounded, lowered, numbers, heads, cardinality: for the report.
     """
 
@@ -46,7 +46,7 @@ class Solved:
     graphs: dict[str, fx.Graph]
     constants: dict[str, torch.Tensor]
     axes: dict[str, tuple[Axis, ...]]
-    groups: dict[str, tuple[int, int]]
+    cut: dict[str, Subgroups]
     layers: list[LayerWidth]
     pins: list[Note]
     rounded: list[Note]
@@ -54,14 +54,6 @@ class Solved:
     numbers: list[Note]
     heads: list[Note]
     cardinality: list[Note]
-
-
-@dataclass
-class Gammas:
-    """The gamma of every layer that has one above 1, and why others have less than asked."""
-
-    by_node: dict[fx.Node, int] = field(default_factory=dict)
-    notes: dict[fx.Node, str] = field(default_factory=dict)
 
 
 class Solution:
@@ -75,7 +67,7 @@ class Solution:
         self.pins = Pins()
         self.refused: set[fx.Node] = set()
         self.kept_heads: dict[Atom, str] = {}
-        self.asked = self._divisible_by_gamma() if spec.gamma > 1 and spec.gamma_policy == "uniform" else {}
+        self.asked = asked_of_widths(analysis, spec) if spec.gamma > 1 and spec.gamma_policy == "uniform" else {}
 
     def solve(self) -> Solved:
         """The member.
@@ -87,17 +79,18 @@ class Solution:
         for _ in range(_MAX_ROUNDS):
             heads = self._heads()
             sizes = assign(self.analysis.roots, self.spec.ratio, self.spec.round_to, self.pins, self.asked, heads.scaled)
-            gammas = self._gammas(sizes)
+            gammas = choose_gammas(self.analysis, self.spec, sizes, self.pins, self.refused)
             root, constants, built = self._build(sizes, gammas)
             if not self._learn(built, gammas, heads):
                 graphs = {mode: built[id(graph)].graph for mode, graph in self.recorded.graphs.items()}
                 layers, lowered = self._tell_layers(sizes, gammas)
                 pins, rounded = self._tell_widths(sizes)
                 nodes = {node: new for result in built.values() for node, new in result.nodes.items()}
-                followed = follow(self.analysis.numbers, sizes, gammas.by_node, self.spec.constants, nodes)
+                followed = follow(self.analysis.numbers, sizes, gammas.of, self.spec.constants, nodes)
                 substitute(nodes, followed.values)
                 tables = [note for name, tensor in self.recorded.constants.items() for note in self._table(name, tensor, sizes)[1]]
-                axes, cut = axes_of(self.analysis.parameters.dims, sizes), self._cut_weights(gammas)
+                axes = axes_of(self.analysis.parameters.dims, sizes)
+                cut = {name: own for node, own in gammas.cut.items() if (name := self.analysis.layers[node].weight) is not None}
                 return Solved(
                     root,
                     graphs,
@@ -127,7 +120,7 @@ class Solution:
     def _build(self, sizes: Sizes, gammas: Gammas) -> tuple[nn.Module, dict[str, torch.Tensor], dict[int, MemberGraph]]:
         dims = self.analysis.parameters.dims
         layers = self.analysis.layers
-        grouped = {name: gamma for node, gamma in gammas.by_node.items() if (name := layers[node].weight) is not None}
+        grouped = {name: own.gamma for node, own in gammas.cut.items() if (name := layers[node].weight) is not None}
         leaves = self.recorded.leaves
 
         unused = self.analysis.unused if self.spec.unused == "drop" else frozenset()
@@ -148,7 +141,7 @@ class Solution:
             root=root,
             constants=constants,
             rules=self.analysis.rules,
-            gammas=gammas.by_node,
+            cut=gammas.cut,
             grouped=set(grouped),
             leaves=leaves,
         )
@@ -161,10 +154,6 @@ class Solution:
             return resized(tensor, shape), []
         table, how = fitted(tensor, shape)
         return table, table_notes(name, tensor, shape, how)
-
-    def _cut_weights(self, gammas: Gammas) -> dict[str, tuple[int, int]]:
-        layers = ((self.analysis.layers[node], gamma) for node, gamma in gammas.by_node.items())
-        return {layer.weight: (layer.groups, gamma) for layer, gamma in layers if layer.weight is not None}
 
     def _learn(self, built: Mapping[int, MemberGraph], gammas: Gammas, heads: Heads) -> bool:
         """Turn every conflict of a run into pins. True if there was any."""
@@ -184,7 +173,7 @@ class Solution:
         node, dims = conflict.node, self.analysis.propagations[key].dims
         blamed = {
             layer
-            for layer in gammas.by_node
+            for layer in gammas.cut
             if layer not in self.refused and weight_is_computed(layer) and (layer is node or node in weight_nodes(layer))
         }
         if blamed:
@@ -199,48 +188,6 @@ class Solution:
         why = f"{node.meta['op']} does not fit a narrower network: {conflict.found}"
         return self.pins.add(kept, Reason(node.meta["path"] or node.name, node.meta["source"], why))
 
-    # -- gamma -------------------------------------------------------------------------------------------------------
-
-    def _divisible_by_gamma(self) -> dict[Dim, Step]:
-        asked: dict[Dim, Step] = {}
-        for layer in self.analysis.layers.values():
-            for width in (layer.width_in.root(), layer.width_out.root()):
-                if layer.is_inner and layer.groups == 1 and width.size * self.spec.ratio >= self.spec.gamma:
-                    known = asked.get(width, Step(width.multiple, width.because))
-                    asked[width] = known.and_of(self.spec.gamma, Reason(layer.name, "", "gamma subgroups"))
-        return asked
-
-    def _gammas(self, sizes: Sizes) -> Gammas:
-        spec, found = self.spec, Gammas()
-        if spec.gamma == 1:
-            return found
-        for node, layer in self.analysis.layers.items():
-            if layer.whole or node in self.refused:
-                gamma, note = 1, COMPUTED if node in self.refused else layer.whole
-            else:
-                gamma, note = gamma_for(spec, layer.place, sizes.of(layer.width_in), sizes.of(layer.width_out), layer.groups_in(sizes))
-            if gamma > 1:
-                found.by_node[node] = gamma
-            if note:
-                found.notes[node] = note
-        self._check_gamma()
-        common = agreed(found.by_node, self.analysis.layers)
-        other_use = "its weight is used otherwise in another mode"
-        lost = {node: other_use for node, gamma in found.by_node.items() if common.get(node, 1) < gamma}
-        return Gammas(common, {**lost, **found.notes})
-
-    def _check_gamma(self) -> None:
-        spec = self.spec
-        inner = [layer.width_in.root().size for layer in self.analysis.layers.values() if layer.is_inner]
-        widest = max(1.0, *(float(size * spec.ratio) for size in inner)) if inner else math.inf
-        if spec.gamma > widest:
-            raise SpecError(
-                f"gamma={spec.gamma}",
-                found=f"the widest hidden layer of a member has {widest:g} input channels",
-                why="gamma groups need at least one channel each, so this gamma can never divide a layer",
-                fix=f"pass gamma={2 if widest >= 2 else 1}, a larger alpha or a smaller num_estimators",
-            )
-
     # -- what is told ------------------------------------------------------------------------------------------------
 
     def _tell_layers(self, sizes: Sizes, gammas: Gammas) -> tuple[list[LayerWidth], list[Note]]:
@@ -249,7 +196,7 @@ class Solution:
         for node, layer in self.analysis.layers.items():
             if layer.name in layers:
                 continue
-            gamma, note = gammas.by_node.get(node, 1), gammas.notes.get(node, "")
+            gamma, note = gammas.of(node), gammas.notes.get(node, "")
             width_in, width_out = layer.width_in.root(), layer.width_out.root()
             layers[layer.name] = LayerWidth(
                 layer.name,
@@ -262,6 +209,7 @@ class Solution:
                 gamma,
                 self.spec.gamma,
                 note,
+                gammas.cut[node].parts if node in gammas.cut else (),
             )
             if note:
                 lowered.append(Note(layer.name, node.meta["source"], f"gamma {self.spec.gamma} -> {gamma}", note))
@@ -291,16 +239,6 @@ class Solution:
             else:
                 rounded.append(_rounded(dim, size, sizes.step(dim), names, f"alpha / M times {dim.size} is {float(wanted):g}"))
         return pinned, rounded
-
-
-def agreed(gammas: Mapping[fx.Node, int], layers: Mapping[fx.Node, Layer]) -> dict[fx.Node, int]:
-    """One gamma per weight over the graphs of all modes: the smallest common divisor that every graph can use."""
-    by_weight: dict[str, list[int]] = {}
-    for node, layer in layers.items():
-        for read in layer.sources:
-            by_weight.setdefault(read, []).append(gammas.get(node, 1) if layer.weight is not None else 1)
-    common = {name: math.gcd(*values) if len(set(values)) > 1 else values[0] for name, values in by_weight.items()}
-    return {node: common[name] for node in gammas if (name := layers[node].weight) is not None and common[name] > 1}
 
 
 def _rounded(dim: Dim, size: int, step: Step, names: str, why: str) -> Note:

@@ -69,3 +69,64 @@ def test_every_conv_weight_has_the_published_shape(cifar: ModuleType) -> None:
 def test_a_deep_ensemble_is_four_references(cifar: ModuleType) -> None:
     packed = _packed(cifar, "resnet18", 1, alpha=4)
     assert packed.report.packed_params == 4 * packed.report.reference_params
+
+
+_TOKENS = {
+    "vit_small_patch16_224": (
+        48,
+        {
+            "patch_embed.proj": "first layer",
+            "blocks.*.attn.qkv": "gamma 2, each of 9 parts",  # three heads, which two groups would tear apart: each is a part
+            "blocks.*.attn.proj": "gamma 2",
+            "blocks.*.mlp.fc1": "gamma 2",
+            "blocks.*.mlp.fc2": "gamma 2",
+            "head": "last layer",
+        },
+    ),
+    "swin_tiny_patch4_window7_224": (
+        39,
+        {
+            "layers.1.blocks.*.attn.qkv": "96 inputs are too few",
+            "layers.2.downsample.reduction": "gamma 2",
+            "layers.2.blocks.*.attn.qkv": "gamma 2, each of 3 parts",  # six heads, three for each group
+            "head.fc": "last layer",
+        },
+    ),
+    "convnext_tiny": (31, {"stem.0": "first layer", "stages.2.blocks.*.conv_dw": "depthwise", "stages.2.blocks.*.mlp.fc1": "gamma 2"}),
+    "resnet50": (21, {"layer3.*.conv1": "opens a residual branch", "layer3.*.conv3": "gamma 2", "layer3.*.downsample.0": "gamma 2"}),
+}
+
+
+@pytest.mark.parametrize("name", _TOKENS)
+def test_where_the_papers_policy_keeps_gamma(name: str) -> None:
+    """As examples/gamma.py prints it."""
+    script = example("gamma")
+    kept, wanted = _TOKENS[name]
+    found = script.rows(name)
+    assert sum(count for _, count, reason in found if reason.startswith("gamma")) == kept
+    assert {layer: reason for layer, _, reason in found if layer in wanted} == wanted
+
+
+def test_the_papers_policy_in_a_post_norm_block() -> None:
+    """q|k|v and the first layer of the MLP read the stream directly, and so mix its subgroups."""
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(*sizes) for name, sizes in _POST_NORM.items()})
+    norms = torch.nn.ModuleDict({"one": torch.nn.LayerNorm(64), "two": torch.nn.LayerNorm(64)})
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers, self.norms = model, norms
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.layers["embed"](x)
+            q, k, v = self.layers["qkv"](x).unflatten(-1, (3, 4, 16)).permute(2, 0, 3, 1, 4).unbind(0)
+            attended = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            x = self.norms["one"](x + self.layers["proj"](attended))
+            return self.layers["head"](self.norms["two"](x + self.layers["fc2"](self.layers["fc1"](x).relu())))
+
+    packed = packify.pack(Block(), torch.randn(2, 5, 3), alpha=2, num_estimators=4, gamma=2, min_channels_per_group=8)
+    found = {layer.name.rpartition(".")[2]: layer.gamma for layer in packed.report.layers}
+    assert found == {"embed": 1, "qkv": 1, "proj": 2, "fc1": 1, "fc2": 2, "head": 1}
+
+
+_POST_NORM = {"embed": (3, 64), "qkv": (64, 192), "proj": (64, 64), "fc1": (64, 128), "fc2": (128, 64), "head": (64, 2)}

@@ -48,8 +48,8 @@ class _Everything(fx.Interpreter):
         if n.op == "get_attr":
             return self.own[str(n.target)]
         if n.target is grouped_linear:
-            (x, weight, bias, groups), _ = self.fetch_args_kwargs_from_env(n)
-            return packed_linear(x.unsqueeze(0), weight, bias, 1, groups).squeeze(0)
+            (x, weight, bias, groups, *parts), _ = self.fetch_args_kwargs_from_env(n)
+            return packed_linear(x.unsqueeze(0), weight, bias, 1, groups, *parts).squeeze(0)
         return super().run_node(n)
 
 

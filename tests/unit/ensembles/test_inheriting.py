@@ -181,6 +181,38 @@ def test_gamma_takes_each_subgroup_from_its_own() -> None:
         _scaled(mine["2.weight"], cut, ours["2.weight"][two])
 
 
+class Parts(nn.Module):
+    """A fused projection, a conv with two groups of its own and a transposed one, each cut into parts later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 32, 3, padding=1, groups=2)
+        self.up, self.linear, self.head = nn.ConvTranspose2d(16, 24, 2), nn.Linear(8, 24), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.conv(self.stem(x).relu()).chunk(2, 1)
+        a, b, c = self.up(a * b.sigmoid()).chunk(3, 1)
+        a, b = self.linear((a * b - c).mean((2, 3))).split([8, 16], -1)
+        return self.head(a + b[:, 8:] * b[:, :8])
+
+
+def test_gamma_takes_each_part_of_each_subgroup_from_its_own() -> None:
+    """At alpha = M every channel is there, so each row is the reference's at the inputs of its own subgroup."""
+    torch.manual_seed(0)
+    model = _trained(Parts())
+    packed = _inherit(model, torch.randn(2, 3, 5, 5), alpha=2, num_estimators=2, gamma=2, gamma_policy="uniform")
+    assert {layer.name: layer.parts for layer in packed.report.layers if layer.parts} == {"up": (8, 8, 8), "linear": (8, 8, 8)}
+    ours, mine = model.state_dict(), _member(packed, 1)
+    halves = [(slice(0, 4), slice(0, 4)), (slice(4, 8), slice(4, 8))]
+    rows = [ours["linear.weight"][part * 8 :][own, cols] for part in range(3) for own, cols in halves]
+    _scaled(mine["linear.weight"], torch.cat(rows), ours["linear.weight"])
+    columns = [
+        torch.cat([ours["up.weight"][half * 8 : half * 8 + 8, part * 8 + half * 4 : part * 8 + half * 4 + 4] for part in range(3)], 1)
+        for half in range(2)
+    ]
+    _scaled(mine["up.weight"], torch.cat(columns), ours["up.weight"])
+
+
 def test_groups_take_the_same_channels_of_each() -> None:
     torch.manual_seed(0)
     model = _trained(nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=4), nn.ReLU(), nn.Conv2d(16, 4, 1)))

@@ -27,8 +27,9 @@ def _data(samples: int, targets: int, spread: float = 1.0, seed: int = 0) -> tup
 
 def _scored(mean: Tensor, variance: Tensor | None, targets: Tensor) -> RegressionScores:
     metrics = RegressionMetrics()
-    for start in range(0, len(mean), 7):
-        part = slice(start, start + 7)
+    size = max(7, len(mean) // 10)
+    for start in range(0, len(mean), size):
+        part = slice(start, start + size)
         metrics.update(mean[part], None if variance is None else variance[part], targets[part])
     return metrics.compute()
 

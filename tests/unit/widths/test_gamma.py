@@ -91,7 +91,7 @@ def test_gamma_is_the_largest_that_fits(gamma: int, channels: tuple[int, int], g
     member_in, member_out = (count * groups for count in channels)
     least = least if policy == "paper" else 1
     fits = [g for g in range(1, gamma + 1) if not channels[0] % g and not channels[1] % g and channels[0] // g >= least]
-    found, why = gamma_for(spec, INNER, member_in, member_out, groups)
+    found, why = gamma_for(spec, INNER, member_in, groups, lambda count: member_out % (groups * count) == 0)
     assert found == max(fits, default=1)
     assert bool(why) == (found < gamma)
 
@@ -107,7 +107,7 @@ def test_gamma_is_the_largest_that_fits(gamma: int, channels: tuple[int, int], g
     ],
 )
 def test_policies(place: Place, policy: Any, gamma: int) -> None:
-    found, why = gamma_for(Spec(2, 4, 2, policy), place, 256, 256, 1)
+    found, why = gamma_for(Spec(2, 4, 2, policy), place, 256, 1, lambda count: 256 % count == 0)
     assert found == gamma
     assert why == ("" if gamma == 2 else place.wants)
-    assert gamma_for(Spec(2, 4, 1), place, 256, 256, 1) == (1, "")
+    assert gamma_for(Spec(2, 4, 1), place, 256, 1, lambda _: True) == (1, "")

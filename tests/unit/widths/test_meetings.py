@@ -109,8 +109,8 @@ def test_the_sizes_of_a_member_and_of_a_subgroup() -> None:
     met = Meeting("weight", {"fan_in": [a, b], "fan_out": [b]}, {"fan_in": layer})
     sizes = Sizes({a: 4, b: 3}, {})
     assert met.reference_sizes() == {"fan_in": 48, "fan_out": 6}
-    assert met.member_sizes(sizes, {}) == {"fan_in": 12, "fan_out": 3}
-    assert met.member_sizes(sizes, {layer: 2}) == {"fan_in": 6, "fan_out": 3}
+    assert met.member_sizes(sizes, lambda _: 1) == {"fan_in": 12, "fan_out": 3}
+    assert met.member_sizes(sizes, {layer: 2}.__getitem__) == {"fan_in": 6, "fan_out": 3}
 
 
 def test_what_makes_weights() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from packify import PackError
 from packify.core.spec import Spec
+from packify.nn.subgroups import Subgroups
 from packify.ops.table import RULES
 from packify.widths.assignment import Sizes
 from packify.widths.dims import fixed, free
@@ -42,10 +43,10 @@ def test_gamma_multiplies_the_groups_of_a_layers_call() -> None:
     analysis = analysed(lambda net, x: net.fc(net.conv(x[..., None])[..., 0]), X, conv=nn.Conv1d(4, 8, 1, groups=2), fc=nn.Linear(8, 8))
     conv, linear = (node_of(analysis, name) for name in ("conv1d", "linear"))
     x = torch.randn(2, 4, 1)
-    target, args, kwargs = with_gamma(conv, conv.target, (x, torch.randn(8, 1, 1), None, (1,), (0,), (1,), 2), {}, 2)
+    target, args, kwargs = with_gamma(conv, conv.target, (x, torch.randn(8, 1, 1), None, (1,), (0,), (1,), 2), {}, Subgroups(2, 2))
     assert target(*args, **kwargs).shape == (2, 8, 1)  # 4 groups of 1 channel: the weight has one input channel
     weight = torch.randn(8, 4)
-    target, args, kwargs = with_gamma(linear, linear.target, (torch.ones(2, 8), weight), {}, 2)
+    target, args, kwargs = with_gamma(linear, linear.target, (torch.ones(2, 8), weight), {}, Subgroups(1, 2))
     torch.testing.assert_close(target(*args, **kwargs), weight.sum(1).expand(2, 8))
 
 

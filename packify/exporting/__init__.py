@@ -1,0 +1,1 @@
+"""A network as one file that runs without packify: ONNX, torch.export's pt2, or a package of AOTInductor."""

@@ -1,0 +1,108 @@
+"""ONNX by torch's exporter, made small without its long search for patterns, and run by onnxruntime."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from packify.core.errors import ExportError
+
+# A file of protocol buffers holds less than 2 GiB; larger weights lie in a file beside it.
+_LARGEST = 2**31 - 2**24
+
+
+def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], opset: int | None) -> None:
+    """Write a program as an ONNX model with named outputs; beyond 2 GiB its weights are in a second file, ``NAME.data``.
+
+    Raises:
+        ExportError: the libraries of the extra `export` are not installed, or ONNX cannot hold an operator.
+    """
+    _libraries()
+    import onnxscript.optimizer
+    from onnx_ir.passes import common
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: Any = torch.onnx.export(
+            program, dynamo=True, verbose=False, optimize=False, opset_version=opset, output_names=list(outputs), external_data=False
+        )
+        model = made.model
+        _name_batch(model)
+        onnxscript.optimizer.fold_constants(model)
+        onnxscript.optimizer.remove_unused_nodes(model)
+        common.CommonSubexpressionEliminationPass()(model)
+        size = sum(tensor.nbytes for tensor in program.state_dict.values()) + sum(
+            tensor.nbytes for tensor in program.constants.values() if isinstance(tensor, Tensor)
+        )
+        made.save(str(path), external_data=size > _LARGEST)
+
+
+def _name_batch(model: Any) -> None:
+    """Call the axis of the batch ``batch`` in the model's inputs and outputs."""
+    names = {str(value.shape[0].value) for value in model.graph.inputs if value.shape and hasattr(value.shape[0], "value")}
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        for axis, size in enumerate(value.shape or ()):
+            if str(getattr(size, "value", "")) in names - {"None"}:
+                value.shape[axis] = "batch"
+
+
+def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], Mapping[str, Tensor]]:
+    """A model as a function of tensors, run by onnxruntime on the CPU.
+
+    Raises:
+        ExportError: onnxruntime has no kernel for an operator in this dtype.
+    """
+    _libraries()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class
+        raise ExportError(
+            "onnxruntime",
+            found=" ".join(str(error).split())[:400],
+            why="the model cannot be run here, so it could not be compared",
+            fix="export another dtype (float32 runs everywhere), or --no-check to write it unchecked",
+        ) from error
+    inputs, outputs = [value.name for value in session.get_inputs()], [value.name for value in session.get_outputs()]
+
+    def run(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        found = session.run(None, {name: tensor.detach().cpu().numpy() for name, tensor in zip(inputs, tensors, strict=True)})
+        return {name: torch.from_numpy(values) for name, values in zip(outputs, found, strict=True)}
+
+    return run
+
+
+def int8_weights(path: Path) -> None:
+    """Quantise a model in place: the weights of matrix products as int8, their inputs while the model runs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = path.with_name("float.onnx")
+    path.rename(whole)
+    quantize_dynamic(whole, path, weight_type=QuantType.QInt8, extra_options={"DefaultTensorType": 1})
+    whole.unlink()
+
+
+def _libraries() -> None:
+    missing = []
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        raise ExportError(
+            "onnx",
+            found=f"{', '.join(missing)} not installed",
+            why="ONNX models are written and checked by these libraries",
+            fix="pip install 'packify-torch[export]', or export --to pt2",
+        )

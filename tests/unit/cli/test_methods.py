@@ -1,0 +1,75 @@
+"""The paper's other ensembles from the command line, over a small project of a user's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import packify
+from packify import sources
+from tests.unit.cli.commands import check_refused, run
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "kind"),
+    [
+        ("batch-ensemble", ("--norms", "member", "--layers", "!0"), "BatchEnsemble"),
+        ("masksembles", ("--scale", "1.5", "--seed", "3"), "Masksembles"),
+        ("mimo", ("--rho", "0.25", "--batch-repetitions", "2"), "Mimo"),
+    ],
+)
+def test_a_network_is_converted_by_every_method(project: Path, method: str, options: tuple[str, ...], kind: str) -> None:
+    result = run("convert", "nets.py:conv", "--method", method, "--M", "3", *options, "--out", "there", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["method"] == method
+    assert document["spec"]["num_estimators"] == 3
+    loaded = packify.load("there", model=sources.load_reference("nets.py:conv"))
+    assert type(loaded).__name__ == kind
+    assert document["report"]["params"] == sum(parameter.numel() for parameter in loaded.parameters())
+    assert loaded.members(torch.randn(2, 3, 8, 8)).shape == (3, 2, 5)
+    assert run("verify", "there", "--model", "nets.py:conv", "--quiet").exit_code == 0
+
+
+def test_the_report_says_what_holds_and_what_does_not(project: Path) -> None:
+    result = run("convert", "nets.py:conv", "--method", "batch-ensemble")
+    assert result.exit_code == 0, result.output
+    for part in ("as a BatchEnsemble (M 4)", "of the reference", "not a law here", "conv-batch-ensemble-M4/"):
+        assert part in " ".join(result.stdout.split())
+
+
+def test_a_deep_ensemble_is_the_packed_network_of_whole_members(project: Path) -> None:
+    result = run("convert", "nets.py:conv", "--method", "deep", "--M", "2", "--out", "there", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert packify.load("there", model=sources.load_reference("nets.py:conv")).spec == packify.Spec(2, 2)
+
+
+def test_all_methods_side_by_side(project: Path) -> None:
+    command = ("budget", "nets.py:conv", "--alpha", "2", "--M", "4", "--method", "all")
+    printed = run(*command)
+    assert printed.exit_code == 0, printed.output
+    names = ("Single", "BatchEnsemble", "MIMO", "Masksembles", "Packed-Ensembles", "Deep Ensembles")
+    assert [line.split("  ")[0].strip() for line in printed.stdout.splitlines() if line.strip().startswith(names)] == list(names)
+    found = json.loads(run(*command, "--json").stdout)
+    assert found["deep_ensemble"]["params"] == 4 * found["reference"]["params"]
+    assert found["batch_ensemble"]["mult_adds"] == 4 * found["reference"]["mult_adds"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--method", "mimo", "--rho", "1.5"), "rho"),
+        (("--method", "masksembles", "--scale", "7"), "scale"),
+        (("--method", "masksembles", "--rho", "0.5"), "--rho"),
+        (("--method", "batch-ensemble", "--M", "1"), "num_estimators"),
+        (("--method", "batch-ensemble", "--layers", "nothing"), "nothing"),
+        (("--method", "batch-ensemble", "--alpha", "2"), "--alpha"),
+        (("--method", "deep", "--alpha", "2", "--M", "4"), "alpha = M = 4"),
+        (("--alpha", "2", "--M", "4", "--scale", "2"), "--scale"),
+    ],
+)
+def test_wrong_settings_are_one_clear_message(project: Path, options: tuple[str, ...], says: str) -> None:
+    check_refused(("convert", "nets.py:conv", *options), 2, says)

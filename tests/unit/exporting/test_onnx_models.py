@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import packify
+from packify.core.errors import ExportError
+from tests.unit.exporting.networks import Attention, conv_net, packed_of
+from tests.unit.exporting.test_diagnosis import Odd
+
+
+def test_without_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ExportError, match=r"packify-torch\[export\]"):
+        packify.export(packed_of(conv_net()), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_and_batch(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    found = packify.export(packed_of(Attention()), tmp_path / "net.onnx", outputs=["mean", "members", "uncertainty"])
+    model = onnx.load(found.path)
+    onnx.checker.check_model(model)
+    assert [value.name for value in model.graph.input] == ["input0"]
+    sizes = [size.dim_param or size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == ["batch", 3, 8, 8]
+    assert [value.name for value in model.graph.output] == list(found.outputs)
+    assert found.outputs["members"] == "float32 3 b 5"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"dtype": "fp16"}, {"quantise": "int8"}, {"batch": 3}, {"opset": 20}])
+def test_smaller_and_other_files(tmp_path: Path, options: dict[str, object]) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    found = packify.export(packed_of(Attention()), tmp_path / "net.onnx", **options)  # type: ignore[arg-type]
+    assert len(found.comparisons) == 3
+    for one in found.comparisons:
+        errors = {each.output: each.max_error for each in one.differences}
+        assert errors["probabilities"] < 0.1
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_an_operator_that_onnx_lacks(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ExportError, match="onnx cannot hold that operator") as caught:
+        packify.export(packed_of(Odd(), "mean"), tmp_path / "net.onnx")
+    assert "test_diagnosis.py:" in caught.value.where
+    assert "pt2" in caught.value.fix
+    assert list(tmp_path.iterdir()) == []
+    assert packify.export(packed_of(Odd(), "mean"), tmp_path / "net.pt2").path.is_file()
