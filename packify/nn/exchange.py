@@ -16,7 +16,7 @@ from packify.core import nested
 from packify.core.errors import PackError
 from packify.nn.layouts import Layout
 from packify.nn.members import FRONT, OWN_CODE, split_members
-from packify.nn.ports import PORTS, Ports, ports_of
+from packify.nn.ports import PORTS, Ports, ports_of, tree_text
 from packify.nn.wrappers import plain_name, unwrapped
 
 PLACE = "_packify_place"
@@ -30,6 +30,9 @@ class Exchangeable(nn.Module):
         if isinstance(value, nn.Module) and name in self.__dict__.get("_modules", ()):
             require_fit(self, name, value)
         super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        return tree_text(self)
 
 
 def mark_places(tree: nn.Module) -> None:
@@ -73,7 +76,7 @@ def require_fit(parent: nn.Module, name: str, new: Any) -> None:
     old = parent._modules.get(name)
     if OWN_CODE in vars(parent):
         return  # a part of a module that is kept whole
-    if old is None or not isinstance(new, nn.Module) or any(part is unwrapped(old) for part in new.modules()):
+    if old is None or not isinstance(new, nn.Module) or unwrapped(new) is unwrapped(old):
         return  # a new name, or a wrapper around what was there
     before = unwrapped(old)
     ports = ports_of(before)

@@ -59,3 +59,16 @@ def ports_of(module: nn.Module) -> tuple[Ports, ...]:
     """What goes in and out of a module of a packed network or of a member, by kind of call; nothing for one that is never called."""
     found: tuple[Ports, ...] = vars(module).get(PORTS, ())
     return found
+
+
+def tree_text(module: nn.Module) -> str:
+    """A module and its parts as torch prints them, each with its layouts: ``ReLU(inplace=True, b (m c) h w -> b (m c) h w)``."""
+    own = module.extra_repr()
+    layouts = [text for text in dict.fromkeys(map(str, ports_of(module))) if text and text not in own]
+    head = ", ".join(filter(None, (own, *layouts)))
+    texts = {name: "None" if child is None else tree_text(child) for name, child in module._modules.items()}
+    if not texts:
+        return f"{module._get_name()}({head})"
+    lines = [*filter(None, (head,)), *(f"({name}): {text}" for name, text in texts.items())]
+    inner = "\n".join(lines).replace("\n", "\n  ")
+    return f"{module._get_name()}(\n  {inner}\n)"
