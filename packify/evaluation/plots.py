@@ -69,9 +69,17 @@ def draw_evaluation(found: Evaluation | Comparison | Mapping[str, Evaluation], t
     """The picture of `plot_evaluation` as a ``matplotlib.figure.Figure``.
 
     Raises:
-        DataError: there is nothing to draw, or no such score.
+        DataError: there is nothing to draw, or no such score; or an evaluation is not of classes.
     """
     named = _by_name(found)
+    other = next((type(one).__name__ for one in named.values() if not isinstance(one, Evaluation)), None)
+    if other is not None:
+        raise DataError(
+            "plot_evaluation",
+            found=f"a {other}",
+            why="it draws confidences of classes",
+            fix="draw found.coverage and found.rejection of numbers, found.reliability of labels, as examples/regression.py does",
+        )
     if not named or score not in _SCORES:
         raise DataError(
             "plot_evaluation",
@@ -93,10 +101,10 @@ def draw_evaluation(found: Evaluation | Comparison | Mapping[str, Evaluation], t
     return figure
 
 
-def _by_name(found: Evaluation | Comparison | Mapping[str, Evaluation]) -> dict[str, Evaluation]:
+def _by_name(found: Evaluation | Comparison | Mapping[str, Evaluation]) -> dict[str, Any]:
     if isinstance(found, Comparison):
         return found.evaluations
-    return {"": found} if isinstance(found, Evaluation) else dict(found)
+    return dict(found) if isinstance(found, Mapping) else {"": found}
 
 
 def _style(position: int) -> dict[str, Any]:

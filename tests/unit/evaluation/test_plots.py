@@ -48,6 +48,10 @@ def test_refusals(found: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyP
         draw_evaluation({})
     with pytest.raises(DataError, match="score"):
         draw_evaluation(found, score="variance")  # type: ignore[arg-type]
+    numbers = compare({"a": nn.Identity()}, [(torch.rand(4, 2), torch.rand(4))], kind="gaussian")
+    for other in (numbers, numbers["a"], numbers.evaluations):
+        with pytest.raises(DataError, match="RegressionEvaluation"):
+            draw_evaluation(other)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(SpecError, match="packify-torch"):
         check_picture(tmp_path / "a.png")
