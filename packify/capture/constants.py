@@ -47,7 +47,7 @@ def constant_value(node: fx.Node, buffers: Mapping[str, torch.Tensor], constants
 
 
 def known_outcome(node: fx.Node) -> bool | None:
-    """The outcome of a check that says yes to every network in order, else None: whether all numbers are finite, chances of 0 and 1."""
+    """The outcome of a check that is known in advance, else None: ``isfinite(x).all()`` is True, ``rand() < p`` for p <= 0 or p >= 1."""
     sources, op = node.all_input_nodes, node.meta["op"]
     if op in ("not", "logical_not", "invert", "bitwise_not"):
         inner = known_outcome(sources[0])
@@ -65,4 +65,4 @@ _CHECKS = frozenset(("isfinite", "isnan", "isinf", "isposinf", "isneginf"))
 
 
 class _Unknown(Exception):
-    """Part of the value is the input's data."""
+    """The input's data, a parameter or chance is in the value."""

@@ -63,7 +63,7 @@ _TABLES = "_frozen_tables"
 
 def frozen_constants(model: nn.Module) -> frozenset[str]:
     """The parameters that stay frozen while others are trained, and whose numbers were not drawn: an identity, a range, a mean."""
-    if _TABLES in vars(model):  # a shadow has no numbers, but remembers
+    if _TABLES in vars(model):  # a copy on the meta device has no numbers: what its original had is kept
         return frozenset(vars(model)[_TABLES])
     parameters = dict(model.named_parameters(remove_duplicate=False))
     if not any(parameter.requires_grad for parameter in parameters.values()):

@@ -19,7 +19,6 @@ ALIASES = {
     "truediv": "div",
     "true_divide": "div",
     "divide": "div",
-    "rdiv": "rdiv",
     "rtruediv": "rdiv",
     "subtract": "sub",
     "multiply": "mul",
@@ -39,9 +38,6 @@ ALIASES = {
     "special_softmax": "softmax",
     "special_log_softmax": "log_softmax",
     "_softmax": "softmax",
-    "eq": "eq",
-    "expand_as": "expand_as",
-    "amax": "amax",
     "native_batch_norm": "batch_norm",
     "_scaled_dot_product_attention": "scaled_dot_product_attention",
     "_pad": "pad",
@@ -50,7 +46,6 @@ ALIASES = {
     "unsafe_split": "split",
     "split_with_sizes": "split",
     "index": "getitem",
-    "norm_except_dim": "norm_except_dim",
 }
 
 # Reading these says something about a tensor and records nothing: the answer is an ordinary Python value.

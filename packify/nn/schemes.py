@@ -57,6 +57,7 @@ class Scheme:
 
 
 FROZEN = Scheme("copied", why="it is frozen")
+UNDEFINED = Scheme("copied", why="it holds infinite or undefined numbers")
 ORDERED = Scheme("copied", why="its values are ordered, not drawn")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from packify.nn.layer_sizes import sizes_by_role
 from packify.nn.recipes import SIZED_LAYERS
-from packify.nn.schemes import FROZEN, ORDERED, Distribution, Scheme
+from packify.nn.schemes import FROZEN, ORDERED, UNDEFINED, Distribution, Scheme
 
 # A random vector of this length is ordered once in 20 000 draws.
 _LONG = 8
@@ -72,6 +72,8 @@ def facts_of(name: str, tensor: Tensor, module: nn.Module, *, some_train: bool) 
     if data.numel() == 0 or bool((data == data.flatten()[0]).all()):
         value = complex(data.flatten()[0]).real if data.numel() else 0.0
         return Facts(name, kinds, Scheme("constant", value), None, value, 0.0, data.numel(), sizes, None)
+    if not bool(data.isfinite().all()):  # a mask of infinities among its numbers, or memory that nobody has filled
+        return Facts(name, kinds, UNDEFINED, None, 0.0, 0.0, data.numel(), sizes, None)
     fixed = FROZEN if some_train and not tensor.requires_grad else ORDERED if _is_ordered(data) else None
     flat = _without_strays(_sample(torch.view_as_real(data) if data.is_complex() else data))
     mean, std = float(flat.mean()), float(flat.std(unbiased=False)) or 1e-12

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import fx, nn
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 import packify
 from packify.nn.block import Form, functions_from, hidden_names, source_of
-from packify.nn.code import own_class, shared_class, written
+from packify.nn.code import own_class, shared_class
 
 _X = torch.randn(2, 3, 6, 6)
 
@@ -34,25 +34,6 @@ def _codes(network: nn.Module) -> set[int]:
 def _run(root: nn.Module, form: Form, *inputs: Any) -> Any:
     source, names = source_of((form,), hidden_names(type(root)))
     return functions_from(source, names, "test")["forward"](root, *inputs)
-
-
-def test_parts_named_like_keywords_are_reached() -> None:
-    root = nn.ModuleDict({"class": nn.ModuleDict({"in": nn.Linear(2, 2)})})
-    graph = fx.Graph()
-    graph.output(graph.call_module("class.in", (graph.placeholder("x"),)))
-    assert "getattr(getattr(self, 'class'), 'in')" in written(graph).src
-    x = torch.randn(3, 2)
-    assert torch.equal(_run(root, Form(graph, graph), x), root["class"]["in"](x))
-
-
-def test_modes_with_one_graph_have_one_body() -> None:
-    graph, other = fx.Graph(), fx.Graph()
-    graph.output(graph.placeholder("x"))
-    other.output(other.call_function(torch.neg, (other.placeholder("x"),)))
-    root, x = nn.Identity(), torch.randn(3)
-    assert "training" not in source_of((Form(graph, graph),), hidden_names(nn.Identity))[0]
-    assert torch.equal(_run(root.eval(), Form(graph, other), x), x)
-    assert torch.equal(_run(root.train(), Form(graph, other), x), -x)
 
 
 def test_every_network_has_code_of_its_own() -> None:

@@ -7,52 +7,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import packify
 from packify.core.errors import PackError
 from packify.nn.exchange import by_member, exchanged_parts
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv, self.norm, self.act = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.act(self.norm(self.conv(x)))
-
-
-class _Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3)
-        self.layers = nn.ModuleList([_Block(8), _Block(8)])
-        self.fc = nn.Linear(8, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for layer in self.layers:
-            x = layer(x)
-        return self.fc(x.mean((2, 3)))
-
-
-_X = torch.randn(2, 3, 8, 8)
+from tests.unit.nn.exchanged import IMAGES, Network
 
 
 @pytest.fixture
 def packed() -> packify.PackedNetwork:
     torch.manual_seed(0)
-    return packify.pack(_Net(), _X, alpha=2, num_estimators=2).eval()
+    return packify.pack(Network(), IMAGES, alpha=2, num_estimators=2).eval()
 
 
 def test_another_activation_takes_effect_and_members_have_it(packed: packify.PackedNetwork) -> None:
-    before = packed.members(_X)
+    before = packed.members(IMAGES)
     packed.layers[0].act = nn.SiLU()
-    after = packed.members(_X)
+    after = packed.members(IMAGES)
     assert not torch.equal(before, after)
     for member in range(2):
-        torch.testing.assert_close(packed.extract(member).eval()(_X), after[member])
+        torch.testing.assert_close(packed.extract(member).eval()(IMAGES), after[member])
     packify.verify(packed)
     assert list(exchanged_parts(packed)) == ["layers.0.act"]
 
@@ -83,7 +58,7 @@ def test_what_does_not_fit_is_told_with_both_shapes(packed: packify.PackedNetwor
 
 def test_a_part_with_weights_of_its_own_runs_but_belongs_to_no_member(packed: packify.PackedNetwork) -> None:
     packed.layers[0].act = nn.PReLU(16)
-    assert packed.members(_X).shape == (2, 2, 5)
+    assert packed.members(IMAGES).shape == (2, 2, 5)
     for refused in (lambda: packed.extract(0), lambda: packify.verify(packed), lambda: packed.digest):
         with pytest.raises(PackError, match=r"layers\.0\.act"):
             refused()
@@ -101,37 +76,13 @@ def test_an_artefact_of_an_exchanged_network_is_refused(packed: packify.PackedNe
         packify.save(packed, tmp_path / "net")
 
 
-def test_every_member_gets_a_new_head(packed: packify.PackedNetwork) -> None:
-    packed.resize("fc", 37)
-    assert packed(_X).shape == (2, 37)
-    outputs = packed.members(_X)
-    assert outputs.shape == (2, 2, 37)
-    for member in range(2):
-        torch.testing.assert_close(packed.extract(member).eval()(_X), outputs[member])
-    assert not torch.equal(outputs[0], outputs[1])
-    packify.verify(packed)
-    assert packed.get_parameter("fc.weight").shape == (74, 8)
-    assert packed.report.packed_params == sum(parameter.numel() for parameter in packed.parameters())
-    (layer,) = (layer for layer in packed.report.layers if layer.name == "fc")
-    assert layer.member_out == 37
-    packed.train()(_X).sum().backward()
-
-
-def test_a_head_that_is_no_last_layer_is_refused(packed: packify.PackedNetwork) -> None:
-    before = packed(_X)
-    for name, found in (("stem", "what reads this layer"), ("layers.0.act", "a ReLU"), ("nothing", "no such part")):
-        with pytest.raises(PackError, match=found):
-            packed.resize(name, 37)
-    assert torch.equal(packed(_X), before)
-
-
 def test_what_hooks_see_is_split_by_member(packed: packify.PackedNetwork) -> None:
     seen: dict[str, Any] = {}
     for name in ("layers.1", "layers.1.conv", "fc"):
         part = packed.get_submodule(name)
         part.register_forward_hook(lambda module, args, output, name=name: seen.update({name: by_member(module, output)}))
         part.register_forward_pre_hook(lambda module, args, name=name: seen.update({f"{name} in": by_member(module, args, "input")[0]}))
-    packed.members(_X)
+    packed.members(IMAGES)
     assert {name: tuple(value.shape) for name, value in seen.items()} == {
         "layers.1": (2, 2, 8, 6, 6), "layers.1 in": (2, 2, 8, 6, 6), "layers.1.conv": (2, 2, 8, 6, 6), "layers.1.conv in": (2, 2, 8, 6, 6),
         "fc": (2, 2, 5), "fc in": (2, 2, 8),
@@ -139,25 +90,25 @@ def test_what_hooks_see_is_split_by_member(packed: packify.PackedNetwork) -> Non
     alone = packed.extract(1).eval()
     own = seen["layers.1"][1]
     alone.get_submodule("layers.1").register_forward_hook(lambda module, args, output: torch.testing.assert_close(output, own))
-    alone(_X)
+    alone(IMAGES)
     with pytest.raises(PackError, match="no known place"):
-        by_member(nn.Linear(1, 1), _X)
+        by_member(nn.Linear(1, 1), IMAGES)
 
 
 def test_hooks_change_inputs_and_outputs(packed: packify.PackedNetwork) -> None:
-    whole = packed.members(_X)
+    whole = packed.members(IMAGES)
     handle = packed.layers[1].register_forward_hook(lambda module, args, output: args[0])
-    skipped = packed.members(_X)
+    skipped = packed.members(IMAGES)
     handle.remove()
     packed.layers[1].register_forward_pre_hook(lambda module, args, kwargs: ((args[0] * 0,), kwargs), with_kwargs=True)
-    zero = packed.members(_X)
+    zero = packed.members(IMAGES)
     assert not torch.equal(whole, skipped)
     assert not torch.equal(whole, zero)
     assert not torch.equal(skipped, zero)
 
 
 def test_backward_hooks_fire_on_every_block_and_layer(packed: packify.PackedNetwork) -> None:
-    reference = _Net()
+    reference = Network()
     for layer in reference.layers:
         layer.act = nn.ReLU()
     packed.replace(nn.ReLU, lambda old: nn.ReLU())  # torch refuses full backward hooks on what is then changed in place
@@ -172,10 +123,10 @@ def _backward_hooks(network: nn.Module) -> list[str]:
     for name, module in network.named_modules():
         if name and name != "layers":
             module.register_full_backward_hook(lambda module, grad_input, grad_output, name=name: seen.append(name))
-    network(_X.clone().requires_grad_()).sum().backward()
+    network(IMAGES.clone().requires_grad_()).sum().backward()
     return seen
 
 
 def test_exchanged_copies_and_pickles(packed: packify.PackedNetwork) -> None:
     packed.layers[0].act = nn.SiLU()
-    assert torch.equal(copy.deepcopy(packed)(_X), packed(_X))
+    assert torch.equal(copy.deepcopy(packed)(IMAGES), packed(IMAGES))

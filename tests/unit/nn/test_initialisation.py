@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,101 +12,7 @@ from torch import Tensor, nn
 import packify
 from packify.core.errors import SpecError
 from packify.nn.layer_sizes import fans
-from packify.nn.pooling import pooled_schemes
-from packify.nn.schemes import Scheme, draw
-from packify.nn.statistics import facts_of
 from packify.nn.tree import resized
-
-
-def schemes_of(model: nn.Module) -> dict[str, Scheme]:
-    """What the numbers of a network show."""
-    modules = dict(model.named_modules())
-    facts = [facts_of(name, tensor, modules[name.rpartition(".")[0]], some_train=True) for name, tensor in model.named_parameters()]
-    return pooled_schemes(facts)
-
-
-@pytest.mark.parametrize(
-    ("fill", "role", "distribution"),
-    [
-        (lambda w: nn.init.kaiming_uniform_(w, a=math.sqrt(5)), "fan_in", "uniform"),
-        (lambda w: nn.init.kaiming_normal_(w, mode="fan_in", nonlinearity="relu"), "fan_in", "normal"),
-        (lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"), "fan_out", "normal"),
-        (nn.init.xavier_uniform_, "fan_avg", "uniform"),
-        (nn.init.xavier_normal_, "fan_avg", "normal"),
-        (lambda w: nn.init.normal_(w, std=0.3), "", "normal"),
-        (lambda w: nn.init.trunc_normal_(w, std=0.02), "", "normal"),
-        (lambda w: nn.init.trunc_normal_(w, std=0.02, a=-0.04, b=0.04), "", "truncated"),
-        (lambda w: nn.init.normal_(w, std=math.sqrt(0.7 / w.shape[0])), "fan_out", "normal"),
-    ],
-)
-def test_schemes_are_recognised_over_several_layers(fill: Callable[[Tensor], Tensor], role: str, distribution: str) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Linear(a, b) for a, b in ((64, 96), (96, 256), (256, 160), (160, 90))))
-    for layer in model:
-        fill(layer.weight.data)
-    wanted = fill(torch.empty(48, 64))
-    schemes = schemes_of(model)
-    for index in range(4):
-        scheme = schemes[f"{index}.weight"]
-        assert (scheme.role, scheme.distribution) == (role, distribution)
-        assert scheme == schemes["0.weight"]
-        assert schemes[f"{index}.bias"].name == "uniform, variance 1/3 / its layer's fan_in"
-    drawn = draw((48, 64), schemes["0.weight"], {"fan_in": 64, "fan_out": 48, "fan_avg": 56, "fan_out of a group": 48})
-    assert math.isclose(float(drawn.std()), float(wanted.std()), rel_tol=0.06)
-    assert float(drawn.abs().max()) <= 1.3 * float(wanted.abs().max())
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_what_is_seen_once_among_many_is_not_believed(seed: int) -> None:
-    """Equal layers of std 0.02 whose size also gives variance 1/3 / fan_avg, as in a Swin Transformer."""
-    torch.manual_seed(seed)
-    width = 417  # 1 / 3 / (2 * width) is 0.02 ** 2, nearly
-    model = nn.Sequential(
-        *(layer for _ in range(12) for layer in (nn.Linear(width, 3 * width), nn.Linear(3 * width, width))), nn.Linear(64, 64)
-    )
-    for layer in model:
-        nn.init.trunc_normal_(layer.weight, std=0.02)
-    schemes = schemes_of(model)
-    assert {schemes[f"{index}.weight"].name for index in range(25)} == {"normal, std 0.02"}
-
-
-def test_odd_ones_keep_their_own_number() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Linear(128, 128) for _ in range(8)), nn.Linear(128, 10))
-    for index, layer in enumerate(model):
-        nn.init.normal_(layer.weight, std=0.05 if index < 7 else 0.3)
-    schemes = schemes_of(model)
-    assert {schemes[f"{index}.weight"].name for index in range(7)} == {"normal, std 0.05"}
-    assert math.isclose(schemes["7.weight"].std, 0.3, rel_tol=0.02)
-    assert not schemes["8.weight"].role
-
-
-def test_depthwise_convs_and_fan_out_per_group() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        *(nn.Conv2d(c, d, k, groups=g) for c, d, k, g in ((3, 32, 3, 1), (32, 32, 3, 32), (32, 96, 1, 1), (96, 96, 5, 96)))
-    )
-    for layer in model:
-        nn.init.normal_(layer.weight, std=math.sqrt(2 / (layer.kernel_size[0] ** 2 * layer.out_channels / layer.groups)))
-    assert {schemes_of(model)[f"{index}.weight"].name for index in range(4)} == {"normal, variance 2 / fan_out of a group"}
-
-
-def test_a_stray_element_says_nothing() -> None:
-    """timm's truncated normal clamps the infinity that its inverse error function gives once in ten million draws."""
-    torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Linear(384, 384) for _ in range(4)))
-    for layer in model:
-        nn.init.normal_(layer.weight, std=0.02)
-    with torch.no_grad():
-        model[2].weight[3, 5] = -2.0
-    assert schemes_of(model)["2.weight"].name == "normal, std 0.02"
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, 1e-6, -2.5])
-def test_constants_stay(value: float) -> None:
-    facts = facts_of("weight", nn.Parameter(torch.full((7,), value)), nn.LayerNorm(7), some_train=True)
-    assert facts.fixed is not None
-    assert torch.equal(draw((3,), facts.fixed, {}), torch.full((3,), value))
 
 
 def test_fans_of_convs() -> None:
@@ -237,30 +142,6 @@ def test_each_layers_own_reset() -> None:
     packed = packify.pack(model, IMAGES, alpha=2, num_estimators=2, init="reset")
     assert math.isclose(float(packed.get_parameter("3.weight").detach().std()), 1 / math.sqrt(3 * 64 * 9), rel_tol=0.05)
     assert packed.report.initialised["3.weight"] == "Conv2d's own reset"
-
-
-def test_attention_resets_as_torch_does() -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.block = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
-            self.head = nn.Linear(64, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.block(x).mean(1))
-
-    model = Net()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(7)
-    packed = packify.pack(model, torch.randn(2, 5, 64), alpha=1, num_estimators=1, init="reset")
-    wanted = Net()
-    for name, tensor in wanted.named_parameters():
-        drawn = packed.get_parameter(name).detach()
-        if tensor.numel() < 10:
-            continue
-        assert float(drawn.abs().max()) <= 1.1 * float(tensor.detach().abs().max()) + 1e-9, name
-        assert math.isclose(float(drawn.std()), float(tensor.detach().std()), rel_tol=0.2, abs_tol=1e-9), name
 
 
 def test_a_function_of_the_users() -> None:

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 import packify
 from packify.core.errors import SpecError
-from packify.core.powers import PowerLaw, power_laws
 
 
 def numbers_in(model: nn.Module, x: Any, operator: str, **settings: Any) -> list[float]:
@@ -253,42 +252,9 @@ def test_rotary_frequencies_are_computed_anew() -> None:
     assert torch.equal(kept.get_buffer("inverse").chunk(4)[0], Rotary().inverse[:16])
 
 
-@pytest.mark.parametrize(
-    ("values", "sizes", "wanted"),
-    [
-        ([0.125], [{"head": 64}], [PowerLaw("head", -0.5, 1.0)]),
-        ([0.3], [{"head": 64}], [None]),
-        ([0.5], [{"head": 4}], [None]),  # a number that people write
-        ([0.125, 0.125], [{"head": 64}, {"head": 32}], [None, None]),  # the same for another size: no law of it
-        ([0.2, 0.2, 0.2], [{"fan": 8}, {"fan": 16}, {"fan": 32}], [None] * 3),
-        ([1.7 * 8**-0.5, 1.7 * 32**-0.5], [{"fan": 8}, {"fan": 32}], [PowerLaw("fan", -0.5, 1.7)] * 2),
-        ([1.7 * 8**-0.5, 1.2 * 32**-0.5], [{"fan": 8}, {"fan": 32}], [None, None]),
-        ([], [], []),
-        ([0.0, math.inf], [{"fan": 8}, {"fan": 8}], [None, None]),
-    ],
-)
-def test_power_laws(values: list[float], sizes: list[dict[str, float]], wanted: list[PowerLaw | None]) -> None:
-    found = power_laws(values, sizes, (-0.5, -1.0))
-    assert len(found) == len(wanted)
-    for law, other in zip(found, wanted, strict=True):
-        assert (law is None) == (other is None)
-        if law is not None and other is not None:
-            assert (law.role, law.exponent) == (other.role, other.exponent)
-            assert math.isclose(law.gain, other.gain, rel_tol=1e-5)
-
-
 @pytest.mark.parametrize("build", [lambda: standardised(1.0), Attention, Residual, Rotary])
 def test_alpha_of_m_is_the_reference(build: Callable[[], nn.Module]) -> None:
     model = build()
     shape = (2, 5, 7) if isinstance(model, (Attention, Rotary)) else (2, 3, 12, 12)
     packed = packify.pack(model, torch.randn(shape), alpha=1, num_estimators=1)
     assert not [note for note in packed.report.constants if "->" in note.what]
-
-
-def test_a_number_that_is_a_likelier_power_of_another_size_is_not_taken_for_this_one() -> None:
-    """A half is 16 ** -0.25, but where there are heads of 4 it is 4 ** -0.5."""
-    sizes = {"the size of a head": 4.0, "the width of the stream": 16.0}
-    assert power_laws([0.5], [sizes], (-0.5, -0.25)) == [None]
-    (law,) = power_laws([0.5], [{"the width of the stream": 16.0}], (-0.5, -0.25))
-    assert law is not None
-    assert law.exponent == -0.25
