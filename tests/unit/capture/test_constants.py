@@ -71,7 +71,7 @@ def test_what_depends_on_shapes_alone_has_a_value(function: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [lambda h: h * 1, lambda h: torch.rand(4) + h.shape[1], lambda h: torch.arange(4) * h.sum(), lambda h: torch.zeros_like(h)]
+    "function", [lambda h: h * 1, lambda h: torch.rand(4) + h.shape[1], lambda h: torch.arange(4) * h.sum(), torch.zeros_like]
 )
 def test_what_the_input_or_chance_is_in_has_none(function: Any) -> None:
     node, recorded = _last(function)
