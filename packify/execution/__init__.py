@@ -1,1 +1,1 @@
-"""The ways of running a packed network over the same parameters, and the choice among them (DESIGN.md section 7)."""
+"""The ways of running a packed network over the same parameters, and the choice among them."""

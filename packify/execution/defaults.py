@@ -4,8 +4,8 @@ On a CPU a grouped conv is one call of oneDNN for all members, which blocks its 
 always is, but is small. So members in turn win as soon as there is enough to do in one call, and grouped kernels where there is not: at a
 batch of one small image, where most of a call is the reordering of weights. Channels last suits convs that are not depthwise.
 
-`MEASURED` holds times relative to the single network run contiguously, (2, 4, 1), float32, one thread of an AVX2 CPU (DESIGN.md, section
-7); ``packify bench`` measures the same elsewhere, and ``packed.tune(x)`` decides by measurement. On other devices nothing has been
+`MEASURED` holds times relative to the single network run contiguously, (2, 4, 1), float32, one thread of an AVX2 CPU;
+``packify bench`` measures the same elsewhere, and ``packed.tune(x)`` decides by measurement. On other devices nothing has been
 measured yet: there the members run grouped, in the reference's memory format.
 
 Where the border lies was measured with ResNet-18 on images of 32 pixels, by CPU time on a machine that was busy otherwise, forward,

@@ -1,4 +1,4 @@
-"""One result (DESIGN.md, law 14), over families and over generated networks."""
+"""One result, whatever the strategy: over families and over generated networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports point one way, downwards, and the heavy or printing libraries stay in their rooms (DESIGN.md section 9)."""
+"""Imports point one way, downwards, and the heavy or printing libraries stay in their rooms."""
 
 from __future__ import annotations
 
