@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from packify import PackError
 from packify.core.spec import Spec
@@ -48,6 +49,20 @@ def test_gamma_multiplies_the_groups_of_a_layers_call() -> None:
     weight = torch.randn(8, 4)
     target, args, kwargs = with_gamma(linear, linear.target, (torch.ones(2, 8), weight), {}, Subgroups(1, 2))
     torch.testing.assert_close(target(*args, **kwargs), weight.sum(1).expand(2, 8))
+    target, args, kwargs = with_gamma(linear, linear.target, (x := torch.randn(2, 8), weight), {}, Subgroups(1, 2, (4, 4)))
+    rows = [F.linear(x.chunk(2, 1)[half], part.chunk(2)[half]) for part in weight.chunk(2) for half in (0, 1)]
+    torch.testing.assert_close(target(*args, **kwargs), torch.cat(rows, 1))
+
+
+def test_a_conv_whose_output_is_cut_into_parts_reads_its_rows_by_subgroup() -> None:
+    convs = {"stem": nn.Conv1d(4, 8, 1), "conv": nn.Conv1d(8, 16, 1), "head": nn.Conv1d(8, 2, 1)}
+    analysis = analysed(lambda net, x: net.head(F.glu(net.conv(net.stem(x[..., None])), 1)), X, **convs)
+    graph = slim(analysis.recorded, Spec(1, 1, 2, "uniform"), RULES).graphs["eval"]
+    names = [str(node.meta["op"]) for node in graph.nodes if node.meta.get("path") == "conv" and node.op == "call_function"]
+    assert names == ["by_group", "by_group", "conv1d", "by_part"]
+    (conv,) = [node for node in analysis.recorded.graphs["eval"].nodes if node.meta.get("path") == "conv" and node.meta["op"] == "conv1d"]
+    recorded = {node.meta["op"]: node.meta["recorded"] for node in graph.nodes if node.meta.get("path") == "conv"}
+    assert (recorded["conv1d"], recorded["by_group"], recorded["by_part"]) == ((), (), (conv.name,))
 
 
 def test_every_node_of_a_member_knows_the_reference_and_its_gamma() -> None:
