@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -71,18 +71,17 @@ def _pack_conv(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: A
     return builder.call(node, 0, input=builder.to(input, 0))
 
 
-def _pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any, groups: int, parts: Sequence[int]) -> Any:
+def _pack_linear(builder: PackBuilder, node: Any, input: Any, weight: Any, bias: Any, **others: Any) -> Any:
     if node.meta.get("side_by_side"):
-        return _side_by_side(builder, node, input, weight, input.ndim - 1, groups, parts)
-    return contraction.pack_linear(builder, node, input, weight, bias, groups, parts)
+        return _side_by_side(builder, node, input, weight, input.ndim - 1, **others)
+    return contraction.pack_linear(builder, node, input, weight, bias, **others)
 
 
-def _side_by_side(builder: PackBuilder, node: Any, input: Any, weight: Any, axis: int, groups: Any, parts: Sequence[int] = ()) -> Any:
+def _side_by_side(builder: PackBuilder, node: Any, input: Any, weight: Any, axis: int, groups: Any, **others: Any) -> Any:
     """One layer that reads M inputs as if they were one of M times the channels; its bias is added behind it, once."""
     if groups != 1 or "transpose" in node.meta["op"] or not weight.packed:
-        if node.meta["op"] == "linear":
-            return contraction.pack_linear(builder, node, builder.to(input, axis), weight, None, groups, parts)
-        return convolution.pack_conv(builder, node, builder.to(input, axis), weight, None, groups)
+        packed = contraction.pack_linear if node.meta["op"] == "linear" else convolution.pack_conv
+        return packed(builder, node, builder.to(input, axis), weight, None, groups, **others)
     wide = builder.emit(side_by_side, builder.to(weight, 0), builder.members)
     return builder.call(node, None, input=builder.to(input, axis), weight=wide)
 

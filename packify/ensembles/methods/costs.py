@@ -108,16 +108,21 @@ def method_cost(source: Source, planner: Planner, spec: MethodSpec) -> Cost:
 def _mult_adds(made: SharedNetwork, planner: Planner) -> int:
     """Those of the reference, module by module, M times where the module computes something for every member."""
     graph = made.graphs["eval"]
-    often = {node.meta["path"] for node in graph.nodes if node.op.startswith("call") and _runs_for_every_member(node, made)}
-    often |= {str(node.target) for node in graph.nodes if node.op == "call_module" and _runs_for_every_member(node, made)}
+    often = {node.meta["path"] for node in graph.nodes if node.op.startswith("call") and _runs_for_every_member(node)}
+    often |= {str(node.target) for node in graph.nodes if node.op == "call_module" and _runs_for_every_member(node)}
     by_module = planner.reference.mult_adds
     return sum(count * (made.num_estimators if path in often else 1) for path, count in by_module.items())
 
 
-def _runs_for_every_member(node: fx.Node, made: SharedNetwork) -> bool:
-    """It makes something of each member's own, or reads the inputs of all members side by side."""
+def _runs_for_every_member(node: fx.Node) -> bool:
+    """It makes something of each member's own, or reads the inputs of all members side by side; factors and masks are no layers."""
+    if node.meta["op"] in _BESIDE_LAYERS:
+        return False
     layouts = [node.meta.get("axis"), *(source.meta.get("axis") for source in node.all_input_nodes if source.op != "get_attr")]
     return any(axis is not None for axis in layouts)
+
+
+_BESIDE_LAYERS = frozenset(("scale_channels", "shift_channels", "mix_members"))
 
 
 def _activations(made: SharedNetwork, source: Source, planner: Planner, dtype: torch.dtype | None) -> tuple[int, int]:
