@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from packify.core.errors import TraceError as TraceError
     from packify.core.report import Report as Report
     from packify.core.spec import Spec as Spec
+    from packify.distributed.checkpoints import load_checkpoint as load_checkpoint
+    from packify.distributed.checkpoints import save_checkpoint as save_checkpoint
+    from packify.distributed.consolidation import consolidate as consolidate
+    from packify.distributed.distributing import DistributedEnsemble as DistributedEnsemble
+    from packify.distributed.distributing import distribute as distribute
     from packify.ensembles.checkpoints import load_members as load_members
     from packify.ensembles.method_shortcuts import batch_ensemble as batch_ensemble
     from packify.ensembles.method_shortcuts import deep_ensemble as deep_ensemble
@@ -113,6 +118,9 @@ _MODULES = {
     "packify.evaluation.temperature": "TemperatureScaling",
     "packify.evaluation.conformal": "ConformalSets",
     "packify.exporting.exporter": "Export export",
+    "packify.distributed.checkpoints": "load_checkpoint save_checkpoint",
+    "packify.distributed.consolidation": "consolidate",
+    "packify.distributed.distributing": "DistributedEnsemble distribute",
     "packify.core.errors": "ArtefactError AverageWarning BudgetError CompileWarning DataError ExportError LawBroken PackError "
     "PackifyError SourceError SpecError TraceError",
     "packify.core.report": "Report",

@@ -57,7 +57,7 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
         )
     differing = disagreements(config, metadata)
     try:
-        network, structure = _rebuilt(folder, config, model, leaves, rules)
+        network, structure = rebuilt(folder, config, model, leaves, rules)
     except ArtefactError as error:
         if differing:
             raise _disagree(folder, [*differing, error.found]) from error
@@ -91,10 +91,14 @@ def located(folder: str | Path) -> Path:
     return fetch(str(path))
 
 
-def _rebuilt(
+def rebuilt(
     folder: Path, config: Config, model: nn.Module | None, leaves: tuple[type[nn.Module], ...], rules: Any
 ) -> tuple[nn.Module, str]:
-    """The network without its weights, and the digest of its structure."""
+    """The network without its weights, and the digest of its structure.
+
+    Raises:
+        ArtefactError: the reference cannot be built here, or is not the one that was saved.
+    """
     reference = reference_of(folder, config, model)
     example = examples.decode(config.example)
     dtype = examples.floating_dtype(example)

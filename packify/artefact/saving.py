@@ -108,7 +108,7 @@ def _write(
             spec=packed.spec,
             example=example,
             inputs=packed.inputs,
-            average=_as_json(packed.average),
+            average=plain_average(packed.average),
             outputs=dict(packed.output_choices),
             training=network.training,
             made_with=installed_versions(),
@@ -149,9 +149,10 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _as_json(average: Any) -> Any:
+def plain_average(average: Any) -> Any:
+    """How outputs are averaged, as JSON holds it."""
     if isinstance(average, dict):
-        return {str(key): _as_json(value) for key, value in average.items()}
+        return {str(key): plain_average(value) for key, value in average.items()}
     if isinstance(average, (tuple, list)):
-        return [_as_json(value) for value in average]
+        return [plain_average(value) for value in average]
     return average

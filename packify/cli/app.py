@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from packify.cli.budget_command import budget
 from packify.cli.card_command import card
+from packify.cli.consolidate_command import consolidate
 from packify.cli.convert_command import convert
 from packify.cli.evaluate_command import evaluate
 from packify.cli.export_command import export
@@ -22,7 +23,7 @@ from packify.cli.verify_command import verify
 from packify.core.graph_check import graph_checks
 from packify.core.version import __version__
 
-_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, export, card, ops)
+_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, export, card, consolidate, ops)
 
 
 class PackifyGroup(TyperGroup):

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from packify.budgets import Budget
+    from packify.budgets.devices import DevicePlan
     from packify.ensembles.methods.costs import MethodBudgets
 
-_COUNTING = "Counting"
+_COUNTING, _DEVICES = "Counting", "Devices"
 
 ConventionOption = Annotated[
     Literal["macs", "torchinfo"],
@@ -51,6 +52,21 @@ DtypeOption = Annotated[
         rich_help_panel=_COUNTING,
     ),
 ]
+MeshOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mesh", metavar="member=G,data=D", help="Devices: members over G, batches over D.", show_default=False, rich_help_panel=_DEVICES
+    ),
+]
+GpuMemory = Annotated[
+    str | None, typer.Option("--gpu-memory", metavar="SIZE", help="Of one device: 80GB.", show_default=False, rich_help_panel=_DEVICES)
+]
+OptimizerOption = Annotated[
+    Literal["sgd", "momentum", "adam", "adamw", "lion"],
+    typer.Option("--optimizer", help="What is kept of every parameter.", rich_help_panel=_DEVICES),
+]
+ParallelOption = Annotated[Literal["ddp", "fsdp"], typer.Option("--parallel", help="Along data.", rich_help_panel=_DEVICES)]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Samples of a training step, on all devices.", rich_help_panel=_DEVICES)]
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="List every layer.", rich_help_panel=_COUNTING)]
 
 
@@ -75,29 +91,60 @@ def budget(
     dtype: DtypeOption = None,
     per_layer: PerLayer = False,
     method: BudgetMethod = "packed",
+    mesh: MeshOption = None,
+    gpu_memory: GpuMemory = None,
+    optimizer: OptimizerOption = "adamw",
+    parallel: ParallelOption = "ddp",
+    batch: BatchOption = 256,
     json: Json = False,
 ) -> None:
-    """Count parameters, Mult-Adds and memory of a configuration; no weight is allocated."""
+    """Count parameters, Mult-Adds and memory of a configuration; no weight is allocated. With --mesh, for each device of many."""
     from packify.core.spec import Spec
 
     spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, heads=heads, groups=groups)
     with steps(3, json) as step:
         with step("import", "importing torch"):
             import packify
+            from packify.budgets.devices import check_mesh, output_bytes, parse_mesh
+        shape = None if mesh is None and gpu_memory is None else parse_mesh(mesh or "member=1")
+        if shape is not None:
+            check_mesh(shape, spec.num_estimators, batch)
         with step("build", f"building {model} without weights"):
             network, example = reference(model, num_classes, in_chans, input_size, arg)
         with step("count", f"counting {model}"):
             recording = packify.record(network, example, outputs=output_choices(free_output, drop_output))
             found = recording.budget(**spec.to_dict(), convention=convention, dtype=dtype)
             every = recording.method_budgets(**spec.to_dict(), convention=convention, dtype=dtype) if method == "all" else None
+            device = None
+            if shape is not None:
+                own = recording.budget(
+                    **spec.with_members(spec.num_estimators // shape["member"]).to_dict(), convention=convention, dtype=dtype
+                )
+                sent = output_bytes(recording.graphs.graphs["eval"], recording.graphs.batch or 1)
+                device = _device(own, shape, gpu_memory, optimizer, parallel, batch, sent)
     if json and every is not None:
         print_json({"model": model, **every.to_dict(), "seconds": step.seconds})
     elif every is not None:
         show_methods(model, every)
     elif json:
-        print_json({"model": model, **found.to_dict(), "seconds": step.seconds})
+        print_json({"model": model, **found.to_dict(), **({} if device is None else {"device": device.to_dict()}), "seconds": step.seconds})
     else:
         show(model, found, per_layer)
+        if device is not None:
+            from packify.cli.devices import device_table
+
+            out().print(device_table(device))
+
+
+def _device(own: Budget, mesh: dict[str, int], memory: str | None, optimizer: Any, parallel: Any, batch: int, sent: int) -> DevicePlan:
+    from packify.artefact.weights import checked_size
+    from packify.budgets.devices import plan
+
+    limit = None if memory is None else checked_size(memory)
+    members = own.spec.num_estimators
+    return plan(
+        own.packed, own.member, mesh, members, batch=batch, optimizer=optimizer, parallel=parallel, memory_bytes=limit, output_bytes=sent
+    )
 
 
 def reference(

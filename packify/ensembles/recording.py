@@ -115,15 +115,18 @@ class Recording:
         weights: Weights = "fresh",
         inputs: str = "shared",
         average: Any = None,
+        members_of: tuple[int, int] | None = None,
     ) -> PackedNetwork:
         """PE-(alpha, M, gamma) of the network, with members that are freshly drawn or start from its weights; see `packify.pack`.
+
+        `members_of` is for a part of a larger ensemble: the number of its first member there and the larger M, so that it is drawn alike.
 
         Raises:
             SpecError: a number is out of range.
             PackError: a node cannot be slimmed or packed.
         """
         spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, constants, heads, groups)
-        start = Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init)
+        start = Start(weights, whole_number("seed", seed, 0, 2**63), member_seeds, init, members_of)
         require_packable(self.model, self.graphs, self.table)
         try:
             member = self.slimmer.member(spec)

@@ -30,6 +30,7 @@ class Start:
         seed: of all chance.
         member_seeds: ``"own"``, or ``"same"`` where all members start as member 0 does.
         init: how fresh members are drawn, see `packify.pack`.
+        members_of: for a part of a larger ensemble, the number of its first member there, and the larger M.
 
     Raises:
         SpecError: a word is not known, or `init` is given for members that inherit.
@@ -39,6 +40,7 @@ class Start:
     seed: int
     member_seeds: MemberSeeds
     init: Init = "scheme"
+    members_of: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_init(self.init)
@@ -77,7 +79,7 @@ def fill_members(packed: PackedNetwork, model: nn.Module, member: Member, rules:
         return
     shapes = {name: tuple(tensor.shape) for name, tensor in (*member.root.named_parameters(), *member.root.named_buffers())}
     layers, follow = packed.report.layers, packed.spec.constants != "keep"
-    drawn = initialise_members(packed, model, shapes, packed.num_estimators, start.seed, layers, start.init, follow)
+    drawn = initialise_members(packed, model, shapes, packed.num_estimators, start.seed, layers, start.init, follow, start.members_of)
     packed.report.initialised, packed.report.schemes = drawn.schemes, drawn.kinds
     packed.report.notes += drawn.notes
     packed.report.constants += drawn.tables

@@ -66,6 +66,7 @@ def initialise_members(
     layers: Sequence[LayerWidth] = (),
     init: Init = "scheme",
     tables: bool = True,
+    members_of: tuple[int, int] | None = None,
 ) -> Initialised:
     """Fill the packed tensors, member by member.
 
@@ -80,6 +81,7 @@ def initialise_members(
         layers: the layers' widths, for their groups.
         init: the scheme of each kind of layer, each layer type's own reset, or a function of the user's.
         tables: tables of frequencies and the like are computed anew at the member's widths, not cut.
+        members_of: the number of the first member in a larger ensemble, and that ensemble's M, where these members are a part of one.
 
     Raises:
         SpecError: the user's function raised.
@@ -88,7 +90,10 @@ def initialise_members(
     choice = choose(reference, names, init)
     drawing = _Drawing(reference, shapes, choice, _member_groups(reference, layers, shapes), fitted if tables else _cut)
     parameters = dict(packed.named_parameters())
-    seeds = torch.randint(2**62, (members,), device="cpu", generator=torch.Generator("cpu").manual_seed(seed)).tolist()
+    first, whole = members_of or (0, members)
+    seeds = torch.randint(2**62, (whole,), device="cpu", generator=torch.Generator("cpu").manual_seed(seed))[
+        first : first + members
+    ].tolist()
     with torch.no_grad(), _own_randomness():
         for member in range(members):
             torch.manual_seed(seeds[member])

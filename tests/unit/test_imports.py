@@ -12,8 +12,8 @@ import packify.core.errors
 _ROOT = Path(packify.core.errors.__file__).parents[1]
 # The rooms from the bottom up: a file imports from its own room and from those before it. `packify` is `__init__.py`, the front door.
 _FLOORS = (
-    "core training evaluation nn execution capture packing widths ops laws budgets ensembles sources packify artefact exporting cli "
-    "__main__".split()
+    "core training evaluation nn execution capture packing widths ops laws budgets ensembles sources packify artefact exporting "
+    "distributed cli __main__".split()
 )
 _LIBRARIES = {"timm": "sources", "torchvision": "sources", "typer": "cli", "rich": "cli"}
 # What runs imports nothing of the passes that compile it.

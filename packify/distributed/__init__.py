@@ -1,0 +1,1 @@
+"""An ensemble over many devices: members share nothing, so each process trains its own, and only data parallelism communicates."""
