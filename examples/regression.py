@@ -128,7 +128,7 @@ def draw(found: dict[str, packify.Comparison], path: Path) -> None:
     """A row per data set: coverage against level, error against rejection."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.8 * len(found)), layout="constrained")
+    figure = Figure(figsize=(9, 4.4 * len(found)), layout="constrained")
     panels = figure.subplots(len(found), 2, squeeze=False)
     styles = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."))
     for (left, right), (data, comparison) in zip(panels, found.items(), strict=True):
@@ -144,7 +144,7 @@ def draw(found: dict[str, packify.Comparison], path: Path) -> None:
         for axes in (left, right):
             axes.grid(color="0.92")
             axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15), borderaxespad=0)
     figure.savefig(path, dpi=120)
 
 
