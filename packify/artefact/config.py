@@ -18,7 +18,7 @@ from packify.evaluation.calibration import Calibration
 from packify.nn.averaging import AVERAGES
 from packify.sources import Source
 
-FORMAT = 3
+FORMAT = 4
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -50,6 +50,7 @@ _FIELDS = {
     "other_mode",
     "frozen",
     "resized",
+    "execution",
     "made_with",
     "structure_sha256",
     "weights_file",
@@ -63,6 +64,7 @@ _SINCE: dict[str, tuple[int, Any]] = {
     "other_mode": (3, []),
     "frozen": (3, None),
     "resized": (3, {}),
+    "execution": (4, {}),
     "weights_file": (3, WEIGHTS_FILE),
 }
 
@@ -88,6 +90,7 @@ class Config:
         other_mode: the modules that were in evaluation mode while the network trained, or the other way round.
         frozen: the parameters that took no gradient; None in older formats, where the reference says.
         resized: layers that every member was given a new head in place of, and their output features: ``{"fc": 37}``.
+        execution: how it is run, see `packify.artefact.execution`.
         weights_file: ``"model.safetensors"``, or the index of several shards.
         calibration: what was fitted on held-out data for it.
     """
@@ -110,6 +113,7 @@ class Config:
     resized: Mapping[str, int] = field(default_factory=dict)
     weights_file: str = WEIGHTS_FILE
     calibration: Calibration = field(default_factory=Calibration)
+    execution: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of `config.json`."""
@@ -128,6 +132,7 @@ class Config:
             "other_mode": list(self.other_mode),
             "frozen": None if self.frozen is None else list(self.frozen),
             "resized": dict(self.resized),
+            "execution": dict(self.execution),
             "made_with": self.made_with,
             "structure_sha256": self.structure_sha256,
             "weights_file": self.weights_file,
@@ -168,6 +173,7 @@ class Config:
         _require(_are_names(values["other_mode"]), where, "other_mode", values["other_mode"])
         _require(values["frozen"] is None or _are_names(values["frozen"]), where, "frozen", values["frozen"])
         _require(_are_sizes(values["resized"]), where, "resized", values["resized"])
+        _require(isinstance(values["execution"], dict), where, "execution", values["execution"])
         _require(_are_versions(values["made_with"]), where, "made_with", values["made_with"])
         _require(values["weights_file"] in (WEIGHTS_FILE, INDEX_FILE), where, "weights_file", values["weights_file"])
         for name in ("structure_sha256", "weights_sha256"):
@@ -200,6 +206,7 @@ class Config:
             frozen=None if values["frozen"] is None else tuple(values["frozen"]),
             resized=values["resized"],
             calibration=calibration,
+            execution=values["execution"],
         )
 
 

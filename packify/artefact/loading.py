@@ -12,6 +12,7 @@ from torch import nn
 import packify.artefact.example as examples
 from packify.artefact.agreement import disagreements
 from packify.artefact.config import Config, read_config
+from packify.artefact.execution import restore_execution
 from packify.artefact.folder import path_of
 from packify.artefact.names import is_hub_name
 from packify.artefact.saving import installed_versions
@@ -24,6 +25,8 @@ from packify.core.errors import ArtefactError, PackifyError
 from packify.core.method_specs import MethodSpec
 from packify.core.version import __version__
 from packify.ensembles.recording import record
+from packify.execution.formats import format_of, to_format
+from packify.nn.packed_network import PackedNetwork
 from packify.sources import rebuild
 
 
@@ -69,7 +72,11 @@ def load(folder: str | Path, model: nn.Module | None = None, *, leaves: tuple[ty
         raise _differs(folder, config, misfit or f"another structure ({structure[:12]}, saved was {config.structure_sha256[:12]})")
     if misfit:
         raise ArtefactError(str(folder / config.weights_file), found=misfit, why="the file's tensors are not the network's", fix=_FRESH)
+    lies = format_of(network)
     put(network, tensors)
+    if isinstance(network, PackedNetwork):
+        to_format(network, lies)
+        restore_execution(network, config.execution, str(folder))
     unknown = set_modes(network, config.training, config.other_mode)
     unknown = unknown or ("" if config.frozen is None else freeze_only(network, config.frozen))
     if unknown:

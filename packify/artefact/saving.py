@@ -12,6 +12,7 @@ from torch import nn
 import packify.artefact.example as examples
 from packify.artefact.agreement import metadata_of
 from packify.artefact.config import CONFIG_FILE, LIBRARIES, Config
+from packify.artefact.execution import execution_of
 from packify.artefact.folder import path_of, written_at_once
 from packify.artefact.states import frozen_parameters, in_other_mode
 from packify.artefact.tensors import structure_sha256, to_save
@@ -120,6 +121,7 @@ def _write(
             frozen=tuple(frozen_parameters(network)),
             resized=dict(packed.resized),
             calibration=calibration or Calibration(),
+            execution=execution_of(packed) if member is None else {},
         )
         text = fresh / CONFIG_FILE
         text.write_text(config.to_json(), encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from packify.cli.bench_command import bench
 from packify.cli.budget_command import budget
 from packify.cli.card_command import card
 from packify.cli.consolidate_command import consolidate
@@ -19,11 +20,12 @@ from packify.cli.failures import debugging, guarded, stop_on_signals
 from packify.cli.fit_command import fit
 from packify.cli.ops_command import ops
 from packify.cli.sweep_command import sweep
+from packify.cli.tune_command import tune
 from packify.cli.verify_command import verify
 from packify.core.graph_check import graph_checks
 from packify.core.version import __version__
 
-_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, export, card, consolidate, ops)
+_COMMANDS = (convert, budget, fit, sweep, verify, evaluate, extract, export, tune, bench, card, consolidate, ops)
 
 
 class PackifyGroup(TyperGroup):

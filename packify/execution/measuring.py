@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+_ROUNDS_FOR_ALL = 3
 Progress = Callable[[float, str], None]
 """Called with the share of the time that has gone, and what is measured."""
 
@@ -58,8 +59,8 @@ def measure_by_turns(
 ) -> dict[str, Timing]:
     """Time functions against each other.
 
-    Each is called twice to warm up. Those that take `too_slow` times as long as the fastest are left out; the others are called by turns,
-    in an order that is reversed every other round, until the time is up.
+    Each is called twice to warm up. Then they are called by turns, in an order that is reversed every other round, until the time is up;
+    what takes `too_slow` times as long as the fastest is left out after a few rounds.
 
     Args:
         functions: what is timed, by name.
@@ -72,32 +73,35 @@ def measure_by_turns(
     """
     began = time.perf_counter()
     found = {name: Timing() for name in functions}
-    last: dict[str, float] = {}
     for index, (name, function) in enumerate(functions.items()):
         if progress is not None:
             progress(_gone(began, budget_s), f"{name} ({index + 1} of {len(functions)})")
         try:
-            for _ in range(1 if last and time.perf_counter() - began > budget_s else 2):
-                last[name] = seconds_of(function, device, clock)
+            for _ in range(2 if index == 0 or time.perf_counter() - began < budget_s else 1):
+                found[name].seconds.append(seconds_of(function, device, clock))
         except Exception as error:  # whatever a compiler, a kernel or the memory has to say against it
-            last.pop(name, None)
-            found[name].failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    best = min(last.values(), default=0.0)
-    left = [name for name, seconds in last.items() if seconds <= too_slow * best]
-    for name, seconds in last.items():
-        found[name].seconds = [seconds]
-        found[name].slow = name not in left
+            found[name] = Timing(failure=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    left = _without_slow({name: one for name, one in found.items() if not one.failure}, 3 * too_slow)
     for number in range(rounds):
         if time.perf_counter() - began > budget_s or (len(left) < 2 and number > 2):
             break
-        for name in left if number % 2 else reversed(left):
-            seconds = seconds_of(functions[name], device, clock)
+        if number == _ROUNDS_FOR_ALL:
+            left = _without_slow({name: found[name] for name in left}, too_slow)
+        for name in left if number % 2 else list(reversed(left)):
             if number == 0:
                 found[name].seconds.clear()
-            found[name].seconds.append(seconds)
+            found[name].seconds.append(seconds_of(functions[name], device, clock))
             if progress is not None:
                 progress(_gone(began, budget_s), f"{name} (round {number + 1})")
     return found
+
+
+def _without_slow(timings: Mapping[str, Timing], too_slow: float) -> list[str]:
+    """The names of those that are worth another round, by their fastest; the others are marked."""
+    best = min((one.least for one in timings.values()), default=0.0)
+    for one in timings.values():
+        one.slow = one.least > too_slow * best
+    return [name for name, one in timings.items() if not one.slow]
 
 
 def seconds_of(function: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import packify
+from packify.execution.memory import peak_bytes
 from tests.unit.execution.networks import image, packed_convs
 
 
@@ -90,34 +88,6 @@ def test_hooks_inside_are_refused() -> None:
         packed.turns()
 
 
-class Peak(TorchDispatchMode):
-    """The most bytes that tensors made by operators held at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: dict[int, int] = {}
-        self.most = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {one.untyped_storage()._cdata for one in tree_leaves((args, kwargs or {})) if isinstance(one, Tensor)}
-        out = func(*args, **(kwargs or {}))
-        for one in tree_leaves(out):
-            if isinstance(one, Tensor):
-                storage = one.untyped_storage()
-                key = storage._cdata
-                if key not in known and key not in self.alive:
-                    self.alive[key] = storage.nbytes()
-                    weakref.finalize(storage, self.alive.pop, key, None)
-        self.most = max(self.most, sum(self.alive.values()))
-        return out
-
-
-def _peak(step: Any) -> int:
-    with Peak() as mode:
-        step()
-    return mode.most
-
-
 def test_the_peak_is_that_of_one_member_with_the_packed_gradients() -> None:
     x = image(64, 16)
     packed = packed_convs(x).train()
@@ -127,9 +97,12 @@ def test_the_peak_is_that_of_one_member_with_the_packed_gradients() -> None:
         for member in packed.turns():
             member(x).square().sum().backward()
 
-    alone, turns, whole = (
-        _peak(step) for step in (lambda: single(x).square().sum().backward(), in_turn, lambda: packed.members(x).square().sum().backward())
-    )
+    def grouped() -> None:
+        packed.strategy = "grouped"
+        packed.members(x).square().sum().backward()
+
+    steps = (lambda: single(x).square().sum().backward(), in_turn, grouped)
+    alone, turns, whole = (peak_bytes(step, torch.device("cpu")) for step in steps)
     gradients = sum(parameter.numel() * 4 for parameter in packed.parameters())
     assert turns <= 1.1 * alone + gradients
     assert whole > 2.5 * alone

@@ -1,0 +1,286 @@
+"""A packed network's speed next to what it replaces: the single network, its members in turn or under vmap, a Deep Ensemble.
+
+All contenders are called by turns in one process, in both memory formats. Ratios are to the single network in its faster format. The
+roofline is the time that Mult-Adds take at the device's best matrix product, or that bytes take at its best copy, whichever is longer:
+it tells what binds a network, and how much of the device it uses.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from packify.budgets.cost import Budget, Cost
+from packify.core import nested
+from packify.core.errors import SpecError
+from packify.execution.choices import device_name
+from packify.execution.formats import FORMATS, to_format
+from packify.execution.measuring import Progress, Timing, measure_by_turns, seconds_of
+from packify.execution.memory import peak_bytes
+from packify.nn.packed_network import PackedNetwork
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contender at one batch.
+
+    Attributes:
+        contender, memory_format: what ran.
+        batch: samples of a call.
+        mode: ``"infer"``, or ``"train"`` with a backward pass.
+        seconds: the median; None where it did not run.
+        spread: half of the distance between the quartiles, as a share of the median.
+        rounds: how often it was timed.
+        per_second: samples.
+        to_single: times the single network, in its faster memory format.
+        to_mult_adds: the same over the ratio of Mult-Adds.
+        roofline: the share of what the device could do.
+        bound: what binds at the roofline, ``"compute"`` or ``"memory"``.
+        peak_bytes: memory at once, besides the weights; None where it is not known.
+        note: why it did not run.
+    """
+
+    contender: str
+    memory_format: str
+    batch: int
+    mode: str
+    seconds: float | None
+    spread: float
+    rounds: int
+    per_second: float
+    to_single: float
+    to_mult_adds: float
+    roofline: float
+    bound: str
+    peak_bytes: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All lines, and where they were measured.
+
+    Attributes:
+        device, dtype, threads, torch: of the measurement.
+        mult_adds_per_s, bytes_per_s: the device's best.
+        lines: fastest first within a batch and mode.
+    """
+
+    device: str
+    dtype: str
+    threads: int
+    torch: str
+    mult_adds_per_s: float
+    bytes_per_s: float
+    lines: tuple[Line, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain, JSON-able values."""
+        return asdict(self) | {"lines": [asdict(line) for line in self.lines]}
+
+
+def bench(
+    reference: nn.Module,
+    packed: PackedNetwork,
+    inputs: Callable[[int], Any],
+    budget: Budget,
+    *,
+    batches: Sequence[int],
+    modes: Sequence[str] = ("infer",),
+    compiled: bool = False,
+    budget_s: float = 30.0,
+    progress: Progress | None = None,
+) -> Bench:
+    """Measure.
+
+    Args:
+        reference: the single network; neither it nor `packed` is changed.
+        packed: on the same device, in the same dtype.
+        inputs: gives the inputs of a batch.
+        budget: of `packed`, for Mult-Adds and bytes.
+        batches: samples of a call.
+        modes: ``"infer"``, ``"train"`` or both.
+        compiled: also compile the single network and the packed one.
+        budget_s: seconds for each batch and mode, about; tuning takes a third of it.
+        progress: is told how far it is.
+
+    Raises:
+        SpecError: there is no batch.
+    """
+    if not batches or min(batches) < 1:
+        raise SpecError("batch", found=str(list(batches)), why="a call has at least one sample", fix="pass batches=[1, 16]")
+    first = next(iter(packed.parameters()))
+    device, dtype = first.device, first.dtype
+    compute, copying = _best(device, dtype)
+    lines: list[Line] = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for mode in modes:
+            for batch in batches:
+                x = inputs(batch)
+                functions = contenders(reference, packed, x, train=mode == "train", compiled=compiled, tuning_s=budget_s / 3)
+                timings = measure_by_turns(functions, device=device, budget_s=2 * budget_s / 3, too_slow=6.0, progress=progress)
+                measured = _Measured(functions, timings, batch, mode, budget, device, (compute, copying))
+                lines += sorted((measured.line(key) for key in functions), key=lambda line: line.seconds or float("inf"))
+    threads = torch.get_num_threads() if device.type == "cpu" else 0
+    return Bench(device_name(device), str(dtype).removeprefix("torch."), threads, torch.__version__, compute, copying, tuple(lines))
+
+
+Key = tuple[str, str]
+
+
+def contenders(
+    reference: nn.Module, packed: PackedNetwork, x: Any, *, train: bool, compiled: bool, tuning_s: float
+) -> dict[str, Callable[[], None]]:
+    """What is measured, by ``"name, memory format"``, each on a copy of its own."""
+    found: dict[str, Callable[[], None]] = {}
+    tuned = copy.deepcopy(packed).train(train)
+    tuned.tune(x, mode="train" if train else "infer", budget_s=tuning_s)
+    own = copy.deepcopy(packed).train(train)
+    found["packed as converted, its own"] = _pass(own, own.members, x, train)
+    found["packed tuned, its own"] = _pass(tuned, tuned.members, x, train)
+    for name, memory_format in FORMATS.items():
+        given = nested.map_leaves(x, functools.partial(_laid, memory_format=memory_format))
+        single = copy.deepcopy(reference).train(train)
+        to_format(single, name)
+        found[f"single, {name}"] = _pass(single, single, given, train)
+        for strategy in ("grouped", "in turn"):
+            network = copy.deepcopy(packed).train(train)
+            to_format(network, name)
+            network.strategy = strategy
+            found[f"{strategy}, {name}"] = _pass(network, network.members, given, train)
+        found[f"vmap, {name}"] = _under_vmap(packed, given, name, train)
+        many = [copy.deepcopy(single) for _ in range(packed.num_estimators)]
+        found[f"Deep Ensemble, {name}"] = _one_after_the_other([_pass(one, one, given, train) for one in many])
+        if compiled:
+            other = copy.deepcopy(single)
+            other.compile()
+            found[f"single compiled, {name}"] = _pass(other, other, given, train)
+            network = copy.deepcopy(packed).train(train)
+            to_format(network, name)
+            network.compile()
+            found[f"packed compiled, {name}"] = _pass(network, network, given, train)
+    return found
+
+
+def _laid(leaf: Any, memory_format: torch.memory_format) -> Any:
+    return leaf.contiguous(memory_format=memory_format) if isinstance(leaf, Tensor) and leaf.dim() == 4 else leaf
+
+
+def _called(call: Callable[..., Any], x: Any) -> list[Tensor]:
+    out = call(**x) if isinstance(x, dict) else call(*x) if isinstance(x, (tuple, list)) else call(x)
+    return [leaf for leaf in nested.leaves(out) if isinstance(leaf, Tensor)]
+
+
+def _pass(network: nn.Module, call: Callable[..., Any], x: Any, train: bool) -> Callable[[], None]:
+    def infer() -> None:
+        with torch.no_grad():
+            _called(call, x)
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        outputs = [output for output in _called(call, x) if output.requires_grad]
+        torch.autograd.backward([output.float().square().mean() for output in outputs])
+
+    return step if train else infer
+
+
+def _one_after_the_other(functions: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    def run() -> None:
+        for function in functions:
+            function()
+
+    return run
+
+
+def _under_vmap(packed: PackedNetwork, x: Any, name: str, train: bool) -> Callable[[], None]:
+    singles = [packed.extract(member).train(train) for member in range(packed.num_estimators)]
+    for single in singles:
+        to_format(single, name)
+    parameters, buffers = stack_module_state(singles)
+    skeleton = singles[0]
+
+    def one(values: dict[str, Tensor], state: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return tuple(_called(lambda *args, **kwargs: functional_call(skeleton, (values, state), args, kwargs), x))
+
+    def run() -> None:
+        with torch.set_grad_enabled(train):
+            outputs = vmap(one, in_dims=(0, 0), randomness="different")(parameters, buffers)
+        if train:
+            wanted = [value for value in parameters.values() if value.requires_grad]
+            torch.autograd.grad([output.float().square().mean() for output in outputs], wanted, allow_unused=True)
+
+    return run
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The timings of one batch and mode."""
+
+    functions: Mapping[str, Callable[[], None]]
+    timings: Mapping[str, Timing]
+    batch: int
+    mode: str
+    budget: Budget
+    device: torch.device
+    best: tuple[float, float]
+
+    def line(self, key: str) -> Line:
+        name, _, memory_format = key.partition(", ")
+        timing = self.timings[key]
+        if not timing.seconds:
+            return Line(name, memory_format, self.batch, self.mode, None, 0.0, 0, 0.0, 0.0, 0.0, 0.0, "", None, timing.failure)
+        single = min(one.median for own, one in self.timings.items() if own.startswith("single, "))
+        ratio = timing.median / single
+        cost, more = self._cost(name)
+        least, bound = self._roofline(cost)
+        peak = None if "compiled" in name else peak_bytes(self.functions[key], self.device)
+        return Line(
+            contender=name,
+            memory_format=memory_format,
+            batch=self.batch,
+            mode=self.mode,
+            seconds=timing.median,
+            spread=timing.spread,
+            rounds=len(timing.seconds),
+            per_second=self.batch / timing.median,
+            to_single=ratio,
+            to_mult_adds=ratio / more if more else float("nan"),
+            roofline=least / timing.median,
+            bound=bound,
+            peak_bytes=peak,
+            note="much slower, left out" if timing.slow else "",
+        )
+
+    def _cost(self, name: str) -> tuple[Cost, float]:
+        """What a contender computes, and its Mult-Adds over the single network's."""
+        if name.startswith("single"):
+            return self.budget.reference, 1.0
+        if name == "Deep Ensemble":
+            return self.budget.deep_ensemble, float(self.budget.spec.num_estimators)
+        return self.budget.packed, self.budget.mult_adds_ratio
+
+    def _roofline(self, cost: Cost) -> tuple[float, str]:
+        """The least seconds, and what they are spent on: activations are written and read once, and a backward pass is two more."""
+        passes = 3 if self.mode == "train" else 1
+        members = self.budget.spec.num_estimators if cost is self.budget.deep_ensemble else 1
+        moved = passes * (cost.total_weight_bytes + 2 * self.batch * cost.training_bytes * members)
+        compute, memory = passes * self.batch * cost.mult_adds / self.best[0], moved / self.best[1]
+        return max(compute, memory), "compute" if compute >= memory else "memory"
+
+
+def _best(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    """Mult-Adds per second of a large matrix product, and bytes per second of a large copy, the best of a few."""
+    size = 4096 if device.type == "cuda" else 1024
+    a, b = torch.randn(size, size, device=device, dtype=dtype), torch.randn(size, size, device=device, dtype=dtype)
+    place = torch.empty(2**26, dtype=torch.uint8, device=device)
+    other = torch.empty_like(place)
+    product = min(seconds_of(lambda: a @ b, device) for _ in range(5))
+    moved = min(seconds_of(lambda: place.copy_(other), device) for _ in range(5))
+    return size**3 / product, 2 * place.numel() / moved

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import packify
+from packify.ensembles.bench_plots import draw_bench, plot_bench
+from packify.ensembles.benchmarking import Bench, bench
+from tests.unit.execution.networks import convs, image
+
+
+@pytest.fixture(scope="module")
+def measured() -> Bench:
+    torch.manual_seed(0)
+    reference = convs()
+    recording = packify.record(reference, image())
+    numbers = {"alpha": 2, "num_estimators": 4}
+    return bench(
+        reference, recording.pack(**numbers), image, recording.budget(**numbers), batches=[2], modes=("infer", "train"), budget_s=0.5
+    )  # type: ignore[arg-type]
+
+
+def test_everything_is_measured_in_both_formats(measured: Bench) -> None:
+    for mode in ("infer", "train"):
+        found = {(line.contender, line.memory_format) for line in measured.lines if line.mode == mode}
+        both = {
+            (name, form) for name in ("single", "grouped", "in turn", "vmap", "Deep Ensemble") for form in ("contiguous", "channels_last")
+        }
+        assert found == both | {("packed as converted", "its own"), ("packed tuned", "its own")}
+    assert all(line.seconds is not None for line in measured.lines), [line.note for line in measured.lines if line.note]
+
+
+def test_ratios_and_rooflines(measured: Bench) -> None:
+    assert min(line.to_single for line in measured.lines if line.contender == "single") == 1
+    for line in measured.lines:
+        assert line.seconds is not None
+        assert line.per_second == pytest.approx(line.batch / line.seconds)
+        assert line.roofline > 0
+        assert line.bound in ("compute", "memory")
+        assert line.peak_bytes is not None
+        assert line.peak_bytes > 0
+    ensemble = next(line for line in measured.lines if line.contender == "Deep Ensemble")
+    assert ensemble.to_mult_adds == pytest.approx(ensemble.to_single / 4)
+
+
+def test_training_in_turn_is_measured_to_hold_less_than_inference_grouped(measured: Bench) -> None:
+    peaks = {(line.contender, line.memory_format): line.peak_bytes for line in measured.lines if line.mode == "infer"}
+    assert peaks["in turn", "contiguous"] < peaks["grouped", "contiguous"]  # type: ignore[operator]
+
+
+def test_it_is_json(measured: Bench) -> None:
+    assert json.loads(json.dumps(measured.to_dict()))["lines"][0]["contender"]
+
+
+def test_a_batch_of_nothing_is_refused() -> None:
+    with pytest.raises(packify.SpecError, match="batch"):
+        bench(convs(), packify.pack(convs(), image(), alpha=2, num_estimators=2), image, None, batches=[0])  # type: ignore[arg-type]
+
+
+def test_the_picture(measured: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("matplotlib")
+    figure = draw_bench(measured, "convs")
+    assert len(figure.axes) == 2
+    assert all(len(axes.patches) == 12 for axes in figure.axes)
+    assert plot_bench(measured, tmp_path_factory.mktemp("plot") / "bench.png").stat().st_size > 1000
