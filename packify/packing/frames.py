@@ -139,8 +139,8 @@ class Frames:
         self.root.items.sort(key=self._places.__getitem__)
 
     def _dissolve(self, reaches: Callable[[str, str], bool]) -> None:
-        """Code may call a module that is no part of its own, by a list or a closure: the part around it is then no block, but its code is
-        that of the call that it was made in.
+        """Code may call a module that is no part of its own, by a list or a closure: that is then no block there, and what it computes is
+        its caller's. A module kept whole cannot be taken apart: there the caller is no block, and what it does is its own caller's.
         """
         while (unreached := self._unreached(reaches)) is not None:
             outer: Any = unreached.parent

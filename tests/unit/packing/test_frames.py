@@ -1,4 +1,4 @@
-"""Modules whose code does more than to compute its result from its arguments: blocks compute, and are called, as on the reference."""
+"""A flat graph cut into the calls of modules; modules whose code does more than to compute its result from its arguments: blocks compute, and are called, as on the reference."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import packify
+from packify.packing.frames import Frame, is_number, is_repeatable, reads_attribute
+from tests.unit.packing.trees import Network, calls_of, cut
 from tests.zoo.calls import calls_differ
 
 _X = torch.randn(2, 3, 6)
@@ -210,3 +212,105 @@ def test_a_shared_part_that_is_called_in_two_ways_says_which() -> None:
     packed = packify.pack(SharedInTwoWays(), _X, alpha=2, num_estimators=2)
     assert "form=1" in packed.code
     assert packed.code.count("self.part(") == 4
+
+
+def _told(frame: Frame) -> list[Any]:
+    """A call as its operators and the calls it makes."""
+    return [(item.path, _told(item)) if isinstance(item, Frame) else item.meta["op"] for item in frame.items]
+
+
+def test_calls_hold_their_own_nodes_and_the_calls_they_make_in_order() -> None:
+    _, frames, _, _ = cut(Network())
+    inner = [("outer.inner.fc", ["linear"]), "relu", "mul"]
+    assert _told(frames.root) == [
+        ("stem", ["linear"]),
+        "tanh",
+        ("outer", [("outer.inner", inner), ("outer.same", []), "mean", ("outer.inner", inner), ("outer.drop", ["Dropout"]), "add"]),
+        "exp",
+    ]
+    assert calls_of(frames, "outer.drop")[0].whole
+    assert frames.dissolved == []
+
+
+def test_every_computed_value_is_at_home_in_one_call_and_attributes_and_numbers_in_none() -> None:
+    graph, frames, _, _ = cut(Network())
+    held = {node for frame in frames.root.frames() for node in frame.items if isinstance(node, fx.Node)}
+    for node in graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        assert (node in held) is (node in frames.home) is not is_repeatable(node)
+    assert {node.op for node in graph.nodes if reads_attribute(node)} == {"get_attr"}
+    assert [node.meta["op"] for node in graph.nodes if is_number(node)] == ["size"]
+
+
+def test_calls_are_within_those_that_made_them() -> None:
+    _, frames, _, _ = cut(Network())
+    (outer,), (first, second) = calls_of(frames, "outer"), calls_of(frames, "outer.inner")
+    (fc, _) = calls_of(frames, "outer.inner.fc")
+    assert fc.within(first)
+    assert fc.within(outer)
+    assert fc.within(fc)
+    assert not fc.within(second)
+    assert not outer.within(fc)
+    assert [frame.path for frame in fc.up_to(frames.root)] == ["outer.inner.fc", "outer.inner", "outer"]
+    assert list(fc.up_to(fc)) == []
+    order = [frame.path for frame in frames.root.frames()]
+    assert order.index("outer.inner.fc") < order.index("outer.inner") < order.index("outer")
+    assert order[-1] == ""
+
+
+class _Closure(nn.Module):
+    """Calls a module that is no part of its own."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__()
+        self.held, self.act = [other], nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.held[0](x)) + 1
+
+
+class _Elsewhere(nn.Module):
+    def __init__(self, called: nn.Module) -> None:
+        super().__init__()
+        self.called = called
+        self.part = _Closure(called)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x).exp()
+
+
+def test_what_is_called_by_code_that_it_is_no_part_of_is_no_block_there() -> None:
+    _, frames, _, _ = cut(_Elsewhere(nn.Linear(4, 4)))
+    assert frames.dissolved == ["called"]
+    assert _told(frames.root) == [("part", ["linear", ("part.act", ["tanh"]), "add"]), "exp"]
+
+
+def test_around_a_module_kept_whole_the_caller_is_no_block() -> None:
+    _, frames, _, _ = cut(_Elsewhere(nn.BatchNorm1d(4)))
+    assert frames.dissolved == ["part"]
+    assert _told(frames.root) == [("called", ["BatchNorm1d"]), ("part.act", ["tanh"]), "add", "exp"]
+
+
+def test_a_buffer_is_written_in_the_call_that_computes_its_value() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen += x.detach().mean()
+            return x * 2
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.count = nn.Linear(4, 4), Counting()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.count(self.fc(x)).relu()
+
+    _, frames, _, _ = cut(Net())
+    (count,) = calls_of(frames, "count")
+    assert "store" in _told(count)
+    assert "store" not in _told(frames.root)
