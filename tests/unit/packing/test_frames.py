@@ -1,4 +1,6 @@
-"""A flat graph cut into the calls of modules; modules whose code does more than to compute its result from its arguments: blocks compute, and are called, as on the reference."""
+"""A flat graph cut into the calls of modules; modules whose code does more than to compute its result from its arguments: blocks compute,
+and are called, as on the reference.
+"""
 
 from __future__ import annotations
 
