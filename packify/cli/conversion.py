@@ -128,6 +128,7 @@ def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
         ("relayouts", report.relayouts),
         ("run once per member", report.fallbacks),
         ("averages", report.averaging),
+        ("memory format", report.formats),
         ("notes", report.notes),
     )
     return [(title, notes) for title, notes in named if notes]

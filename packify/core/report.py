@@ -82,6 +82,8 @@ class Report:
         heads: what was done with the heads of attention: fewer of the same size, or as many smaller ones.
         groups: the same of grouped convs, and where their groups become small.
         constants: numbers of the code that were computed from a width and follow it, and those that were not taken to be.
+        notes: what else should be known: hooks, leaves and rules without effect, parameters that are left out.
+        formats: the memory format of the weights, where it is not torch's own.
         relayouts: places where a packed tensor is copied to carry its members on another axis.
         fallbacks: operators and modules that run once per member.
         averages: per output, how the members are averaged.
@@ -100,6 +102,7 @@ class Report:
     groups: list[Note] = field(default_factory=list)
     constants: list[Note] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    formats: list[Note] = field(default_factory=list)
     relayouts: list[Note] = field(default_factory=list)
     fallbacks: list[Note] = field(default_factory=list)
     averages: dict[str, str] = field(default_factory=dict)
@@ -133,6 +136,7 @@ class Report:
             ("relayouts", self.relayouts),
             ("run once per member", self.fallbacks),
             ("averages", self.averaging),
+            ("memory format", self.formats),
             ("notes", self.notes),
         ):
             if notes:

@@ -77,7 +77,7 @@ def assemble(
         executor=Execution(),
     )
     note = settle_format(packed, model)
-    packed.report.notes += [note] if note is not None else []
+    packed.report.formats = [note] if note is not None else []
     packed.report.packed_params = sum(parameter.numel() for parameter in packed.parameters())
     return packed
 

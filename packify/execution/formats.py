@@ -56,7 +56,7 @@ def settle_format(network: PackedNetwork, reference: nn.Module) -> Note | None:
 
 
 def _note(why: str) -> Note:
-    return Note("memory format", "", "weights of convs lie channels last", why)
+    return Note("weights of convs", "", "channels last", why)
 
 
 def wants_channels_last(network: PackedNetwork) -> bool:

@@ -200,9 +200,12 @@ def _deployed(network: nn.Module, example: Any, outputs: Sequence[str], average:
             why="only a packed network knows what it takes",
             fix="pass example_inputs=torch.randn(2, 3, 224, 224)",
         )
-    if dtype is not None or any(module.training for module in network.modules()):
+    scattered = any(not tensor.is_contiguous() for tensor in network.parameters())  # channels last, which a pt2 archive warns of
+    if dtype is not None or scattered or any(module.training for module in network.modules()):
         network = copy.deepcopy(network).eval()
         network = network.to(_DTYPES[dtype]) if dtype is not None else network
+        for parameter in network.parameters():
+            parameter.data = parameter.data.contiguous()
     deployment = Deployment(network, example, outputs, average).eval()
     if not deployment.tensors:
         raise SpecError("example_inputs", found="no tensor", why="a file computes from tensors", fix="pass the network's inputs")

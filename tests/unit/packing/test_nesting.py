@@ -48,6 +48,8 @@ def same_as_flat(network: packify.PackedNetwork | packify.MemberNetwork, inputs:
         one, two = copy.deepcopy(network), copy.deepcopy(network)
         for each in (one, two):
             each.train(mode == "train")
+            if isinstance(each, packify.PackedNetwork):
+                each.strategy = "grouped"  # its modules are called
         torch.manual_seed(1)
         outputs = one.run(*inputs)
         torch.manual_seed(1)
