@@ -76,11 +76,12 @@ class Builder:
                 new, value = self._copy(node)
                 self._stamp(new, node, value)
                 self.result.nodes[node] = self._by_part(new, node) if self._is_conv_of_parts(node) else new
+                self.result.nodes[node].meta["recorded"] = (node.name,)
         return self.result
 
     def _stamp(self, new: fx.Node, node: fx.Node, value: Any) -> None:
         gamma = self.cut[node].gamma if node in self.cut else 1
-        new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": gamma, "recorded": (node.name,)}
+        new.meta = {**node.meta, "val": value, "reference": node.meta["val"], "gamma": gamma, "recorded": ()}
         if new.target is not node.target:
             new.meta.pop("signature", None)  # a layer that gamma cuts is another call
         self._stamped.add(new)
@@ -103,11 +104,11 @@ class Builder:
             call = Call(arguments(node, rule.signature, (self._values(args), self._values(kwargs))), wanted, cuts)  # type: ignore[arg-type]
             changes = call_rule(rule.refit, (call,), node, rule.signature, (args, kwargs))
             args, kwargs = rewritten(node, changes, rule.signature, (args, kwargs))
+        self._stamp_sizes(node)
         if node in self.cut:
             if self._is_conv_of_parts(node):
                 args, kwargs = rewritten(node, self._rows_by_group(node, args, kwargs), values=(args, kwargs))
             target, args, kwargs = with_gamma(node, target, args, kwargs, self.cut[node])
-        self._stamp_sizes(node)
         new = graph.create_node(node.op, target, tuple(args), dict(kwargs), name=node.name)
         return new, self._run(node, target, args, kwargs, wanted)
 
