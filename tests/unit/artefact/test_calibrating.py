@@ -33,10 +33,11 @@ def test_it_is_saved_with_a_network_and_changes_no_output(conv: sources.Referenc
     assert packify.load_calibration(tmp_path / "net") == calibration
     loaded = packify.load(tmp_path / "net", model=conv.model)
     x = _data()[0][0]
-    assert torch.equal(loaded(x), packed(x))
+    logits = packed(x)
+    torch.testing.assert_close(loaded(x), logits)  # mapped weights lie elsewhere in memory: kernels may round otherwise
     again = packify.load_calibration(tmp_path / "net")
     assert again.sets is not None
-    assert torch.equal(again.sets(loaded(x)), calibration.sets(packed(x)))  # type: ignore[misc]
+    assert torch.equal(again.sets(logits), calibration.sets(logits))  # type: ignore[misc]
 
 
 def test_it_may_come_later(conv: sources.Reference, saved: Path) -> None:
