@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -210,7 +211,8 @@ def _under_vmap(packed: PackedNetwork, x: Any, name: str, train: bool) -> Callab
         return tuple(_called(lambda *args, **kwargs: functional_call(skeleton, (values, state), args, kwargs), x))
 
     def run() -> None:
-        with torch.set_grad_enabled(train):
+        with torch.set_grad_enabled(train), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # that is what is measured
             outputs = vmap(one, in_dims=(0, 0), randomness="different")(parameters, buffers)
         if train:
             wanted = [value for value in parameters.values() if value.requires_grad]
