@@ -31,6 +31,8 @@ class Cost:
         param_bytes: bytes of parameters alone.
         inference_bytes: activations of one sample alive at once in inference, at most; the input included, weights excluded.
         training_bytes: activations of one sample that training keeps for the backward pass.
+        training_bytes_in_turn: the same where members are trained one after the other (`packed.turns()`): those of one member. A network
+            without members that can be trained so keeps as much as ever.
     """
 
     params: int
@@ -40,6 +42,7 @@ class Cost:
     param_bytes: int
     inference_bytes: int
     training_bytes: int
+    training_bytes_in_turn: int
 
     @property
     def total_weight_bytes(self) -> int:
@@ -50,9 +53,10 @@ class Cost:
         """Bytes for inference: weights and the activations of a batch."""
         return self.total_weight_bytes + batch_size * self.inference_bytes
 
-    def training_memory_bytes(self, batch_size: int = 1) -> int:
-        """Bytes for training: weights, gradients, Adam's two moments and the activations kept of a batch."""
-        return self.total_weight_bytes + 3 * self.param_bytes + batch_size * self.training_bytes
+    def training_memory_bytes(self, batch_size: int = 1, *, in_turn: bool = False) -> int:
+        """Bytes for training: weights, gradients, Adam's two moments and the activations kept of a batch, of one member at a time if so."""
+        kept = self.training_bytes_in_turn if in_turn else self.training_bytes
+        return self.total_weight_bytes + 3 * self.param_bytes + batch_size * kept
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, and the total of `weight_bytes`."""
@@ -97,7 +101,8 @@ class LayerCost:
 class Budget:
     """The reference, one member, the packed network and a Deep Ensemble of M references, side by side.
 
-    The Deep Ensemble's activations are those of one reference: its networks run, and are trained, one after the other.
+    The Deep Ensemble's activations are those of one reference: its networks run, and are trained, one after the other. The packed network
+    can be trained so too, see `Cost.training_bytes_in_turn`.
 
     Attributes:
         spec: alpha, M, gamma and the policies.
@@ -152,6 +157,7 @@ class Budget:
             "weight_bytes": packed.total_weight_bytes,
             "inference_bytes": packed.inference_bytes,
             "training_bytes": packed.training_bytes,
+            "training_bytes_in_turn": packed.training_bytes_in_turn,
             "member_params": self.member.params,
             "member_mult_adds": self.member.mult_adds,
         }

@@ -40,7 +40,10 @@ class Tally:
     trained: bool
 
     def packed(self, count: int) -> Cost:
-        """`count` members side by side: `count` times everything, but for one shared input and one of each scalar buffer."""
+        """`count` members side by side: `count` times everything, but for one shared input and one of each scalar buffer.
+
+        Trained in turn, they keep what one of them keeps.
+        """
         one = self.cost
         shared = (count - 1) * self.input_bytes
         return Cost(
@@ -51,6 +54,7 @@ class Tally:
             param_bytes=count * one.param_bytes,
             inference_bytes=count * one.inference_bytes - shared,
             training_bytes=count * one.training_bytes - (shared if one.training_bytes else 0),
+            training_bytes_in_turn=one.training_bytes,
         )
 
     def ensemble(self, count: int) -> Cost:
@@ -64,6 +68,7 @@ class Tally:
             param_bytes=count * one.param_bytes,
             inference_bytes=one.inference_bytes,
             training_bytes=one.training_bytes,
+            training_bytes_in_turn=one.training_bytes,
         )
 
 
@@ -73,6 +78,7 @@ def tally(
     """Measure a network and add everything up; without a `training` network, no bytes are kept for backward."""
     root = evaluation.root
     run = measure(evaluation, dtype, effects)
+    kept = 0 if training is None else kept_for_backward(training, dtype, effects)
     mult_adds = torchinfo_mult_adds(root, run.steps) if convention == "torchinfo" else _macs(run)
     params: Counter[str] = Counter()
     for name, parameter in root.named_parameters():
@@ -87,7 +93,8 @@ def tally(
         weight_bytes=_bytes_by_dtype([*parameters, *buffers], dtype),
         param_bytes=sum(_bytes_by_dtype(parameters, dtype).values()),
         inference_bytes=run.peak_bytes,
-        training_bytes=0 if training is None else kept_for_backward(training, dtype, effects),
+        training_bytes=kept,
+        training_bytes_in_turn=kept,
     )
     return Tally(
         cost,

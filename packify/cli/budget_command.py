@@ -190,7 +190,9 @@ def show(model: str, found: Budget, per_layer: bool) -> None:
     console.print(Text(f"Mult-Adds ({found.convention}): {CONVENTION_TEXT[found.convention]}.", style="dim"))
     console.print(
         Text(
-            "Activations are of one sample; a Deep Ensemble's networks run one after the other, and each is trained by itself.", style="dim"
+            "Activations are of one sample; a Deep Ensemble's networks run one after the other, and each is trained by itself. "
+            "In turn: the packed network's members trained one after the other, by packed.turns().",
+            style="dim",
         )
     )
     console.print()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from packify.cli.numbers import span
 from packify.cli.staging import stages
-from packify.cli.tables import networks_table, notes_text
+from packify.cli.tables import networks_table, notes_text, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,7 +125,7 @@ def sections(report: Report) -> list[tuple[str, Sequence[Note]]]:
         ("heads", report.heads),
         ("groups", report.groups),
         ("numbers of the code", report.constants),
-        ("relayouts", report.relayouts),
+        (f"relayouts, {size(report.relayout_bytes)} a sample", report.relayouts),
         ("run once per member", report.fallbacks),
         ("averages", report.averaging),
         ("memory format", report.formats),

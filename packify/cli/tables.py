@@ -35,6 +35,7 @@ _ROWS: tuple[tuple[str, Callable[[Cost], int], Callable[[int], str]], ...] = (
     ("weights", lambda cost: cost.total_weight_bytes, size),
     ("activations, inference peak", lambda cost: cost.inference_bytes, size),
     ("activations, kept for backward", lambda cost: cost.training_bytes, size),
+    ("  kept for backward, in turn", lambda cost: cost.training_bytes_in_turn, size),
 )
 
 

@@ -41,7 +41,7 @@ class MethodReport:
         layers: every layer that the method treats.
         left_out: layers that it leaves as they are, and why.
         coupled: shared norms whose statistics in training mode are those of all members' activations.
-        notes, relayouts, fallbacks, averages, averaging: as in `Report`.
+        notes, relayouts, relayout_bytes, fallbacks, averages, averaging: as in `Report`.
         holds, does_not_hold: the laws of the method, in words.
         reference_params, params: parameters of the reference and of the ensemble.
         member_params: parameters of each member alone; empty where members are not separable.
@@ -53,6 +53,7 @@ class MethodReport:
     coupled: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     relayouts: list[Note] = field(default_factory=list)
+    relayout_bytes: int = 0
     fallbacks: list[Note] = field(default_factory=list)
     averages: dict[str, str] = field(default_factory=dict)
     averaging: list[Note] = field(default_factory=list)
@@ -76,7 +77,7 @@ class MethodReport:
         named = (
             ("layers left as they are", self.left_out),
             ("run once per member", self.fallbacks),
-            ("relayouts", self.relayouts),
+            (f"relayouts, {self.relayout_bytes:,} bytes a sample", self.relayouts),
             ("averages", self.averaging),
             ("notes", self.notes),
         )

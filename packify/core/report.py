@@ -85,6 +85,7 @@ class Report:
         notes: what else should be known: hooks, leaves and rules without effect, parameters that are left out.
         formats: the memory format of the weights, where it is not torch's own.
         relayouts: places where a packed tensor is copied to carry its members on another axis.
+        relayout_bytes: bytes that these copy for one sample in one forward pass, in the mode that copies most.
         fallbacks: operators and modules that run once per member.
         averages: per output, how the members are averaged.
         averaging: what speaks for these averages, or that nothing does.
@@ -104,6 +105,7 @@ class Report:
     notes: list[Note] = field(default_factory=list)
     formats: list[Note] = field(default_factory=list)
     relayouts: list[Note] = field(default_factory=list)
+    relayout_bytes: int = 0
     fallbacks: list[Note] = field(default_factory=list)
     averages: dict[str, str] = field(default_factory=dict)
     averaging: list[Note] = field(default_factory=list)
@@ -133,7 +135,7 @@ class Report:
             ("heads", self.heads),
             ("groups", self.groups),
             ("numbers of the code", self.constants),
-            ("relayouts", self.relayouts),
+            (f"relayouts, {self.relayout_bytes:,} bytes a sample", self.relayouts),
             ("run once per member", self.fallbacks),
             ("averages", self.averaging),
             ("memory format", self.formats),

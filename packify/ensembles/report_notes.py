@@ -15,6 +15,7 @@ from packify.core import nested
 from packify.core.report import Note, Report
 from packify.core.spec import Unused
 from packify.ops.user_rules import name_of
+from packify.packing.moves import relayout_bytes
 from packify.widths.slimming import Member
 
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
@@ -89,6 +90,8 @@ def report_of(
     for graph in graphs.values():
         report.relayouts += [note for note in graph.relayouts if note not in report.relayouts]
         report.fallbacks += [note for note in graph.fallbacks if note not in report.fallbacks]
+    copied = [relayout_bytes(graph.graph, member.spec.num_estimators, recorded.batch) for graph in graphs.values()]
+    report.relayout_bytes = max(copied, default=0)
     report.notes += unused_notes(model, recorded, member.spec.unused)
     report.notes += [*_outputs_that_pin(member), *recorded.notes]
     report.notes += hook_notes(model)

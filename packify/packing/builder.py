@@ -17,6 +17,7 @@ from packify.capture.signatures import Signature
 from packify.core import nested
 from packify.core.report import Note
 from packify.nn.members import FRONT, Method, PerMember, cat_members, merge_members, relayout, repeat_members, split_members
+from packify.packing.moves import copies
 from packify.packing.votes import Meeting, Place
 
 # What a packed node knows of the call of the reference that it belongs to.
@@ -171,11 +172,11 @@ class PackBuilder:
             return tensor
         if tensor.axis is None:
             return self._made(self.emit(repeat_members, tensor, axis, self.members), axis, tensor.val)
-        if tensor.axis != FRONT and axis != FRONT and not self._is_view(tensor, axis):
-            self.moved += tensor.val.numel()
+        if copies(tensor.shape, tensor.axis, axis):
+            self.moved += tensor.val.numel() if tensor.axis != FRONT else 0  # no choice of axes avoids the way from there
             self._note(
                 self.relayouts,
-                f"members from axis {tensor.axis} to {axis}",
+                f"members from {'an axis of their own' if tensor.axis == FRONT else f'axis {tensor.axis}'} to {axis}",
                 f"{self.current.meta['op']} reads them there" if self.current else "",
             )
         return self._made(self.emit(relayout, tensor, tensor.axis, axis, self.members), axis, tensor.val)
@@ -195,10 +196,6 @@ class PackBuilder:
             return axis
         self.meetings.append(Meeting(self.current, []))
         return self.wishes.get(self.current, axis)
-
-    def _is_view(self, tensor: PackedValue, axis: int) -> bool:
-        low, high = sorted((tensor.axis or 0, axis))
-        return all(size == 1 for size in tensor.shape[low:high])
 
     def front(self, tensor: PackedValue, ndim: int | None = None) -> fx.Node:
         """``"m ..."`` as a node, padded with axes of size 1 after ``m`` to `ndim` member axes. A shared tensor stays as it is."""

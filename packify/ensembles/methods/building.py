@@ -22,6 +22,7 @@ from packify.ensembles.report_notes import hook_notes, unused_leaves, unused_not
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.shared_network import SharedNetwork
 from packify.nn.tree import add_constants, is_constant, sized_tree
+from packify.packing.moves import relayout_bytes
 from packify.packing.nesting import Nest
 from packify.packing.packer import PackedGraph
 
@@ -118,6 +119,8 @@ def _tell(report: MethodReport, source: Source, packed: Mapping[int, PackedGraph
     for graph in packed.values():
         report.relayouts += [note for note in graph.relayouts if note not in report.relayouts]
         report.fallbacks += [note for note in graph.fallbacks if note not in report.fallbacks]
+    copied = [relayout_bytes(graph.graph, report.spec.num_estimators, recorded.batch) for graph in packed.values()]
+    report.relayout_bytes = max(copied, default=0)
     report.reference_params = sum(parameter.numel() for parameter in source.model.parameters())
     report.coupled = list(coupled)
     report.notes += [*unused_notes(source.model, recorded, "drop"), *recorded.notes, *hook_notes(source.model)]

@@ -102,6 +102,7 @@ def method_cost(source: Source, planner: Planner, spec: MethodSpec) -> Cost:
         param_bytes=sum(_bytes(parameters, dtype).values()),
         inference_bytes=inference,
         training_bytes=training,
+        training_bytes_in_turn=training,  # members share weights: no turns
     )
 
 

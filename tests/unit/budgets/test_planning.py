@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from packify import budget, record
+from packify import budget, pack, record
 from packify.core.errors import BudgetError, SpecError
 from packify.core.spec import Spec
 
@@ -58,6 +58,37 @@ def test_the_members_share_the_input(found):
     pixels = 3 * 64 * 4
     assert found.packed.inference_bytes == 4 * found.member.inference_bytes - 3 * pixels
     assert found.packed.training_bytes == 4 * found.member.training_bytes - 3 * pixels
+
+
+def test_in_turn_one_member_is_kept(found):
+    networks = found.networks()
+    assert {name: cost.training_bytes_in_turn for name, cost in networks.items()} == {
+        "reference": found.reference.training_bytes,
+        "member": found.member.training_bytes,
+        "packed": found.member.training_bytes,
+        "deep_ensemble": found.reference.training_bytes,
+    }
+    assert found.packed.training_bytes_in_turn < found.packed.training_bytes / 2
+
+
+def test_in_turn_is_what_autograd_keeps_in_a_turn():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 4)), torch.randn(16, 6)
+    packed = pack(model, x, alpha=2, num_estimators=4)
+    most = 0
+    for member in packed.turns():
+        kept = {}
+
+        def pack_hook(tensor, kept=kept):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+            loss = member(x).sum()
+        own = {parameter.untyped_storage().data_ptr() for parameter in packed.parameters()}
+        most = max(most, sum(size for place, size in kept.items() if place not in own))
+        loss.backward()
+    assert most == 16 * budget(model, x, alpha=2, num_estimators=4).packed.training_bytes_in_turn
 
 
 def test_layers_add_up_to_the_packed_network(found):

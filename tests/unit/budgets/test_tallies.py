@@ -35,6 +35,7 @@ def test_packed_is_so_many_but_for_one_input_and_one_of_each_scalar() -> None:
     assert packed.weight_bytes == {"float32": 3 * 480, "int64": 8}
     assert packed.inference_bytes == 3 * found.cost.inference_bytes - 2 * 24
     assert packed.training_bytes == 3 * found.cost.training_bytes - 2 * 24
+    assert packed.training_bytes_in_turn == found.cost.training_bytes_in_turn == found.cost.training_bytes > 0
 
 
 def test_an_ensemble_runs_its_networks_in_turn() -> None:
@@ -42,12 +43,14 @@ def test_an_ensemble_runs_its_networks_in_turn() -> None:
     assert found.ensemble(3).params == 3 * 104
     assert found.ensemble(3).weight_bytes == {"float32": 3 * 480, "int64": 3 * 8}
     assert found.ensemble(3).inference_bytes == found.cost.inference_bytes
+    assert found.ensemble(3).training_bytes_in_turn == found.ensemble(3).training_bytes == found.cost.training_bytes
 
 
 def test_without_training_nothing_is_kept_for_it() -> None:
     found = _tally(trained=False)
     assert not found.trained
     assert found.cost.training_bytes == found.packed(4).training_bytes == 0
+    assert found.cost.training_bytes_in_turn == found.packed(4).training_bytes_in_turn == 0
 
 
 def test_bytes_of_another_type() -> None:

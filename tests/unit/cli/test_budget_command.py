@@ -30,6 +30,7 @@ def test_json_is_one_document_and_nothing_else(name: str) -> None:
 def test_json_says_the_same_as_python() -> None:
     found = document(*COMMANDS["budget"])
     assert found["reference"]["params"] == 62006
+    assert found["packed"]["training_bytes_in_turn"] == found["member"]["training_bytes"]
     assert found["reference"]["mult_adds"] == 651720
     assert found["packed"]["params"] == 4 * found["member"]["params"]
     assert sum(layer["params"] for layer in found["layers"]) == found["packed"]["params"]

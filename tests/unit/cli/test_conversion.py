@@ -11,6 +11,7 @@ from torch import nn
 
 import packify
 from packify.cli.conversion import Conversion, sections, show
+from packify.core.report import Note
 
 
 @pytest.fixture
@@ -53,6 +54,13 @@ def test_the_document_is_json(found: Conversion) -> None:
     assert document["verification"] is None
     assert document["seconds"] == {"import": 1.25, "pack": 0.5}
     assert document["networks"].keys() == {"reference", "member", "packed", "deep_ensemble"}
+
+
+def test_relayouts_say_what_they_copy(found: Conversion) -> None:
+    assert json.loads(json.dumps(found.to_dict(), default=str))["report"]["relayout_bytes"] == 0
+    assert not [title for title, _ in sections(found.report) if "relayouts" in title]
+    found.report.relayouts, found.report.relayout_bytes = [Note("fc", "", "members from axis 1 to 0", "")], 1_200_000
+    assert "relayouts, 1.2 MB a sample (1)" in _shown(found)
 
 
 def test_empty_sections_are_left_out(found: Conversion) -> None:

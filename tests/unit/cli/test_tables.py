@@ -30,6 +30,11 @@ def test_networks_side_by_side() -> None:
     printed = _printed(networks_table(_budget()))
     for text in ("reference", "one member", "packed", "Deep Ensemble of 2", "parameters", "Mult-Adds", "activations, kept for backward"):
         assert text in printed
+    kept, in_turn = (
+        next(line.split() for line in printed.splitlines() if text in line) for text in (", kept for backward ", "backward, in turn")
+    )
+    assert kept[4:6] == in_turn[5:7]  # the reference keeps the same
+    assert in_turn[7:10] == in_turn[10:13]  # the packed network what one member keeps
     row = next(line for line in printed.splitlines() if "parameters" in line)
     assert row.split() == ["parameters", "58", "58", "1.00x", "116", "2.00x", "116", "2.00x"]
 

@@ -30,6 +30,13 @@ def test_long_lists_are_cut_and_counted() -> None:
     assert "  ... and 3 more" in lines
 
 
+def test_relayouts_say_their_bytes() -> None:
+    report = Report(Spec(2, 4), relayouts=[Note("fc", "", "members from axis 1 to 0", "linear reads them there")], relayout_bytes=12_345)
+    assert "relayouts, 12,345 bytes a sample: 1" in str(report).splitlines()
+    assert report.to_dict()["relayout_bytes"] == 12_345
+    assert "relayouts" not in str(Report(Spec(2, 4)))
+
+
 def test_kinds_name_the_odd_ones() -> None:
     odd = {f"layer{index}.weight": "constant 0" for index in range(5)}
     text = str(KindScheme("Conv2d weight", "normal, std 0.02", 20, odd))

@@ -63,6 +63,9 @@ def test_only_what_copies_is_told() -> None:
         ((1, FRONT), (2, 4), 1),
         ((None, 1), (2, 4), 1),
         ((1, 0), (2, 4), 2),
+        ((FRONT, 0), (2, 4), 2),
+        ((FRONT, 1), (1, 4), 2),
+        ((FRONT, 1), (2, 4), 3),
     ):
         builder.to(_value(builder, axes[0], *shape), axes[1])
         assert len(builder.relayouts) == count

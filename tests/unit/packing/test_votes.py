@@ -31,7 +31,9 @@ _CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
 def test_no_relayout_that_can_be_avoided(build: Callable[[], nn.Module], size: int, most: int) -> None:
     with torch.device("meta"):
         model, x = build(), torch.empty(2, 3, size, size)
-    assert len(packify.pack(model, x, alpha=2, num_estimators=2).report.relayouts) == most
+    report = packify.pack(model, x, alpha=2, num_estimators=2).report
+    assert len(report.relayouts) == most
+    assert report.relayout_bytes == most * 2 * 16 * 192 * 4  # two members' tokens, in float32
 
 
 class _Stream(nn.Module):

@@ -41,6 +41,7 @@ def test_what_is_counted_is_what_runs(found: MethodBudgets) -> None:
         assert cost.buffers == sum(buffer.numel() for buffer in network.buffers())
         assert cost.inference_bytes > 0
         assert cost.training_bytes > 0
+        assert cost.training_bytes_in_turn == cost.training_bytes
 
 
 def test_the_table_has_every_network_and_no_tensor_was_made(found: MethodBudgets) -> None:

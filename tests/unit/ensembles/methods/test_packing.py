@@ -10,6 +10,7 @@ from tests.models import sequences
 def test_members_are_samples_of_one_batch_without_a_copy() -> None:
     network = packify.batch_ensemble(sequences.Vit(), torch.randn(2, 3, 8, 8))
     assert network.report.relayouts == []
+    assert network.report.relayout_bytes == 0
     assert network.report.fallbacks == []
     layers = [node.meta["axis"] for node in network.graphs["eval"].nodes if node.meta["op"] in ("linear", "conv2d", "layer_norm")]
     assert set(layers) == {0}
