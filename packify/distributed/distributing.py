@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from packify.ensembles.parts import part
 from packify.ensembles.recording import Recording
 from packify.nn.averaging import averaged
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.ports import ports_of
 
 Wrap = Literal["ddp", "fsdp"]
 
@@ -166,8 +168,19 @@ def _built(recording: Recording, mesh: DeviceMesh, seed: int, options: dict[str,
 
 
 def _shard(packed: PackedNetwork, mesh: DeviceMesh) -> None:
-    blocks: Any = packed.blocks
-    for block in blocks:
+    for block in dict.fromkeys(_parts_to_shard(packed)):
         fully_shard(block, mesh=mesh)
     fully_shard(packed, mesh=mesh)
     register_fsdp_forward_method(packed, "members")
+
+
+def _parts_to_shard(module: nn.Module) -> Iterator[nn.Module]:
+    """The parts with parameters whose weights are gathered together: those that are called, and of a container its elements."""
+    for child in module.children():
+        if next(child.parameters(), None) is None:
+            continue
+        names = [name for name, _ in child.named_children()]
+        if ports_of(child) and not (names and all(name.isdigit() for name in names)):
+            yield child
+        else:
+            yield from _parts_to_shard(child)
