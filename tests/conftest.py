@@ -23,7 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "found"))
 
 
 # Of a test with more cases than this, the quick suite runs as many, chosen by their names; the slow one runs the others.
-_QUICK_CASES = 16
+_QUICK_CASES = 6
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = of_one[0].get_closest_marker("quick_cases")
         of_one.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
         for item in of_one[mark.args[0] if mark else _QUICK_CASES :]:
-            item.add_marker(pytest.mark.slow)
+            if item.get_closest_marker("families") is None:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

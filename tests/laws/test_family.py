@@ -29,7 +29,7 @@ def test_a_member_is_the_next_size(pair: Pair) -> None:
     _checked(pair)
 
 
-@pytest.mark.slow
+@pytest.mark.families
 @pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair not in QUICK], ids=str)
 def test_a_member_is_the_next_size_of_every_family(pair: Pair) -> None:
     _checked(pair)

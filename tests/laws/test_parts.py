@@ -85,7 +85,7 @@ def test_parts_of_families(name: str) -> None:
     _check_family(name)
 
 
-@pytest.mark.slow
+@pytest.mark.families
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in QUICK])
 def test_parts_of_every_family(name: str) -> None:
     _check_family(name)

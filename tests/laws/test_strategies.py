@@ -89,7 +89,7 @@ def test_families_have_one_result(pair: Pair) -> None:
     _family(pair)
 
 
-@pytest.mark.slow
+@pytest.mark.families
 @pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair.large in _MORE], ids=str)
 def test_every_family_has_one_result(pair: Pair) -> None:
     _family(pair)

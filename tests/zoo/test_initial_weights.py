@@ -75,7 +75,7 @@ def reference_of(name: str) -> tuple[nn.Module, Tensor]:
     return reference.model, reference.example(2)
 
 
-@pytest.mark.slow
+@pytest.mark.families
 @pytest.mark.parametrize("seen", [True, False], ids=["built", "brought"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_initial_weights_of_a_family(name: str, seen: bool) -> None:
