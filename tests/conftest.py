@@ -22,13 +22,13 @@ settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "found"))
 
 
-# Of a test with more cases than this, the quick suite runs as many, chosen by their names; the slow one runs the others.
+# Of a test with more cases than this, the quick suite runs as many, chosen by their names; -m cases runs the others.
 _QUICK_CASES = 6
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark cases as slow, before ``-m "not slow"`` leaves them out."""
+    """Mark the other cases, before they are left out."""
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         cases[item.nodeid.partition("[")[0]].append(item)
@@ -36,8 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = of_one[0].get_closest_marker("quick_cases")
         of_one.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
         for item in of_one[mark.args[0] if mark else _QUICK_CASES :]:
-            if item.get_closest_marker("families") is None:
-                item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.cases)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,6 +47,7 @@ def test_the_papers_gamma_is_kept_on_as_many_convs(cifar: ModuleType, name: str,
     assert sum(layer.gamma > 1 for layer in layers) == grouped
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(("name", "millions"), [("resnet18", "5.612"), ("resnet50", "11.873")])
 def test_the_uniform_policy(cifar: ModuleType, name: str, millions: str) -> None:
     packed = _packed(cifar, name, 2, policy="uniform")
@@ -97,6 +98,7 @@ _TOKENS = {
 }
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("name", _TOKENS)
 def test_where_the_papers_policy_keeps_gamma(name: str) -> None:
     """As examples/gamma.py prints it."""

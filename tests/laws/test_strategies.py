@@ -84,6 +84,7 @@ _MORE = (
 ).split()
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("pair", _QUICK, ids=str)
 def test_families_have_one_result(pair: Pair) -> None:
     _family(pair)

@@ -8,6 +8,9 @@ import pytest
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
+pytestmark = pytest.mark.slow  # all six blocks of the table are counted
+
+
 @pytest.fixture(scope="module")
 def table1():
     spec = importlib.util.spec_from_file_location("table1", EXAMPLES / "table1.py")
