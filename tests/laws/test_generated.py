@@ -67,7 +67,7 @@ def test_laws_of_image_networks(blocks: list[tuple[str, int]], width: int, dense
 
 
 @pytest.mark.slow
-@_calm(60)
+@_calm(40)
 @given(**_images)
 def test_laws_of_many_image_networks(blocks: list[tuple[str, int]], width: int, dense: bool, spec: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -75,7 +75,7 @@ def test_laws_of_many_image_networks(blocks: list[tuple[str, int]], width: int, 
 
 
 @pytest.mark.slow
-@_calm(60)
+@_calm(40)
 @given(**_tokens)
 def test_laws_of_many_token_networks(blocks: list[tuple[str, int]], width: int, outputs: str, second: bool, spec: dict[str, Any]) -> None:
     torch.manual_seed(0)
