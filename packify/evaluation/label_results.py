@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from packify.evaluation.results import Bin, Detection, jsonable, ood_row, told
+from packify.evaluation.results import Bin, Detection, Figures, Rows, told
 
 CONVENTIONS = (
     "All rates are fractions from 0 to 1. An ensemble predicts each label with the mean of its members' probabilities (sigmoids).",
@@ -59,7 +58,7 @@ class LabelOod:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelScores:
+class LabelScores(Figures):
     """Metrics of several labels per sample; see `CONVENTIONS`.
 
     Attributes:
@@ -82,10 +81,6 @@ class LabelScores:
     reliability: tuple[Bin, ...]
     exact: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """All values as JSON-able ones; numbers that are not finite, which JSON does not know, are None."""
-        return {**jsonable(dataclasses.asdict(self)), "conventions": self.conventions}
-
     @property
     def conventions(self) -> str:
         """How the figures are defined."""
@@ -93,7 +88,7 @@ class LabelScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelEvaluation(LabelScores):
+class LabelEvaluation(LabelScores, Rows):
     """Metrics of a network of labels, of each of its members, under shift and against out-of-distribution samples.
 
     Attributes:
@@ -105,19 +100,14 @@ class LabelEvaluation(LabelScores):
         shift: the same metrics on the shifted data; None unless they were given.
     """
 
+    in_row: ClassVar = ("accuracy", "exact_match", "mean_average_precision", "nll", "ece", "brier")
+    of_members: ClassVar = ("disagreement", "kl")
     num_estimators: int
     disagreement: float
     kl: float
     ood: LabelOod | None
     members: tuple[LabelEvaluation, ...]
     shift: LabelEvaluation | None
-
-    def row(self) -> dict[str, Any]:
-        """The figures in one flat dict."""
-        row: dict[str, Any] = {"members": self.num_estimators, **_metrics(self), "disagreement": self.disagreement, "kl": self.kl}
-        if self.shift is not None:
-            row |= {f"shift_{name}": value for name, value in _metrics(self.shift).items()}
-        return row | ood_row(self.ood)
 
     def line(self) -> str:
         """The figures in one line."""
@@ -129,7 +119,3 @@ class LabelEvaluation(LabelScores):
 
     def __str__(self) -> str:
         return told(self, f"samples of {len(self.labels)} labels")
-
-
-def _metrics(found: LabelScores) -> dict[str, float | None]:
-    return {name: getattr(found, name) for name in ("accuracy", "exact_match", "mean_average_precision", "nll", "ece", "brier")}

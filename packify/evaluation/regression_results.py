@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from packify.evaluation.results import Detection, jsonable, ood_row, told
+from packify.evaluation.results import Detection, Figures, Rows, told
 
 CONVENTIONS = (
     "Every predicted number counts on its own. An ensemble predicts the mixture of its members: mean of the means, variance = mean of",
@@ -62,7 +61,7 @@ class RegressionOod:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressionScores:
+class RegressionScores(Figures):
     """Metrics of predicted numbers; see `CONVENTIONS`.
 
     Attributes:
@@ -88,10 +87,6 @@ class RegressionScores:
     targets: tuple[TargetScores, ...]
     exact: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """All values as JSON-able ones; numbers that are not finite, which JSON does not know, are None."""
-        return {**jsonable(dataclasses.asdict(self)), "conventions": self.conventions}
-
     @property
     def conventions(self) -> str:
         """How the figures are defined."""
@@ -99,7 +94,7 @@ class RegressionScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressionEvaluation(RegressionScores):
+class RegressionEvaluation(RegressionScores, Rows):
     """Metrics of a network of numbers, of each of its members, under shift and against out-of-distribution samples.
 
     Attributes:
@@ -111,19 +106,14 @@ class RegressionEvaluation(RegressionScores):
         shift: the same metrics on the shifted data; None unless they were given.
     """
 
+    in_row: ClassVar = ("rmse", "mae", "nll", "calibration_error", "sharpness")
+    of_members: ClassVar = ("aleatoric", "epistemic")
     num_estimators: int
     aleatoric: float
     epistemic: float
     ood: RegressionOod | None
     members: tuple[RegressionEvaluation, ...]
     shift: RegressionEvaluation | None
-
-    def row(self) -> dict[str, Any]:
-        """The figures in one flat dict."""
-        row: dict[str, Any] = {"members": self.num_estimators, **_metrics(self), "aleatoric": self.aleatoric, "epistemic": self.epistemic}
-        if self.shift is not None:
-            row |= {f"shift_{name}": value for name, value in _metrics(self.shift).items()}
-        return row | ood_row(self.ood)
 
     def line(self) -> str:
         """The figures in one line."""
@@ -134,7 +124,3 @@ class RegressionEvaluation(RegressionScores):
 
     def __str__(self) -> str:
         return told(self, "numbers")
-
-
-def _metrics(found: RegressionScores) -> dict[str, float | None]:
-    return {name: getattr(found, name) for name in ("rmse", "mae", "nll", "calibration_error", "sharpness")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 CONVENTIONS = (
     "All rates are fractions from 0 to 1. An ensemble predicts with the mean of its members' probabilities.",
@@ -90,8 +90,39 @@ class OodScores:
     max_logit: Detection
 
 
+class Figures:
+    """The metrics of any kind of task, with its conventions."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values as JSON-able ones; numbers that are not finite, which JSON does not know, are None."""
+        found: Any = self
+        return {**jsonable(dataclasses.asdict(found)), "conventions": found.conventions}
+
+
+class Rows:
+    """The evaluation of networks on any kind of task, as a row of a table.
+
+    Attributes:
+        in_row: the metrics of one set of data that the row holds.
+        of_members: those of the members among themselves.
+    """
+
+    in_row: ClassVar[tuple[str, ...]]
+    of_members: ClassVar[tuple[str, ...]]
+
+    def row(self) -> dict[str, Any]:
+        """The figures in one flat dict."""
+        found: Any = self
+        row = {"members": found.num_estimators, **{name: getattr(found, name) for name in (*self.in_row, *self.of_members)}}
+        if found.shift is not None:
+            row |= {f"shift_{name}": getattr(found.shift, name) for name in self.in_row}
+        for score, detection in vars(found.ood).items() if found.ood is not None else ():
+            row |= {f"ood_{score}_{name}": getattr(detection, name) for name in ("auroc", "aupr", "fpr95")}
+        return row
+
+
 @dataclass(frozen=True, kw_only=True)
-class ClassificationScores:
+class ClassificationScores(Figures):
     """Metrics of class probabilities; see `CONVENTIONS`.
 
     Attributes:
@@ -117,11 +148,6 @@ class ClassificationScores:
     rejection: tuple[float, ...]
     exact: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """All values as JSON-able ones; numbers that are not finite, which JSON does not know, are None."""
-        values = jsonable(dataclasses.asdict(self))
-        return {**values, "conventions": self.conventions}
-
     @property
     def conventions(self) -> str:
         """How the figures are defined."""
@@ -129,7 +155,7 @@ class ClassificationScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(ClassificationScores):
+class Evaluation(ClassificationScores, Rows):
     """Metrics of a network, of each of its members, under shift and against out-of-distribution samples.
 
     Attributes:
@@ -141,19 +167,14 @@ class Evaluation(ClassificationScores):
         shift: the same metrics on the shifted data; None unless they were given.
     """
 
+    in_row: ClassVar = ("accuracy", "nll", "ece", "adaptive_ece", "brier", "aurc")
+    of_members: ClassVar = ("disagreement", "kl")
     num_estimators: int
     disagreement: float
     kl: float
     ood: OodScores | None
     members: tuple[Evaluation, ...]
     shift: Evaluation | None
-
-    def row(self) -> dict[str, Any]:
-        """The figures in one flat dict."""
-        row: dict[str, Any] = {"members": self.num_estimators, **_metrics(self), "disagreement": self.disagreement, "kl": self.kl}
-        if self.shift is not None:
-            row |= {f"shift_{name}": value for name, value in _metrics(self.shift).items()}
-        return row | ood_row(self.ood)
 
     def line(self) -> str:
         """The figures in one line."""
@@ -191,12 +212,6 @@ class Comparison:
         return "\n".join(f"{name}: {found.line()}" for name, found in self.evaluations.items())
 
 
-def ood_row(ood: Any) -> dict[str, float]:
-    """The figures of detection by every score, in one flat dict; empty for None."""
-    scores = {} if ood is None else vars(ood)
-    return {f"ood_{score}_{name}": getattr(found, name) for score, found in scores.items() for name in ("auroc", "aupr", "fpr95")}
-
-
 def told(found: Any, what: str) -> str:
     """An evaluation of any kind as a few lines for people."""
     lines = [f"{found.samples:,} {what}, {found.num_estimators} {'member' if found.num_estimators == 1 else 'members'}", found.line()]
@@ -205,10 +220,6 @@ def told(found: Any, what: str) -> str:
     for name, one in vars(found.ood).items() if found.ood is not None else ():
         lines.append(f"OOD by {name}: AUROC {one.auroc:.4f}, AUPR {one.aupr:.4f}, FPR95 {one.fpr95:.4f}")
     return "\n".join(lines)
-
-
-def _metrics(found: ClassificationScores) -> dict[str, float]:
-    return {name: getattr(found, name) for name in ("accuracy", "nll", "ece", "adaptive_ece", "brier", "aurc")}
 
 
 def jsonable(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from packify.capture.binding import arguments, rewritten
@@ -62,11 +61,6 @@ class GraphEdit:
             if not node.users:
                 self.graph.erase_node(node)
         return self.graph
-
-
-def meta_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor without data."""
-    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def _stamped(node: fx.Node, layer: fx.Node, op: str, value: Tensor) -> fx.Node:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import packify
-from packify.ensembles.methods.editing import GraphEdit, meta_tensor
+from packify.ensembles.methods.editing import GraphEdit
 from packify.ensembles.methods.layers import layers_of
 from packify.nn.scaling import scale_channels
 
@@ -17,7 +17,7 @@ def test_a_copy_is_edited_and_the_recording_is_not() -> None:
     first, second = layers_of(graph, recording.graphs.root, recording.table)
     for layer in (first, second):
         call = edit.nodes[layer.node]
-        scale = edit.tensor("scale", meta_tensor((1, layer.width_out), torch.float32), call)
+        scale = edit.tensor("scale", torch.empty(1, layer.width_out, device="meta"), call)
         edit.call_after(call, call, scale_channels, call, scale, -1)
         edit.change(call, bias=None)
     made = edit.without_unread()
