@@ -12,21 +12,21 @@ from packify.nn.folding import Fold
 
 
 @pytest.mark.parametrize(
-    ("layer", "x"),
+    ("layer", "shape"),
     [
-        (nn.Linear(4, 6, bias=False), torch.randn(2, 4)),
-        (nn.Conv2d(4, 6, 3, bias=False), torch.randn(2, 4, 5, 5)),
-        (nn.Conv2d(4, 6, 3, groups=2, bias=False), torch.randn(2, 4, 5, 5)),
-        (nn.Conv1d(4, 4, 3, groups=4, bias=False), torch.randn(2, 4, 5)),
-        (nn.ConvTranspose2d(4, 6, 3, bias=False), torch.randn(2, 4, 5, 5)),
-        (nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), torch.randn(2, 4, 5, 5)),
+        (nn.Linear(4, 6, bias=False), (2, 4)),
+        (nn.Conv2d(4, 6, 3, bias=False), (2, 4, 5, 5)),
+        (nn.Conv2d(4, 6, 3, groups=2, bias=False), (2, 4, 5, 5)),
+        (nn.Conv1d(4, 4, 3, groups=4, bias=False), (2, 4, 5)),
+        (nn.ConvTranspose2d(4, 6, 3, bias=False), (2, 4, 5, 5)),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), (2, 4, 5, 5)),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("which", [("r", "s"), ("r", None), (None, "s")])
-def test_factors_are_folded_into_the_weight(layer: Any, x: Tensor, which: tuple[str | None, str | None]) -> None:
+def test_factors_are_folded_into_the_weight(layer: Any, shape: tuple[int, ...], which: tuple[str | None, str | None]) -> None:
     inputs, outputs = which
-    layer, x = layer.double(), x.double()
+    layer, x = layer.double(), torch.randn(shape).double()
     held = {"r": torch.rand(3, 4).double() + 0.5, "s": torch.rand(3, layer(x).shape[1]).double() + 0.5}
     fold = Fold(inputs, outputs, isinstance(layer, nn.ConvTranspose2d), getattr(layer, "groups", 1))
 
