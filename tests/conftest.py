@@ -23,15 +23,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "found"))
 
 
 # Of a test with more cases than this, the quick suite runs as many, chosen by their names; -m cases runs the others.
-_QUICK_CASES = 6
+_QUICK_CASES = 3
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the other cases, before they are left out."""
+    """Mark the slow cases and the other ones, before they are left out."""
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        cases[item.nodeid.partition("[")[0]].append(item)
+        test, _, case = item.nodeid.partition("[")
+        slow = item.get_closest_marker("slow_cases")
+        if slow is not None and any(part in case for part in slow.args):
+            item.add_marker(pytest.mark.slow)
+        elif item.get_closest_marker("quick_cases") or not item.get_closest_marker("slow"):
+            cases[test].append(item)
     for of_one in cases.values():
         mark = of_one[0].get_closest_marker("quick_cases")
         of_one.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))

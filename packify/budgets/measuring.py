@@ -125,7 +125,7 @@ def measure(network: Network, dtype: torch.dtype | None = None, effects: Effects
     Raises:
         TraceError: the graph does not run on meta tensors.
     """
-    with _mode(network.root, training=False), torch.no_grad(), torch.device("meta"):
+    with _mode(network, training=False), torch.no_grad(), torch.device("meta"):
         run, batch = _run(network, 1, effects or Effects(), count=True)
     steps = run.steps if batch == 1 else _per_sample(network.graph, run.steps, batch)
     inputs, peak = run.peak(dtype)
@@ -140,7 +140,7 @@ def kept_for_backward(network: Network, dtype: torch.dtype | None = None, effect
     Raises:
         TraceError: the graph does not run on meta tensors.
     """
-    with _mode(network.root, training=True), torch.enable_grad(), torch.device("meta"):
+    with _mode(network, training=True), torch.enable_grad(), torch.device("meta"):
         run, batch = _run(network, 2, effects or Effects(), count=False)
     weights = {block.storage for block in run.attributes.values()}
     total = sum(nbytes(storage, own, dtype) for storage, own in run.kept.items() if storage not in weights)
@@ -198,7 +198,7 @@ class _GraphRun:
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.env.__getitem__)
                 outcome = self._call(node, args, kwargs)
                 self.env[node] = outcome.value
-                if outcome.changed is not None:
+                if outcome.changed is not None and outcome.changed.layout != args[0].layout:
                     self.env |= {one: outcome.changed for one, value in self.env.items() if value is args[0]}
                 self.kept.update(outcome.kept)
                 if self.count:
@@ -284,14 +284,16 @@ def _step(node: fx.Node, outcome: Outcome) -> Step:
 
 
 class _mode:  # noqa: N801 - a context manager reads like a function
-    """Train or eval mode for a module tree, put back afterwards."""
+    """Train or eval mode for the modules that a graph calls, put back afterwards."""
 
-    def __init__(self, root: nn.Module, *, training: bool) -> None:
-        self.root, self.training = root, training
+    def __init__(self, network: Network, *, training: bool) -> None:
+        self.network, self.training = network, training
         self.was: list[tuple[nn.Module, bool]] = []
 
     def __enter__(self) -> None:
-        self.was = [(module, module.training) for module in self.root.modules()]
+        paths = {str(node.target) for node in self.network.graph.nodes if node.op == "call_module"}
+        called = [self.network.root.get_submodule(path) for path in sorted(paths)]
+        self.was = [(part, part.training) for module in called for part in module.modules()]
         for module, _ in self.was:
             vars(module)["training"] = self.training  # nn.Module's own way to set it looks for a parameter of that name first
 

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Types that most leaves have; a look-up is faster than the questions what they could be.
+_PLAIN = frozenset((int, float, bool, str, type(None)))
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -22,7 +25,7 @@ class Leaf:
 
 def leaves(value: Any, *, in_dataclasses: bool = False) -> Iterator[Any]:
     """Everything in a nested value that is no container, in order: ``[1, (2, slice(3, None))]`` has 1, 2, 3, None, None."""
-    children = _children(value, in_dataclasses)
+    children = None if type(value) in _PLAIN else _children(value, in_dataclasses)
     if children is None:
         yield value
         return
@@ -32,6 +35,11 @@ def leaves(value: Any, *, in_dataclasses: bool = False) -> Iterator[Any]:
 
 def map_leaves(value: Any, visit: Callable[[Any], Any], *, in_dataclasses: bool = False) -> Any:
     """A copy of a nested value with every leaf replaced by ``visit(leaf)``; containers keep their type."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return visit(value)
+    if kind is tuple or kind is list:
+        return kind([map_leaves(item, visit, in_dataclasses=in_dataclasses) for item in value])
     children = _children(value, in_dataclasses)
     if children is None:
         return visit(value)

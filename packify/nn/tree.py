@@ -184,10 +184,13 @@ _SIZES: tuple[tuple[type[nn.Module], str, str, int], ...] = (
     (nn.GroupNorm, "num_channels", "weight", 0),
     (nn.PReLU, "num_parameters", "weight", 0),
 )
+_SIZED = (*{kind for kind, *_ in _SIZES}, nn.modules.conv._ConvNd, nn.LayerNorm, nn.RMSNorm, nn.RNNBase)
 
 
 def state_sizes(module: nn.Module, groups: int | None = None) -> None:
     """Make a layer's integer attributes tell the sizes of the tensors it holds."""
+    if not isinstance(module, _SIZED):
+        return
     one_each = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
     for kind, attribute, name, axis in _SIZES:
         tensor = getattr(module, name, None) if isinstance(module, kind) else None

@@ -24,6 +24,7 @@ def _checked(pair: Pair) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
+@pytest.mark.slow_cases("swin", "convnext")
 @pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("pair", QUICK, ids=str)
 def test_a_member_is_the_next_size(pair: Pair) -> None:

@@ -59,6 +59,7 @@ _tokens = {
 }
 
 
+@pytest.mark.slow
 @_calm(8)
 @given(**_images)
 def test_laws_of_image_networks(blocks: list[tuple[str, int]], width: int, dense: bool, spec: dict[str, Any]) -> None:
@@ -83,6 +84,7 @@ def test_laws_of_many_token_networks(blocks: list[tuple[str, int]], width: int, 
     _check(Tokens(blocks, width, outputs, second), (x, torch.randn(3, 4)) if second else x, spec)
 
 
+@pytest.mark.slow
 @_calm(8)
 @given(**_tokens)
 def test_laws_of_token_networks(blocks: list[tuple[str, int]], width: int, outputs: str, second: bool, spec: dict[str, Any]) -> None:
@@ -91,6 +93,7 @@ def test_laws_of_token_networks(blocks: list[tuple[str, int]], width: int, outpu
     _check(Tokens(blocks, width, outputs, second), (x, torch.randn(3, 4)) if second else x, spec)
 
 
+@pytest.mark.slow
 @_calm(10)
 @given(blocks=_halvable, width=st.sampled_from([8, 16]), dense=st.booleans(), members=st.integers(1, 3))
 def test_image_members_are_the_users_network_at_half_the_width(
@@ -102,6 +105,7 @@ def test_image_members_are_the_users_network_at_half_the_width(
     checks.check_same_function(packed, lambda: Images(blocks, width, dense), x)
 
 
+@pytest.mark.slow
 @_calm(10)
 @given(blocks=_token_blocks, width=st.sampled_from([4, 8]), members=st.integers(1, 3), second=st.booleans())
 def test_token_members_are_the_users_network_at_half_the_width(

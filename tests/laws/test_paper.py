@@ -23,6 +23,7 @@ def _packed(cifar: ModuleType, name: str, gamma: int, classes: int = 10, alpha: 
         return packify.pack(model, torch.empty(2, 3, 32, 32), alpha=alpha, num_estimators=4, gamma=gamma, gamma_policy=policy)
 
 
+@pytest.mark.slow_cases("resnet50")
 @pytest.mark.parametrize(
     ("name", "gamma", "classes", "millions"),
     [
@@ -98,6 +99,7 @@ _TOKENS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("name", _TOKENS)
 def test_where_the_papers_policy_keeps_gamma(name: str) -> None:

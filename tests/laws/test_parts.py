@@ -53,6 +53,7 @@ def test_parts_of_small_networks(name: str) -> None:
     assert torn == []
 
 
+@pytest.mark.slow
 @_calm(15)
 @given(blocks=_token_blocks, width=st.sampled_from([8, 12]), gamma=st.integers(2, 4), keep=st.booleans())
 def test_parts_of_generated_token_networks(blocks: list[tuple[str, int]], width: int, gamma: int, keep: bool) -> None:
@@ -61,6 +62,7 @@ def test_parts_of_generated_token_networks(blocks: list[tuple[str, int]], width:
     assert _torn(model, x, gamma, heads="keep" if keep else "scale")[1] == []
 
 
+@pytest.mark.slow
 @_calm(10)
 @given(blocks=_image_blocks, width=st.sampled_from([8, 12]), gamma=st.integers(2, 3))
 def test_parts_of_generated_image_networks(blocks: list[tuple[str, int]], width: int, gamma: int) -> None:
@@ -80,6 +82,7 @@ def _check_family(name: str) -> None:
     assert (looked > 0) != (name in WHOLE)
 
 
+@pytest.mark.slow_cases("xcit")
 @pytest.mark.parametrize("name", QUICK)
 def test_parts_of_families(name: str) -> None:
     _check_family(name)

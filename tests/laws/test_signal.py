@@ -30,6 +30,7 @@ def signal_of(name: str, size: int, **settings: Any) -> packify.Signal:
     return packify.signal(packed, reference.model, batch=16)
 
 
+@pytest.mark.slow
 @pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("spec", ["half", "gamma"])
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_schemes_by_fans_keep_signals(name: str, size: int, spec: str) -> None:
     assert not found.outside, str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(
     ("name", "size", "spec", "exceptions"),
@@ -60,6 +62,7 @@ def test_every_exception_is_known(name: str, size: int, spec: str, exceptions: s
     assert all(1 / 4 < layer.ratio < 4 for layer in found.outside)
 
 
+@pytest.mark.slow
 @pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("name", ["nf_resnet26", "test_nfnet"])
 def test_numbers_that_stay_break_the_law(name: str) -> None:
@@ -137,6 +140,7 @@ def test_another_network_is_refused() -> None:
         packify.signal(packed, nn.Sequential(nn.ReLU()))
 
 
+@pytest.mark.slow
 def test_the_table_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = ("--num-classes", "4", "--input-size", "3x32x32", "--alpha", "2", "--M", "2", "--no-verify", "--out", "net")

@@ -38,6 +38,7 @@ def _check(model: nn.Module, inputs: Any, spec: dict[str, Any]) -> None:
     check_strategies(packed, inputs)
 
 
+@pytest.mark.slow
 @_calm
 @given(
     blocks=st.lists(st.tuples(st.sampled_from(sorted(IMAGE_BLOCKS)), st.integers(0, 11)), min_size=1, max_size=3),
@@ -49,6 +50,7 @@ def test_image_networks_have_one_result(blocks: list[tuple[str, int]], dense: bo
     _check(Images(blocks, 8, dense), torch.randn(3, 3, 7, 7), spec)
 
 
+@pytest.mark.slow
 @_calm
 @given(
     blocks=st.lists(st.tuples(st.sampled_from(sorted(TOKEN_BLOCKS)), st.integers(0, 11)), min_size=1, max_size=3),
@@ -84,6 +86,7 @@ _MORE = (
 ).split()
 
 
+@pytest.mark.slow
 @pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("pair", _QUICK, ids=str)
 def test_families_have_one_result(pair: Pair) -> None:

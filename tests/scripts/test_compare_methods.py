@@ -12,6 +12,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
 
+@pytest.mark.slow
 def test_all_methods_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = example("compare_methods")
     module.main(["--quick", "--out", str(tmp_path / "methods")])

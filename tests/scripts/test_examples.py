@@ -44,6 +44,7 @@ def test_shapes_are_labelled_where_they_are() -> None:
     assert bool(((crosses[:, 0] > 0) == (none == 0)).all())
 
 
+@pytest.mark.slow
 def test_pretrained(capsys: pytest.CaptureFixture[str]) -> None:
     known, compared = example("pretrained").main(["--depth", "1", "--epochs", "1", "--samples", "200"])
     apart, packed = known["siblings apart"], known["packed vit_small_patch16_224"]

@@ -8,6 +8,7 @@ from tests.zoo import calls
 from tests.zoo.architectures import Architecture
 
 
+@pytest.mark.slow
 @pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("one", calls.families()[::5], ids=lambda one: one.label)
 def test_modules_are_called_as_often_and_in_the_order_of_the_reference(one: Architecture) -> None:

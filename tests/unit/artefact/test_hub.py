@@ -27,6 +27,7 @@ def test_published_and_loaded_again(hub: Hub, conv: sources.Reference, saved: Pa
     assert not (saved / "README.md").exists()  # the artefact is as it was
 
 
+@pytest.mark.slow
 def test_a_packed_network_is_saved_first(hub: Hub, tmp_path: Path) -> None:
     reference = sources.resolve("test_resnet", num_classes=4, input_size=(3, 32, 32))
     packed = pack_small(reference).eval()

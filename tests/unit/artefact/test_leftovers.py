@@ -49,6 +49,7 @@ def _everything(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_goes_with_the_next_save(tmp_path: Path, writer: subprocess.Popen[str]) -> None:
     assert [name[-5:] for name in _everything(tmp_path)] == [".lock", ".part"]
     writer.send_signal(signal.SIGKILL)
@@ -59,6 +60,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_save(tmp_path: Path, write
     assert _everything(tmp_path) == ["net", "other"]
 
 
+@pytest.mark.slow
 def test_a_writer_at_work_keeps_what_is_its_own(tmp_path: Path, writer: subprocess.Popen[str]) -> None:
     working = _everything(tmp_path)
     _write(tmp_path / "net", "new")
@@ -66,6 +68,7 @@ def test_a_writer_at_work_keeps_what_is_its_own(tmp_path: Path, writer: subproce
     assert _everything(tmp_path) == [*working, "net"]
 
 
+@pytest.mark.slow
 def test_a_stopped_writer_is_at_work(tmp_path: Path, writer: subprocess.Popen[str]) -> None:
     writer.send_signal(signal.SIGSTOP)
     clear_leftovers(tmp_path / "net")

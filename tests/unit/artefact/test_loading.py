@@ -141,6 +141,7 @@ def test_weights_of_another_artefact(saved: Path, conv: sources.Reference, tmp_p
     assert "alpha: 2.0 in config.json, 3.0 in" in caught.value.found
 
 
+@pytest.mark.slow
 def test_weights_that_say_nothing_are_compared_by_their_shapes(tmp_path: Path) -> None:
     """As other tools write them: no metadata. The registry's network is the one that was saved, so config.json is not."""
     reference = sources.resolve("resnet18", num_classes=4, input_size=(3, 32, 32))
@@ -161,6 +162,7 @@ def test_a_name_that_the_registry_does_not_know(saved: Path) -> None:
         packify.load(saved)
 
 
+@pytest.mark.slow_cases("eps")
 @pytest.mark.parametrize(("name", "setting"), [("1", "eps"), ("1", "momentum"), ("2", "p")])
 def test_a_reference_with_another_setting_is_refused(tmp_path: Path, name: str, setting: str) -> None:
     def net() -> nn.Module:

@@ -47,6 +47,7 @@ def reference(name):
     return model, torch.zeros(2, *model.default_cfg["input_size"])
 
 
+@pytest.mark.slow_cases("convnext")
 @pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec[0]}-{spec[1]}-{spec[2]}-{spec[3]}")
 @pytest.mark.parametrize("name", [*BUILT, "recurrent"])

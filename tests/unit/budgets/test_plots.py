@@ -8,6 +8,7 @@ from packify.budgets.plots import draw
 from packify.core.errors import BudgetError
 
 
+@pytest.mark.slow
 def test_the_picture_is_written(found, tmp_path):
     for name in ("a.png", "b.svg", "c.PDF"):
         assert plot(found, tmp_path / name).stat().st_size > 1000

@@ -459,6 +459,7 @@ class _Random(nn.Module):
 _DETACHED = [("view", 0, 0, 11), ("write", 1, 0, 1), ("view", 1, 0, 8), ("write", 0, 0, 0)]  # what a write gave a detached tensor
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @example(steps=_DETACHED)
 @given(steps=_STEPS)
@@ -474,6 +475,7 @@ def test_random_programs(steps: list[tuple[str, int, int, int]]) -> None:
     _same_as_eager(model, x, modes=("train",), rounding=1e-12)  # a sum over a copy of a view runs in another order
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(steps=_STEPS)
 def test_random_programs_packed(steps: list[tuple[str, int, int, int]]) -> None:

@@ -10,6 +10,7 @@ from tests.unit.cli.commands import run
 NET = ("bench", "nets.py:conv", "--alpha", "2", "--M", "2", "--batch", "2", "--budget-s", "0.3", "--threads", "1")
 
 
+@pytest.mark.slow
 def test_the_table_and_the_picture(project: Path) -> None:
     pytest.importorskip("matplotlib")
     result = run(*NET, "--train", "--plot", "bench.png")

@@ -18,6 +18,7 @@ def test_a_file(converted: Path) -> None:
     check_refused(("export", str(converted), "--to", "pt2", "--model", "nets.py:conv"), 1, "--force")
 
 
+@pytest.mark.slow
 def test_the_report(converted: Path) -> None:
     options = ("--to", "pt2", "--model", "nets.py:conv", "--batch", "2")
     result = run("export", str(converted), *options, "--out", "net.pt2")

@@ -81,6 +81,7 @@ def test_what_an_error_says(error: Exception, said: str, capsys: pytest.CaptureF
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
 def test_a_full_disk_behind_stdout() -> None:
     with Path("/dev/full").open("w") as full:

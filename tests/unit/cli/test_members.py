@@ -56,6 +56,7 @@ def test_members_that_inherit(project: Path) -> None:
     assert "timm" in refused.stderr
 
 
+@pytest.mark.slow
 def test_published_weights(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 

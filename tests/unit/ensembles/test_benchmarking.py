@@ -22,6 +22,7 @@ def measured() -> Bench:
     )  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_everything_is_measured_in_both_formats(measured: Bench) -> None:
     for mode in ("infer", "train"):
         found = {(line.contender, line.memory_format) for line in measured.lines if line.mode == mode}

@@ -252,6 +252,7 @@ def test_signals_keep_their_size(name: str) -> None:
             assert 0.5 < float(mine.std() / theirs.std()) < 2
 
 
+@pytest.mark.slow
 def test_inheriting_beats_a_fresh_start_at_equal_epochs() -> None:
     """On scikit-learn's digits, three seeds: one epoch from inherited members against one, and against three, from fresh ones."""
     digits = pytest.importorskip("sklearn.datasets").load_digits()

@@ -88,6 +88,7 @@ def test_tied_convs_stay() -> None:
     _check(packify.pack(Twice(), image(), alpha=2, num_estimators=2), image(), left=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_100"])
 def test_networks_of_timm_have_no_norms_left(name: str) -> None:
     x = torch.randn(2, 3, 64, 64)

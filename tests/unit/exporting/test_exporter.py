@@ -34,6 +34,7 @@ torch.save({name: value.detach() for name, value in network(x).items()}, sys.arg
 """
 
 
+@pytest.mark.slow
 def test_a_process_without_packify(tmp_path: Path) -> None:
     packed = packed_of(Attention())
     found = packify.export(packed, tmp_path / "net.pt2", outputs=["mean", "members", "uncertainty"])
@@ -48,6 +49,7 @@ def test_a_process_without_packify(tmp_path: Path) -> None:
     torch.testing.assert_close(outputs["members"], packed.members(x))
 
 
+@pytest.mark.slow
 def test_three_batches_are_compared_and_the_network_is_left_alone(tmp_path: Path) -> None:
     packed = packed_of(conv_net()).train()
     found = packify.export(packed, tmp_path / "net.pt2", dtype="bf16")
@@ -59,6 +61,7 @@ def test_three_batches_are_compared_and_the_network_is_left_alone(tmp_path: Path
     assert fixed.to_dict()["inputs"] == {"input0": "float32 4 3 8 8"}
 
 
+@pytest.mark.slow
 def test_members_and_single_networks(tmp_path: Path) -> None:
     packed = packed_of(conv_net())
     member = packed.extract(1)

@@ -113,6 +113,7 @@ def _compiled(networks: list[nn.Module], entry: Callable[[nn.Module], Any] = lam
     return int(counter.frame_count)
 
 
+@pytest.mark.slow
 def test_members_of_one_network_are_compiled_once() -> None:
     packed = _packed()
     assert _compiled([packed.extract(member) for member in (0, 1, 0)]) == 2

@@ -68,6 +68,7 @@ def test_layer_scales_and_positions() -> None:
     assert 0.01 < float(packed.get_parameter("pos").detach().std()) < 0.03
 
 
+@pytest.mark.slow
 def test_gamma_and_depthwise_groups_count_in_the_fans() -> None:
     model = packify.load_reference("torchvision:mobilenet_v3_small", num_classes=10)
     packed = packify.pack(model, torch.randn(2, 3, 32, 32), alpha=2, num_estimators=4, gamma=2, gamma_policy="uniform")

@@ -116,6 +116,7 @@ def test_inputs_of_a_wrapped_network_are_switched() -> None:
     packify.verify(wrapped, dtype=torch.float32)
 
 
+@pytest.mark.slow
 def test_compiled_as_a_whole() -> None:
     torch.compiler.reset()
     _check(lambda network: torch.compile(network, backend="aot_eager", fullgraph=True), prefix="_orig_mod.")

@@ -31,6 +31,7 @@ def equations(draw):
     return equation, [tuple(sizes[letter] for letter in term) for term in terms]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(equations())
 def test_einsum_agrees_with_flop_counter_mode(drawn):

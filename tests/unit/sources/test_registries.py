@@ -19,11 +19,13 @@ def test_every_registry_is_one(kind: str) -> None:
     assert not registry.knows("resnet18_of_nobody")
 
 
+@pytest.mark.slow
 def test_a_registry_is_imported_when_it_is_asked_for() -> None:
     code = "import sys, packify.sources.registries; print({'timm', 'torchvision'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_a_library_is_imported_ahead_of_building() -> None:
     code = "import sys; from packify import sources; {}; print('timm' in sys.modules)"
     for call, imported in (("sources.import_library(None)", True), ("sources.import_library('file')", False)):
