@@ -182,7 +182,7 @@ def _observed(function: Callable[..., Any], args: Any, kwargs: Any, count: Count
     def output(item: Any) -> Any:
         return _Output(Layout.of(item), source(item)) if isinstance(item, Tensor) else item
 
-    with saved_tensors_hooks(keep, lambda saved: saved) if torch.is_grad_enabled() else nullcontext():
+    with torch.device("meta"), saved_tensors_hooks(keep, lambda saved: saved) if torch.is_grad_enabled() else nullcontext():
         value = function(*args, **kwargs)
     outputs, changed = _mapped(value, output), output(args[0]) if changes and isinstance(args[0], Tensor) else None
     sizes = tuple(int(one.untyped_storage().nbytes()) for one in made)

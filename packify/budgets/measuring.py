@@ -125,7 +125,7 @@ def measure(network: Network, dtype: torch.dtype | None = None, effects: Effects
     Raises:
         TraceError: the graph does not run on meta tensors.
     """
-    with _mode(network, training=False), torch.no_grad(), torch.device("meta"):
+    with _mode(network, training=False), torch.no_grad():
         run, batch = _run(network, 1, effects or Effects(), count=True)
     steps = run.steps if batch == 1 else _per_sample(network.graph, run.steps, batch)
     inputs, peak = run.peak(dtype)
@@ -140,7 +140,7 @@ def kept_for_backward(network: Network, dtype: torch.dtype | None = None, effect
     Raises:
         TraceError: the graph does not run on meta tensors.
     """
-    with _mode(network, training=True), torch.enable_grad(), torch.device("meta"):
+    with _mode(network, training=True), torch.enable_grad():
         run, batch = _run(network, 2, effects or Effects(), count=False)
     weights = {block.storage for block in run.attributes.values()}
     total = sum(nbytes(storage, own, dtype) for storage, own in run.kept.items() if storage not in weights)

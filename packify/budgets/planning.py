@@ -57,6 +57,7 @@ class Planner:
         self._effects = Effects()
         self.reference = self._tally(self.recorded)
         self._members: dict[Hashable, _Counted] = {}
+        self._modules = [name for name, _ in recorded.root.named_modules()]
         self._places = {
             node.meta["path"] or node.name: place for node, place in places(self.recorded.graphs["eval"], slimmer.rules).items()
         }
@@ -125,7 +126,7 @@ class Planner:
     def _layers(self, member: _Counted, count: int, total: int) -> list[LayerCost]:
         widths, counted = {layer.name: layer for layer in member.layers}, member.tally
         costly = counted.params.keys() | counted.mult_adds.keys() | self.reference.params.keys()
-        names = [name for name, _ in self.recorded.root.named_modules() if name in costly]
+        names = [name for name in self._modules if name in costly]
         names += [name for name in counted.mult_adds if name not in names]
         rows = []
         for name in names:
