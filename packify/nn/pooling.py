@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 from packify.nn.schemes import Distribution, Scheme
 from packify.nn.statistics import Facts
@@ -31,7 +31,27 @@ def pooled_schemes(facts: Sequence[Facts]) -> dict[str, Scheme]:
     for alike in kinds.values():
         for pool in _by_distribution(alike):
             _explain(pool, 1, len(alike), found)
+    found.update((fact.name, scheme) for fact in facts if fact.count == 1 and (scheme := _of_its_kind(fact, facts, found)) is not None)
     return found
+
+
+def _of_its_kind(single: Facts, facts: Sequence[Facts], found: Mapping[str, Scheme]) -> Scheme | None:
+    """One number looks like a constant, but may be a draw: as most of its kind are, if it could be one and nobody else holds it."""
+    alike = [fact for fact in facts if fact.kinds[0] == single.kinds[0] and fact is not single]
+    drawn = [found[fact.name] for fact in alike if fact.fixed is None]
+    if (
+        single.fixed is None
+        or not single.mean
+        or not drawn
+        or 2 * len(drawn) < len(alike)
+        or any(fact.mean == single.mean for fact in alike)
+    ):
+        return None
+    scheme = Counter(drawn).most_common(1)[0][0]
+    if scheme.role and scheme.role not in single.sizes:
+        return None
+    farthest = 3**0.5 if scheme.distribution == "uniform" else _ERRORS
+    return scheme if abs(single.mean - scheme.mean) <= farthest * scheme.std_at(single.sizes) else None
 
 
 def _by_distribution(facts: Sequence[Facts]) -> list[list[Facts]]:

@@ -9,6 +9,7 @@ from packify.ops.contraction import member_major
 from packify.ops.sizes import resized, resolution
 from packify.packing.builder import PackBuilder
 from packify.widths.dims import Dim, Product, fixed, free, product, quotient
+from packify.widths.groups import ONE_GROUP
 from packify.widths.propagation import Axes, Call, WidthPropagation
 
 
@@ -86,8 +87,8 @@ def _one_or_few_per_group(widths: WidthPropagation, channels: Dim, out: Dim, in_
     width = channels if channels.root().size == groups else out if out.root().size == groups else free(groups)
     for dim in (channels, out):
         if dim is not width:
-            widths.equate(dim, product([width, fixed(dim.root().size // groups, widths.reason("channels of one group"))]))
-    widths.pin(in_weight, "channels of one group")
+            widths.equate(dim, product([width, fixed(dim.root().size // groups, widths.reason(ONE_GROUP))]))
+    widths.pin(in_weight, ONE_GROUP)
     widths.cut(1, fixed(0), width, fixed(0))
 
 

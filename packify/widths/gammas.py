@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,14 +17,16 @@ from packify.widths.assignment import Pins, Sizes, Step
 from packify.widths.dims import Dim, Reason
 from packify.widths.gamma import gamma_for
 from packify.widths.parts import PartFinder, divisible
+from packify.widths.weights import piece_of
 
 
 @dataclass
 class Gammas:
-    """How gamma cuts the layers that it cuts, by node, and why others have less than asked."""
+    """How gamma cuts the layers that it cuts, by node and by weight, and why others have less than asked."""
 
     cut: dict[fx.Node, Subgroups] = field(default_factory=dict)
     notes: dict[fx.Node, str] = field(default_factory=dict)
+    weights: dict[str, Subgroups] = field(default_factory=dict)
 
     def of(self, node: fx.Node) -> int:
         """A layer's gamma."""
@@ -63,9 +66,24 @@ def choose_gammas(analysis: WidthAnalysis, spec: Spec, sizes: Sizes, pins: Pins,
         if note:
             notes[node] = note
     common = agreed({node: gamma for node, gamma in wanted.items() if gamma > 1}, analysis.layers)
-    lost = {node: "its weight is used otherwise in another mode" for node, gamma in wanted.items() if common.get(node, 1) < gamma}
+    lost = {node: "its weight is used otherwise by another layer or mode" for node, gamma in wanted.items() if common.get(node, 1) < gamma}
     cut = {node: _subgroups(analysis.layers[node], gamma, finders[gamma], sizes) for node, gamma in common.items()}
-    return Gammas(cut, {**lost, **notes})
+    return Gammas(cut, {**lost, **notes}, _by_weight(cut, analysis.layers, sizes))
+
+
+def _by_weight(cut: Mapping[fx.Node, Subgroups], layers: Mapping[fx.Node, Layer], sizes: Sizes) -> dict[str, Subgroups]:
+    """How gamma cuts each weight. Where layers read its pieces, it is a fused one whose pieces are parts, or made of some."""
+    found: dict[str, Subgroups] = {}
+    pieces: dict[str, dict[int, tuple[int, ...]]] = {}
+    for node, own in cut.items():
+        piece, weight = piece_of(node), layers[node].weight
+        if weight is not None and piece is None:
+            found[weight] = own
+        elif weight is not None and piece is not None:
+            pieces.setdefault(weight, {})[piece[1]] = own.parts or (sizes.of(layers[node].width_out),)
+            parts = tuple(itertools.chain.from_iterable(parts for _, parts in sorted(pieces[weight].items())))
+            found[weight] = Subgroups(own.groups, own.gamma, parts)
+    return found
 
 
 def _subgroups(layer: Layer, gamma: int, finder: PartFinder, sizes: Sizes) -> Subgroups:

@@ -12,6 +12,8 @@ from packify.widths.assignment import Sizes
 if TYPE_CHECKING:
     from packify.widths.analysis import Layer
 
+ONE_GROUP = "channels of one group"
+"""Why these stay where the number of groups scales."""
 _SLOW_BELOW = 8
 """Channels of a group: with fewer, kernels of grouped convs fall back to slower code."""
 
@@ -33,7 +35,8 @@ def group_note(layer: Layer, spec: Spec, sizes: Sizes) -> Note | None:
     after = sizes.of(layer.width_in) // count
     what = f"{count} groups of {size} -> {after} channels"
     if spec.groups == "scale":
-        return Note(name, source, what, f"{count} x {spec.ratio} is not whole") if spec.ratio != 1 else None
+        why = "its width is kept" if (count * spec.ratio).denominator == 1 else f"{count} x {spec.ratio} is not whole"
+        return Note(name, source, what, why) if spec.ratio != 1 else None
     if after >= min(_SLOW_BELOW, size):
         return None
     wanted = count * spec.ratio

@@ -199,7 +199,7 @@ def _unscaled(root: Dim, scaled: Collection[Dim]) -> Iterator[Atom]:
             seen.update(parts)
 
 
-def head_notes(heads: Heads, ratio: Fraction, sizes: Sizes) -> list[Note]:
+def head_notes(heads: Heads, roots: Sequence[Dim], ratio: Fraction, sizes: Sizes) -> list[Note]:
     """What was done with the heads of every attention; stages that were treated alike share a note."""
     told: dict[tuple[str, str], list[str]] = defaultdict(list)
     for attention in heads.attentions if ratio != 1 else ():
@@ -210,7 +210,22 @@ def head_notes(heads: Heads, ratio: Fraction, sizes: Sizes) -> list[Note]:
                 told[f"{atom.size} heads of {before} -> {sizes.of(atom)} of {after}", f"{atom.size} x {ratio} is whole"] += atom.batched
             else:
                 told[f"{atom.size} heads of {before} -> {sizes.of(atom)} of {after}", attention.kept] += atom.batched
+    for atom, rest in _pinned(roots).items() if ratio != 1 else ():
+        before, after = (math.prod(map(size, rest)) for size in (lambda dim: dim.size, sizes.of))
+        why = f"{atom.pin.why} at {atom.pin.node}" if atom.pin is not None else ""
+        told[f"{atom.size} heads of {before} -> {atom.size} of {after}", why] += atom.batched
     return [Note(_names(names), "", what, why) for (what, why), names in told.items()]
+
+
+def _pinned(roots: Sequence[Dim]) -> dict[Atom, list[Dim]]:
+    """Head counts that the recording pins, and the factors beside them that may change in a layer's width."""
+    found: dict[Atom, list[Dim]] = {}
+    for root in roots:
+        rest = [factor for factor in root.factors() if not factor.is_pinned()] if isinstance(root, Product) and root.demands else []
+        for atom in root.factors() if rest else ():
+            if isinstance(atom, Atom) and atom.batched and atom.pin is not None and atom.size > 1:
+                found.setdefault(atom, rest)
+    return found
 
 
 def _names(names: Sequence[str]) -> str:

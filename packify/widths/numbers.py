@@ -137,8 +137,16 @@ def follow(
         elif not number.computed and (wanted != "keep" or number.law is not None):
             why = "it is no power of a width that it meets" if number.law is None else f"constants= says so, though it is {number.law}"
             found.notes.append(_note(number, f"{number.value:.6g} is kept", why))
-    found.notes = list(dict.fromkeys(found.notes))
+    found.notes = list(dict.fromkeys([*found.notes, *_without_effect(numbers, choice)]))
     return found
+
+
+def _without_effect(numbers: list[Number], choice: Any) -> Iterator[Note]:
+    """What a choice by name names, where there is nothing to choose."""
+    known = {name for number in numbers for name in (number.node.name, number.node.meta["path"])}
+    for name, wanted in () if isinstance(choice, str) else choice:
+        if name not in known:
+            yield Note(name, "", f"constants= {wanted!r} has no effect", "no number that meets a width is at a node or module of this name")
 
 
 def _in_member(number: Number, nodes: Mapping[fx.Node, fx.Node]) -> float:

@@ -54,7 +54,7 @@ class PartFinder:
     def _worked_out(self, root: Dim) -> Borders:
         if root.apart and self.sizes.of(root) > 1:
             return None
-        found: set[int] = set()
+        found = set(self._from_merged.get(root, ()))
         for cut in root.cuts:
             end = 0
             for piece in (piece.root() for piece, count in cut for _ in range(count)):
@@ -98,6 +98,21 @@ class PartFinder:
         if isinstance(factor, Atom) and factor.batched:
             return any(border % self.gamma for border in (*own, self.sizes.of(factor)))
         return self.pins.hold(factor)
+
+    @cached_property
+    def _from_merged(self) -> dict[Dim, set[int]]:
+        """What is taken apart after it was merged with others: of shuffled channels ``(c g)`` the halves are made of the halves of c."""
+        found: dict[Dim, set[int]] = {}
+        for root in (root for root in self.roots if root.cuts and isinstance(root, Product)):
+            sizes = [[self.sizes.of(piece) for piece, count in cut for _ in range(count)] for cut in root.cuts]
+            ends = {end for cut in sizes for end in itertools.accumulate(cut)}
+            unit = self.sizes.of(root)
+            for factor in root.factors():
+                whole, unit = unit, unit // self.sizes.of(factor)
+                inside = {end % whole // unit for end in ends if end % unit == 0} - {0}
+                if inside:
+                    found[factor] = found.get(factor, set()) | inside
+        return found
 
     @cached_property
     def _from_wholes(self) -> dict[Dim, Borders]:

@@ -20,7 +20,7 @@ from packify.widths.assignment import Pins, Sizes, Step, assign
 from packify.widths.axes import Axis, axes_of
 from packify.widths.dims import Atom, Dim, Reason
 from packify.widths.gammas import Gammas, asked_of_widths, choose_gammas
-from packify.widths.groups import group_note
+from packify.widths.groups import ONE_GROUP, group_note
 from packify.widths.heads import Heads, choose_heads, head_notes
 from packify.widths.member import Builder, Conflict, MemberGraph
 from packify.widths.numbers import follow, substitute
@@ -90,13 +90,12 @@ class Solution:
                 substitute(nodes, followed.values)
                 tables = [note for name, tensor in self.recorded.constants.items() for note in self._table(name, tensor, sizes)[1]]
                 axes = axes_of(self.analysis.parameters.dims, sizes)
-                cut = {name: own for node, own in gammas.cut.items() if (name := self.analysis.layers[node].weight) is not None}
                 return Solved(
                     root,
                     graphs,
                     constants,
                     axes,
-                    cut,
+                    gammas.weights,
                     layers,
                     pins,
                     rounded,
@@ -119,8 +118,7 @@ class Solution:
 
     def _build(self, sizes: Sizes, gammas: Gammas) -> tuple[nn.Module, dict[str, torch.Tensor], dict[int, MemberGraph]]:
         dims = self.analysis.parameters.dims
-        layers = self.analysis.layers
-        grouped = {name: own.gamma for node, own in gammas.cut.items() if (name := layers[node].weight) is not None}
+        grouped = {name: own.gamma for name, own in gammas.weights.items()}
         leaves = self.recorded.leaves
 
         unused = self.analysis.unused if self.spec.unused == "drop" else frozenset()
@@ -219,7 +217,7 @@ class Solution:
         """What was done with heads and groups."""
         groups = {layer.name: layer for layer in self.analysis.layers.values() if layer.groups > 1 and layer.whole != DEPTHWISE}
         notes = (group_note(layer, self.spec, sizes) for layer in groups.values())
-        return head_notes(heads, self.spec.ratio, sizes), [note for note in notes if note is not None]
+        return head_notes(heads, self.analysis.roots, self.spec.ratio, sizes), [note for note in notes if note is not None]
 
     def _tell_widths(self, sizes: Sizes) -> tuple[list[Note], list[Note]]:
         """Pinned and rounded widths, once per width and for the layers that decide it."""
@@ -231,8 +229,8 @@ class Solution:
                 continue
             layers = list(dict.fromkeys(dim.demands))
             names = ", ".join(layers) if len(layers) <= 3 else f"{layers[0]} and {len(layers) - 1} more"
-            reasons = (self.pins.reason(atom) for atom in dim.atoms() if atom.size > 1)
-            reason = next((reason for reason in reasons if reason is not None), None)
+            reasons = [reason for atom in dim.atoms() if atom.size > 1 and (reason := self.pins.reason(atom)) is not None]
+            reason = min(reasons, key=lambda reason: reason.why == ONE_GROUP, default=None)  # the groups scale unless something else is why
             if size == dim.size and reason is not None:
                 why = f"{reason.why} at {reason.node}" if reason.node else reason.why
                 pinned.append(Note(names, reason.source, f"width {dim.size} kept", why))

@@ -35,8 +35,50 @@ def weight_nodes(node: fx.Node) -> set[fx.Node]:
     return seen
 
 
+def piece_of(node: fx.Node) -> tuple[str, int] | None:
+    """The parameter that a layer's weight is a piece of, and which: of ``q, k, v = w.chunk(3)``, all of them weights of one layer each.
+
+    Rows of convs with groups belong to one group after the other, and a transposed one has its outputs on the second axis: not of these.
+    """
+    split = _split_of(argument(node, "weight"))
+    if split is None:
+        return None
+    held, readers = arguments(split)["input"], [_reader_of(piece) for piece in split.users]
+    if not isinstance(held, fx.Node) or held.op != "get_attr" or None in readers or len(readers) != len(split.meta["val"]):
+        return None
+    if arguments(split)["dim"] % held.meta["val"].dim() or any(user is not split and _is_tensor(user) for user in held.users):
+        return None
+    return str(held.target), int(argument(node, "weight").args[1])
+
+
+def _split_of(piece: fx.Node) -> fx.Node | None:
+    source = piece.args[0] if piece.meta.get("op") == "getitem" else None
+    return source if isinstance(source, fx.Node) and source.meta.get("op") in ("chunk", "split", "tensor_split") else None
+
+
+def _reader_of(piece: fx.Node) -> fx.Node | None:
+    """The one layer whose weight this is."""
+    readers = [user for user in piece.users if _is_tensor(user)]
+    if len(readers) != 1 or _split_of(piece) is None or not _is_plain_layer(readers[0]):
+        return None
+    (reader,) = readers
+    return reader if argument(reader, "weight") is piece and argument(reader, "bias") is not piece else None
+
+
+def _is_plain_layer(node: fx.Node) -> bool:
+    op = str(node.meta.get("op"))
+    return op == "linear" or (op in ("conv1d", "conv2d", "conv3d") and groups_of(node) == 1)
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), (torch.Tensor, tuple, list))
+
+
 def weight_name(node: fx.Node) -> str | None:
-    """The parameter that is, or alone computes, a layer's weight in the weight's own shape."""
+    """The parameter that is, or alone computes, a layer's weight in the weight's own shape, or that it is a piece of (`piece_of`)."""
+    piece = piece_of(node)
+    if piece is not None:
+        return piece[0]
     nodes = weight_nodes(node)
     shape = argument(node, "weight").meta["val"].shape
     if any(current.op in ("placeholder", "call_module") for current in nodes):
@@ -56,16 +98,18 @@ def weight_is_computed(node: fx.Node) -> bool:
 
 
 def used_more_than_once(nodes: Iterable[fx.Node]) -> set[str]:
-    """Weights that several layers of one graph share."""
-    seen: dict[tuple[int, str], int] = {}
+    """Weights that several layers of one graph share; layers that read different pieces of one share none."""
+    seen: dict[tuple[int, str], list[int | None]] = {}
     for node in nodes:
-        key = (id(node.graph), weight_name(node) or "")
-        seen[key] = seen.get(key, 0) + 1
-    return {name for (_, name), count in seen.items() if count > 1}
+        piece = piece_of(node)
+        seen.setdefault((id(node.graph), weight_name(node) or ""), []).append(piece[1] if piece is not None else None)
+    return {name for (_, name), pieces in seen.items() if len(set(pieces)) < len(pieces) or (None in pieces and len(pieces) > 1)}
 
 
 def is_read_elsewhere(node: fx.Node) -> bool:
     """Something else than this layer reads its weight, or writes to it."""
+    if piece_of(node) is not None:
+        return False
     own = {node, *weight_nodes(node)}
     readers = {user for source in own - {node} for user in source.users} - own
-    return any(isinstance(user.meta["val"], (torch.Tensor, tuple, list)) for user in readers)
+    return any(map(_is_tensor, readers))

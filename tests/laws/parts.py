@@ -20,7 +20,7 @@ class _Kept(fx.Interpreter):
     """A run that keeps every value; what is flat somewhere is not, so that every dependence has a gradient."""
 
     def __init__(self, member: MemberNetwork) -> None:
-        super().__init__(member, garbage_collect_values=False, graph=member.graphs["eval"])
+        super().__init__(member.body, garbage_collect_values=False, graph=member.graphs["eval"])
 
     def run_node(self, n: fx.Node) -> Any:
         if n.meta.get("op") in _FLAT:
@@ -28,17 +28,18 @@ class _Kept(fx.Interpreter):
         return super().run_node(n)
 
 
-def torn_parts(member: MemberNetwork, inputs: Any) -> tuple[int, list[str]]:
+def torn_parts(member: MemberNetwork, inputs: Any, dtype: torch.dtype = torch.float64) -> tuple[int, list[str]]:
     """How many pieces were looked at, and those that some subgroup of their layer's input does not reach.
 
     Args:
         member: of a packed network with gamma above 1.
         inputs: what it takes.
+        dtype: to run it in.
     """
-    member = member.double().eval()
+    member = member.to(dtype).eval()
     checks.no_dropout(member)
     run = _Kept(member)
-    run.run(*(x.double() if x.is_floating_point() else x for x in member.flat_inputs(*_call(inputs))))
+    run.run(*(x.to(dtype) if x.is_floating_point() else x for x in member.flat_inputs(*_call(inputs))))
     looked, torn = 0, []
     for layer in member.graphs["eval"].nodes:
         gamma = layer.meta.get("gamma", 1)

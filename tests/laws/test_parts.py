@@ -33,6 +33,8 @@ FAMILIES = {
     "efficientvit_b0": {},
     "gmlp_ti16_224": {"img_size": 224},
     "mobilevitv2_050": {},
+    "torchvision:shufflenet_v2_x0_5": {},
+    "coat_lite_tiny": {},
 }
 QUICK = ("vit_tiny_patch16_224", "xcit_nano_12_p16_224", "eva02_tiny_patch14_224")
 WHOLE = {
@@ -71,10 +73,9 @@ def test_parts_of_generated_image_networks(blocks: list[tuple[str, int]], width:
 
 
 def _check_family(name: str) -> None:
-    timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     settings = dict(FAMILIES[name])
-    model = timm.create_model(name, num_classes=7, **settings).eval()
+    model = packify.load_reference(name, num_classes=7, args=settings).eval()
     size = settings.get("img_size", 64)
     x = torch.randn(2, 3, size, size)
     looked, torn = _torn(model, x, alpha=1)
@@ -156,6 +157,14 @@ class Separate(Fused):
         return self.a(x), torch.cat([self.b0(x), self.b1(x)], -1)
 
 
+class Sliced(Fused):
+    """The same network, whose projection's rows are the weights of three layers, as in torch's attention module."""
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        rows = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
+        return tuple(F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2) for weight, bias in rows)
+
+
 JOINED = {"qkv": ("q", "k", "v"), "gate": ("value", "gate_alone"), "uneven": ("a", "b0", "b1")}
 
 
@@ -171,11 +180,12 @@ def _joined(separate: dict[str, Tensor], names: list[str], members: int) -> dict
 
 @pytest.mark.parametrize(("gamma", "heads", "settings"), [(2, 4, {}), (2, 3, {"heads": "keep"}), (3, 4, {}), (4, 2, {"heads": "keep"})])
 @pytest.mark.parametrize("inputs", ["shared", "independent"])
-def test_a_fused_projection_is_separate_ones(gamma: int, heads: int, settings: dict[str, Any], inputs: str) -> None:
+@pytest.mark.parametrize("one", [Fused, Sliced])
+def test_a_fused_projection_is_separate_ones(one: type[Fused], gamma: int, heads: int, settings: dict[str, Any], inputs: str) -> None:
     x, members = torch.randn(2, 5, 7, dtype=torch.float64), 2
     spec = {"alpha": 2, "num_estimators": members, "gamma": gamma, "gamma_policy": "uniform", "inputs": inputs, **settings}
-    fused, separate = (packify.pack(kind(heads).double(), x, **spec) for kind in (Fused, Separate))
-    assert {layer.gamma for layer in fused.report.layers if layer.name in JOINED} == {gamma}
+    fused, separate = (packify.pack(kind(heads).double(), x, **spec) for kind in (one, Separate))
+    assert {fused.get_parameter(f"{name}.weight").shape[1] for name in JOINED} == {24 // gamma}
     fused.load_state_dict(_joined(separate.state_dict(), list(fused.state_dict()), members))
     for network in (fused, separate):
         network.eval()
@@ -193,9 +203,36 @@ def test_a_fused_projection_is_separate_ones(gamma: int, heads: int, settings: d
 
 def test_fused_and_separate_cost_the_same() -> None:
     x = torch.randn(2, 5, 7)
-    budgets = [packify.budget(kind(4), x, alpha=2, num_estimators=2, gamma=2, gamma_policy="uniform") for kind in (Fused, Separate)]
-    assert budgets[0].packed.params == budgets[1].packed.params
-    assert budgets[0].packed.mult_adds == budgets[1].packed.mult_adds
+    kinds = (Fused, Sliced, Separate)
+    budgets = [packify.budget(kind(4), x, alpha=2, num_estimators=2, gamma=2, gamma_policy="uniform") for kind in kinds]
+    assert len({budget.packed.params for budget in budgets}) == 1
+    assert len({budget.packed.mult_adds for budget in budgets}) == 1
+
+
+def test_fused_and_sliced_inherit_the_same() -> None:
+    x = torch.randn(2, 5, 7)
+    torch.manual_seed(0)
+    fused, sliced = Fused(4), Sliced(4)
+    sliced.load_state_dict(fused.state_dict())
+    spec = {"alpha": 1, "num_estimators": 2, "gamma": 2, "gamma_policy": "uniform", "weights": "inherit"}
+    states = [packify.pack(model, x, **spec).state_dict() for model in (fused, sliced)]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_torchs_attention_is_cut_in_each_of_its_projections() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.attention, self.last = nn.Linear(7, 24), nn.MultiheadAttention(24, 4, batch_first=True), nn.Linear(24, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.last(self.attention(x, x, x, need_weights=False)[0])
+
+    packed = packify.pack(Attending(), torch.randn(2, 5, 7), alpha=2, num_estimators=2, gamma=2, gamma_policy="uniform")
+    assert packed.attention.in_proj_weight.shape == (2 * 3 * 24, 12)
+    layers = [node for node in packed.extract(0).graphs["eval"].nodes if node.meta["op"] == "linear"]
+    assert [node.meta["gamma"] for node in layers] == [1, 2, 2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("path", ["gate", "qkv", "uneven"])

@@ -66,6 +66,17 @@ def test_what_is_seen_once_among_many_is_not_believed(seed: int) -> None:
     assert {schemes[f"{index}.weight"].name for index in range(25)} == {"normal, std 0.02"}
 
 
+def test_a_single_number_is_drawn_as_its_kind_is() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 96), nn.Linear(96, 1), nn.Linear(1, 80), nn.Linear(80, 1), nn.Linear(1, 1))
+    nn.init.constant_(model[3].bias, -4.6)  # more than any draw of its kind: the prior of a detector's classes
+    nn.init.zeros_(model[4].bias)
+    schemes = schemes_of(model)
+    assert schemes["1.bias"].name == "uniform, variance 1/3 / its layer's fan_in"
+    assert schemes["3.bias"].name == "constant -4.6"
+    assert schemes["4.bias"].name == "constant 0"
+
+
 def test_odd_ones_keep_their_own_number() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(128, 128) for _ in range(8)), nn.Linear(128, 10))

@@ -63,6 +63,18 @@ def test_groups_that_do_not_come_out_whole_stay() -> None:
     assert [note.why for note in member.cardinality] == ["4 x 1/3 is not whole"] * 2
 
 
+def test_groups_of_a_width_that_is_kept_say_so() -> None:
+    """An output is the reason, and not that the channels of one group stay: that they do where groups scale."""
+
+    class Features(_Grouped):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.grouped(self.norm(self.stem(x)).relu())
+
+    packed = packify.pack(Features(), torch.randn(2, 3, 9, 9), alpha=1, num_estimators=2, groups="scale")
+    assert [note.why for note in packed.report.groups] == ["its width is kept"]
+    assert {note.why for note in packed.report.pins} == {"the output keeps the reference's shape at output"}
+
+
 def test_small_groups_are_said() -> None:
     notes = {note.node: note for note in _member(Spec(1, 2)).cardinality}
     assert notes["grouped"].what == "4 groups of 8 -> 4 channels"

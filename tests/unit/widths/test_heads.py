@@ -190,6 +190,22 @@ def test_the_report_says_why_heads_are_kept() -> None:
     assert _member(_Attention("sdpa"), round_to=1).heads != []
 
 
+class _Sloped(_Attention):
+    """A slope for each head, by its number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        slopes = torch.arange(self.heads)[:, None, None] * torch.arange(x.shape[1])
+        return self.head(self.proj(F.scaled_dot_product_attention(q, k, v, attn_mask=slopes.to(q)).transpose(1, 2).flatten(2)).mean(1))
+
+
+def test_the_report_says_which_head_counts_are_structure() -> None:
+    (note,) = _member(_Sloped("bmm")).heads
+    assert note.what == "4 heads of 6 -> 4 of 3", note
+    assert note.why == "an axis of whole numbers, which are positions or counts at _constant_0"
+
+
 def test_specs_of_before_keep_heads() -> None:
     old = {"alpha": 2, "num_estimators": 4}
     assert Spec.from_dict(old).heads == Spec.from_dict(old).groups == "keep"

@@ -252,6 +252,11 @@ def test_rotary_frequencies_are_computed_anew() -> None:
     assert torch.equal(kept.get_buffer("inverse").chunk(4)[0], Rotary().inverse[:16])
 
 
+def test_a_choice_without_effect_is_said() -> None:
+    packed = packify.pack(Attention(), torch.randn(2, 5, 7), alpha=2, num_estimators=4, constants={"nowhere": "keep", "else": 0.5})
+    assert [note.node for note in packed.report.constants if "has no effect" in note.what] == ["else", "nowhere"]
+
+
 @pytest.mark.parametrize("build", [lambda: standardised(1.0), Attention, Residual, Rotary])
 def test_alpha_of_m_is_the_reference(build: Callable[[], nn.Module]) -> None:
     model = build()

@@ -51,6 +51,15 @@ def _headed(x: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
+def _windows(x: Tensor, heads: int) -> Tensor:
+    """The heads of v are taken apart once more, after they were merged."""
+    q, k, v = x.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    size = v.shape[-1]
+    one, two = v.transpose(1, 2).flatten(2).split([size, (heads - 1) * size], -1)
+    out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return out + torch.cat([one.sin(), two.cos()], -1)
+
+
 def _shuffled(x: Tensor) -> Tensor:
     return x.unflatten(-1, (4, -1)).transpose(-1, -2).flatten(-2)
 
@@ -81,6 +90,24 @@ def _shuffled(x: Tensor) -> Tensor:
 def test_parts(take_apart: Callable[[Tensor], Tensor], parts: tuple[int, ...]) -> None:
     layer = _layer(Fused(take_apart))
     assert (layer.gamma, layer.parts, layer.note) == (2, parts, "")
+
+
+@pytest.mark.parametrize(
+    ("take_apart", "parts"),
+    [
+        (lambda x: _shuffled(x).chunk(2, -1)[0], (6,) * 8),
+        (lambda x: torch.cat([x, x], -1).unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2).chunk(2, -1)[0], (24, 24)),
+    ],
+)
+def test_shuffled_channels_that_are_taken_apart(take_apart: Callable[[Tensor], Tensor], parts: tuple[int, ...]) -> None:
+    """Elements that lie next to each other after a shuffle are from all over the axis, and its first half is of each one's first half."""
+    layer = _layer(Fused(take_apart, 96))
+    assert (layer.gamma, layer.parts, layer.note) == (2, parts, "")
+
+
+def test_heads_that_are_taken_apart_are_parts() -> None:
+    layer = _layer(Fused(lambda x: _windows(x, 4), 96))
+    assert (layer.gamma, layer.parts) == (2, (4,) * 12)
 
 
 def test_a_head_that_would_be_torn_apart_is_a_part() -> None:

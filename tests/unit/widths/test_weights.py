@@ -12,6 +12,7 @@ from packify.widths.weights import (
     argument,
     groups_of,
     is_read_elsewhere,
+    piece_of,
     used_more_than_once,
     weight_is_computed,
     weight_name,
@@ -84,3 +85,49 @@ def test_what_reads_a_weight_beside_its_layer() -> None:
     assert not is_read_elsewhere(inside)
     two = _linear(lambda net, x: F.linear(x, net.w[:3]) + F.linear(x, net.w[3:]), w=_weight(6, 4))
     assert is_read_elsewhere(two)
+
+
+def _pieces(forward: Any, **held: Any) -> list[Any]:
+    graph = graph_of(analysed(forward, X, **held))
+    return [piece_of(node) for node in graph.nodes if str(node.meta.get("op")).startswith(("linear", "conv"))]
+
+
+def test_pieces_of_one_weight_belong_to_a_layer_each() -> None:
+    def chunked(net: Any, x: Any) -> Any:
+        q, k, v = net.w.chunk(3)
+        return F.linear(x, v) + F.linear(x, q) * F.linear(x, k)
+
+    def uneven(net: Any, x: Any) -> Any:
+        q, kv = net.w.split([2, 4])
+        return F.linear(x, q).sum() + F.linear(x, kv)
+
+    assert _pieces(chunked, w=_weight(6, 4)) == [("w", 2), ("w", 0), ("w", 1)]
+    assert _pieces(uneven, w=_weight(6, 4)) == [("w", 0), ("w", 1)]
+    nodes = [node for node in graph_of(analysed(chunked, X, w=_weight(6, 4))).nodes if node.meta.get("op") == "linear"]
+    assert used_more_than_once(nodes) == set()
+    assert [weight_name(node) for node in nodes] == ["w"] * 3
+    assert not any(map(is_read_elsewhere, nodes))
+
+
+def test_what_is_no_piece_of_a_weight() -> None:
+    def columns(net: Any, x: Any) -> Any:
+        a, b = net.w.chunk(2, dim=1)
+        return F.linear(x[:, :2], a) + F.linear(x[:, 2:], b)
+
+    def one_left(net: Any, x: Any) -> Any:
+        return F.linear(x, net.w.chunk(2)[1])
+
+    def twice(net: Any, x: Any) -> Any:
+        a, b = net.w.chunk(2)
+        return F.linear(F.linear(x, a) + F.linear(x, b), b)
+
+    def read(net: Any, x: Any) -> Any:
+        a, b = net.w.chunk(2)
+        return F.linear(x, a) + F.linear(x, b) * net.w.norm()
+
+    def grouped(net: Any, x: Any) -> Any:
+        a, b = net.w[..., None].chunk(2)
+        return F.conv1d(x[..., None], a, groups=2) + F.conv1d(x[..., None], b, groups=2)
+
+    for forward, shape in ((columns, (4, 4)), (one_left, (8, 4)), (twice, (8, 4)), (read, (8, 4)), (grouped, (8, 2))):
+        assert not any(_pieces(forward, w=_weight(*shape))), forward
