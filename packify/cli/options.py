@@ -119,5 +119,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no r
 
 
 def output_choices(free: list[str] | None, drop: list[str] | None) -> dict[str, str]:
-    """The `outputs` argument of `packify.record` from the two options."""
+    """The `outputs` argument of `packify.record` from the two options.
+
+    Raises:
+        SpecError: a path is in both.
+    """
+    from packify.core.errors import SpecError
+
+    both = sorted({*(free or ())} & {*(drop or ())})
+    if both:
+        raise SpecError(
+            "--free-output and --drop-output",
+            found=f"{both[0]!r} in both",
+            why="an output that is not computed has no width",
+            fix="pass it to one of the two",
+        )
     return dict.fromkeys(free or (), "free") | dict.fromkeys(drop or (), "drop")

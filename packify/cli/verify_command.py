@@ -60,16 +60,26 @@ def _signal(directory: Path, packed: PackedNetwork, model: str | None, arg: list
     """The signals of fresh members at the artefact's widths: what is saved in it may be trained.
 
     Raises:
+        ArtefactError: its members have the reference's widths.
         SourceError: nobody says how the reference is built.
     """
     import torch
 
     from packify import artefact, sources
-    from packify.core.errors import SourceError
+    from packify.core.errors import ArtefactError, SourceError
+    from packify.core.spec import Spec
     from packify.ensembles.shortcuts import pack
     from packify.laws.signals import signal
 
-    source = artefact.read_config(directory).source
+    config = artefact.read_config(artefact.located(directory))
+    source = config.source
+    if not isinstance(config.spec, Spec):
+        raise ArtefactError(
+            str(directory),
+            found=f"members of {config.spec.method}, as wide as the reference",
+            why="--signal asks what narrower layers do to signals",
+            fix="verify it without --signal",
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if model is not None:
@@ -85,7 +95,7 @@ def _signal(directory: Path, packed: PackedNetwork, model: str | None, arg: list
                 fix="pass --model path/to/file.py:factory",
             )
     example = torch.utils._pytree.tree_map_only(torch.Tensor, torch.zeros_like, packed.example_inputs)
-    fresh = pack(reference, example, **packed.spec.to_dict(), leaves=packed.leaves)
+    fresh = pack(reference, example, **config.spec.to_dict(), leaves=packed.leaves, outputs=config.outputs, inputs=config.inputs)
     return signal(fresh, reference)
 
 

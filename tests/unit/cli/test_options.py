@@ -9,6 +9,7 @@ import pytest
 
 from packify.budgets.cost import CONVENTIONS
 from packify.cli import budget_command, convert_command, fit_command, options, sweep_command
+from packify.core.errors import SpecError
 from packify.core.spec import GammaPolicy, Spec
 
 _SHARED = {"gamma": 1, "gamma_policy": "paper", "min_channels_per_group": 64, "round_to": 1}
@@ -38,3 +39,10 @@ def test_every_option_says_what_it_is_for(command: Any) -> None:
         if name != "return":
             (option,) = hint.__metadata__
             assert option.help, name
+
+
+def test_what_becomes_of_outputs() -> None:
+    assert options.output_choices(["a"], ["b"]) == {"a": "free", "b": "drop"}
+    assert options.output_choices(None, None) == {}
+    with pytest.raises(SpecError, match="'a' in both"):
+        options.output_choices(["a"], ["a"])
