@@ -45,13 +45,13 @@ class Residual(nn.Module):
 
 
 class Branches(nn.Module):
-    """Two branches, and for odd kinds the input, joined."""
+    """Two branches, and for odd kinds the input, joined: an even number of channels again, which blocks with two groups take."""
 
     def __init__(self, width: int, kind: int) -> None:
         super().__init__()
-        self.keep = kind % 2 == 1
-        self.one, self.two = nn.Conv2d(width, width, 1), nn.Conv2d(width, width // 2, 3, padding=1)
-        self.out = width + width // 2 + (width if self.keep else 0)
+        self.keep, half = kind % 2 == 1, width // 4 * 2
+        self.one, self.two = nn.Conv2d(width, width, 1), nn.Conv2d(width, half, 3, padding=1)
+        self.out = width + half + (width if self.keep else 0)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.one(x), self.two(x).relu()] + ([x] if self.keep else []), dim=1)
