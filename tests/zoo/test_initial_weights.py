@@ -22,7 +22,7 @@ from packify.sources import resolve
 # A name, and the network of the same family at half its width; empty where there is none.
 FAMILIES = {
     "deit_small_patch16_224": "",
-    "vit_small_patch32_224": "vit_tiny_patch32_224",
+    "vit_small_patch16_224": "vit_tiny_patch16_224",
     "deit3_small_patch16_224": "",
     "beit_base_patch16_224": "",
     "eva02_tiny_patch14_224": "",
@@ -33,7 +33,7 @@ FAMILIES = {
     "swin_tiny_patch4_window7_224": "",
     "swinv2_tiny_window8_256": "",
     "convnext_tiny": "",
-    "convnextv2_tiny": "convnextv2_pico",
+    "convnextv2_tiny": "convnextv2_femto",
     "resnet18": "",
     "resnetv2_50": "",
     "nf_resnet50": "",
@@ -95,8 +95,11 @@ def test_initial_weights_of_a_family(name: str, seen: bool) -> None:
 def _differing(member: nn.Module, wanted: nn.Module) -> Iterator[str]:
     """The tensors whose standard deviations are further apart than 2 % and what chance explains."""
     own, theirs = dict(member.named_parameters()), dict(wanted.named_parameters())
-    assert own.keys() <= theirs.keys()
-    for name, tensor in own.items():
+    # the next size down may be less deep, and round a few widths otherwise
+    alike = [name for name, tensor in own.items() if name in theirs and theirs[name].shape == tensor.shape]
+    assert len(alike) > 0.8 * len(theirs)
+    for name in alike:
+        tensor = own[name]
         drawn, there = tensor.detach().double(), theirs[name].detach().double()
         if drawn.numel() < 2 or there.numel() < 2:
             continue

@@ -41,5 +41,5 @@ def summary(times: dict[str, Seconds]) -> list[str]:
         lines.append(f"  {name:26} {statistics.median(values):7.2f} {high:7.2f} {max(values):7.2f}")
     lines.append("slowest to record and slim:")
     slowest = sorted(done.items(), key=lambda item: -item[1].convert)[:10]
-    lines += [f"  {label:48} {one.trace:7.2f} + {one.slim:.2f}" for label, one in slowest]
+    lines += [f"  {label:48} {one.record_graphs:7.2f} + {one.slim:.2f}" for label, one in slowest]
     return lines
