@@ -19,8 +19,9 @@ _KNOWN = {one.label for one in architectures()}
 _FAMILIES = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
 # The last names of tables: position biases, scales and temperatures of heads, what mixes heads, and the last layer of what makes biases.
 _TABLES = (
-    "attention_biases", "relative_position_bias_table", "bias_table", "rel_pos_bias", "logit_scale", "temperature", "mlp.2.weight",
-    "proj_l.weight", "proj_l.bias", "proj_w.weight", "proj_w.bias",
+    "attention_biases", "bias_table", "rel_pos_bias", "logit_scale", "temperature", "proj_l.weight", "proj_l.bias", "proj_w.weight",
+    "proj_w.bias", "cpb_mlp.2.weight", "cpb_mlp.fc2.weight", "meta_mlp.fc2.weight", "meta_mlp.fc2.bias", "rel_pos.mlp.fc2.weight",
+    "rel_pos.mlp.fc2.bias",
 )  # fmt: skip
 
 
