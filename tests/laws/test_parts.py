@@ -34,7 +34,7 @@ FAMILIES = {
     "gmlp_ti16_224": {"img_size": 224},
     "mobilevitv2_050": {},
     "torchvision:shufflenet_v2_x0_5": {},
-    "coat_lite_tiny": {},
+    "coat_lite_tiny": {"img_size": 224},
 }
 QUICK = ("vit_tiny_patch16_224", "xcit_nano_12_p16_224", "eva02_tiny_patch14_224")
 WHOLE = {
