@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from packify.artefact.config import CONFIG_FILE, read_config
-from packify.core.errors import ArtefactError
-from packify.execution.choices import Choice
+from packify.core.errors import ArtefactError, SpecError
+from packify.execution.choices import Choice, parts_from
 from packify.execution.formats import FORMATS, format_of, to_format
 from packify.execution.running import Execution
 from packify.execution.strategies import AUTO, STRATEGIES
@@ -22,7 +22,8 @@ _MOST_CHOICES = 1000
 def execution_of(packed: PackedNetwork) -> dict[str, Any]:
     """What is kept of how `packed` is run."""
     choices = packed.executor.choices if isinstance(packed.executor, Execution) else ()
-    return {"strategy": packed.strategy, "memory_format": format_of(packed), "choices": [choice.to_dict() for choice in choices]}
+    own = {"strategy": packed.strategy, "memory_format": format_of(packed), "choices": [choice.to_dict() for choice in choices]}
+    return own | ({"parts": packed.strategies} if packed.strategies else {})
 
 
 def restore_execution(packed: PackedNetwork, values: Mapping[str, Any], where: str) -> None:
@@ -34,16 +35,18 @@ def restore_execution(packed: PackedNetwork, values: Mapping[str, Any], where: s
     if not values or not isinstance(packed.executor, Execution):
         return
     try:
-        if set(values) != {"strategy", "memory_format", "choices"} or not isinstance(values["choices"], list):
+        if set(values) - {"parts"} != {"strategy", "memory_format", "choices"} or not isinstance(values["choices"], list):
             raise ValueError("strategy, memory_format and choices")
         if values["strategy"] not in (AUTO, *STRATEGIES) or values["memory_format"] not in FORMATS:
             raise ValueError(f"{values['strategy']!r:.80}, {values['memory_format']!r:.80}")
         choices = tuple(Choice.from_dict(one, list(STRATEGIES), list(FORMATS)) for one in values["choices"][:_MOST_CHOICES])
-    except (ValueError, TypeError) as error:
+        parts = parts_from(values.get("parts", {}))
+        packed.executor.strategy, packed.executor.choices = values["strategy"], choices
+        packed.strategies = parts
+    except (ValueError, TypeError, SpecError) as error:
         why = "the field has a value that packify never writes"
         fix = "the file was damaged or edited: get a fresh copy of the artefact"
         raise ArtefactError(f"{where}: execution", found=str(error), why=why, fix=fix) from error
-    packed.executor.strategy, packed.executor.choices = values["strategy"], choices
     to_format(packed, values["memory_format"])
 
 

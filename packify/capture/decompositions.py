@@ -47,23 +47,15 @@ def multi_head_attention(
     else:
         weights = in_proj_weight.chunk(3)  # type: ignore[union-attr]
     biases: Any = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
-    q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+    # The batch goes first, "b l c": what the batch carries then stays outermost all the way through, and members need not move.
+    q, k, v = (F.linear(x.transpose(0, 1), w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+    batch, head_dim = q.size(0), q.size(2) // num_heads
     if bias_k is not None and bias_v is not None:
-        k = torch.cat([k, bias_k.expand(-1, k.size(1), -1)])
-        v = torch.cat([v, bias_v.expand(-1, v.size(1), -1)])
-    batch, length = q.size(1), q.size(0)
-    head_dim = q.size(2) // num_heads
-    q = q.reshape(length, batch, num_heads, head_dim).permute(1, 2, 0, 3)
-    k = (
-        static_k.unflatten(0, (-1, num_heads))
-        if static_k is not None
-        else k.reshape(k.size(0), batch, num_heads, head_dim).permute(1, 2, 0, 3)
-    )
-    v = (
-        static_v.unflatten(0, (-1, num_heads))
-        if static_v is not None
-        else v.reshape(v.size(0), batch, num_heads, head_dim).permute(1, 2, 0, 3)
-    )
+        k = torch.cat([k, bias_k.expand(batch, -1, -1)], 1)
+        v = torch.cat([v, bias_v.expand(batch, -1, -1)], 1)
+    q = q.reshape(batch, q.size(1), num_heads, head_dim).transpose(1, 2)
+    k = static_k.unflatten(0, (-1, num_heads)) if static_k is not None else k.reshape(batch, k.size(1), num_heads, head_dim).transpose(1, 2)
+    v = static_v.unflatten(0, (-1, num_heads)) if static_v is not None else v.reshape(batch, v.size(1), num_heads, head_dim).transpose(1, 2)
     if add_zero_attn:
         k = F.pad(k, (0, 0, 0, 1))
         v = F.pad(v, (0, 0, 0, 1))
@@ -80,7 +72,7 @@ def multi_head_attention(
     else:
         out = F.scaled_dot_product_attention(q, k, v, mask, dropout_p if training else 0.0)
         weights_out = None
-    out = F.linear(out.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
+    out = F.linear(out.transpose(1, 2).flatten(2), out_proj_weight, out_proj_bias).transpose(0, 1)
     return (out if batched else out.squeeze(1)), weights_out
 
 

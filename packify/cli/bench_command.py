@@ -87,7 +87,10 @@ def bench(
         return
     console = out()
     for mode, count in dict.fromkeys((line.mode, line.batch) for line in measured.lines):
-        console.print(bench_table(measured, [line for line in measured.lines if (line.mode, line.batch) == (mode, count)]))
+        lines = [line for line in measured.lines if (line.mode, line.batch) == (mode, count)]
+        console.print(bench_table(measured, lines))
+        for why, names in _failures(lines).items():
+            console.print(f"not run: {', '.join(names)}: {why}", style="dim", soft_wrap=True)
     compute, copying = measured.mult_adds_per_s / 1e9, measured.bytes_per_s / 1e9
     console.print(
         "x single: time over that of the single network in its faster format; x Mult-Adds: the same over the ratio of Mult-Adds; roofline: "
@@ -96,6 +99,15 @@ def bench(
     )
     if plot is not None:
         err().print(f"written: {plot}", soft_wrap=True)
+
+
+def _failures(lines: list[Line]) -> dict[str, list[str]]:
+    """The contenders that did not run, by the reason."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if line.seconds is None:
+            found.setdefault(line.note, []).append(f"{line.contender} ({line.memory_format})")
+    return found
 
 
 def bench_table(found: Bench, lines: list[Line]) -> Table:

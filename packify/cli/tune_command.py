@@ -92,5 +92,5 @@ def tuning_table(found: Tuning) -> Table:
         cells: list[Any] = ["-"] * 4
         if one.rounds:
             cells = [f"{1e3 * one.seconds:.2f} ms", f"{one.seconds / best:.2f}x", f"{100 * one.spread:.0f} %", str(one.rounds)]
-        table.add_row(one.strategy, one.memory_format, *cells, one.note, style="bold" if index == 0 else "dim" if one.note else "")
+        table.add_row(one.label, one.memory_format, *cells, one.note, style="bold" if index == 0 else "dim" if one.note else "")
     return table

@@ -32,7 +32,7 @@ def draw_bench(bench: Bench, title: str = "") -> Any:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    panels = list(dict.fromkeys((line.mode, line.batch) for line in bench.lines))
+    panels = list(dict.fromkeys((line.mode, line.batch) for line in bench.lines if line.seconds is not None))
     figure = Figure(figsize=(7.5, 0.6 + 3.4 * len(panels)), layout="constrained")
     for number, (mode, batch) in enumerate(panels):
         axes = figure.add_subplot(len(panels), 1, number + 1)

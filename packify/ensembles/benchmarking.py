@@ -7,6 +7,7 @@ it tells what binds a network, and how much of the device it uses.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import warnings
@@ -20,7 +21,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from packify.budgets.cost import Budget, Cost
 from packify.core import nested
-from packify.core.errors import SpecError
+from packify.core.errors import PackError, SpecError
 from packify.execution.choices import device_name
 from packify.execution.formats import FORMATS, to_format
 from packify.execution.measuring import Progress, Timing, measure_by_turns, seconds_of
@@ -141,11 +142,9 @@ def contenders(
 ) -> dict[str, Callable[[], None]]:
     """What is measured, by ``"name, memory format"``, each on a copy of its own."""
     found: dict[str, Callable[[], None]] = {}
-    tuned = copy.deepcopy(packed).train(train)
-    tuned.tune(x, mode="train" if train else "infer", budget_s=tuning_s)
     own = copy.deepcopy(packed).train(train)
     found["packed as converted, its own"] = _pass(own, own.members, x, train)
-    found["packed tuned, its own"] = _pass(tuned, tuned.members, x, train)
+    found["packed tuned, its own"] = _tuned(packed, x, train, tuning_s)
     for name, memory_format in FORMATS.items():
         given = nested.map_leaves(x, functools.partial(_laid, memory_format=memory_format))
         single = copy.deepcopy(reference).train(train)
@@ -168,6 +167,14 @@ def contenders(
             network.compile()
             found[f"packed compiled, {name}"] = _pass(network, network, given, train)
     return found
+
+
+def _tuned(packed: PackedNetwork, x: Any, train: bool, tuning_s: float) -> Callable[[], None]:
+    """The tuned network; where no way to run it works, such as batch norm on one value, it says why when it is timed."""
+    tuned = copy.deepcopy(packed).train(train)
+    with contextlib.suppress(PackError):
+        tuned.tune(x, mode="train" if train else "infer", budget_s=tuning_s)
+    return _pass(tuned, tuned.members, x, train)
 
 
 def _laid(leaf: Any, memory_format: torch.memory_format) -> Any:

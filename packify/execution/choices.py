@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 _LONGEST = 200
+_MOST_PARTS = 10_000
 _TEXTS = ("device", "dtype", "mode", "strategy", "memory_format")
 Mode = Literal["infer", "train"]
 
@@ -29,6 +30,7 @@ class Choice:
         batch_low, batch_high: the batches that it is taken for.
         strategy: the fastest.
         memory_format: that the network had then.
+        parts: the strategies of parts that have their own, by dotted name.
     """
 
     device: str
@@ -40,10 +42,11 @@ class Choice:
     batch_high: int
     strategy: str
     memory_format: str
+    parts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "parts" or value}
 
     @classmethod
     def from_dict(cls, values: Any, strategies: Sequence[str], formats: Sequence[str]) -> Choice:
@@ -52,16 +55,33 @@ class Choice:
         Raises:
             ValueError: a field is missing, unknown or out of range.
         """
-        if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
+        if not isinstance(values, dict) or set(values) | {"parts"} != {one.name for one in fields(cls)}:
             raise ValueError("a choice has exactly its own fields")
+        parts = parts_from(values.get("parts", {}))
         for name, value in values.items():
+            if name == "parts":
+                continue
             fits = isinstance(value, str) and len(value) <= _LONGEST if name in _TEXTS else type(value) is int and value >= 0
             if not fits:
                 raise ValueError(f"{name}: {value!r:.80}")
         for name, known in (("mode", get_args(Mode)), ("strategy", strategies), ("memory_format", formats)):
             if values[name] not in known:
                 raise ValueError(f"{name}: {values[name]!r:.80}")
-        return cls(**values)
+        return cls(**{**values, "parts": parts})
+
+
+def parts_from(values: Any) -> dict[str, str]:
+    """Strategies of parts by dotted name, from values that anybody may have written.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not isinstance(values, dict) or len(values) > _MOST_PARTS:
+        raise ValueError(f"parts: {values!r:.80}")
+    for path, name in values.items():
+        if not isinstance(path, str) or len(path) > _LONGEST or name not in ("grouped", "in turn"):
+            raise ValueError(f"parts: {path!r:.80}: {name!r:.80}")
+    return dict(values)
 
 
 def nearest(choices: Sequence[Choice], device: torch.device, inputs: Sequence[Tensor], *, training: bool) -> Choice | None:

@@ -1,16 +1,26 @@
 """The strategy and the memory format of a packed network that nobody has tuned: rules, and the measurements that they come from.
 
 On a CPU a grouped conv is one call of oneDNN for all members, which blocks its memory well only for some widths; a conv of one member
-always is, but is small. So members in turn win as soon as there is enough to do in one call, and grouped kernels where there is not: at a
-batch of one small image, where most of a call is the reordering of weights. Channels last suits convs that are not depthwise.
+always is, but is small. So members in turn win as soon as there is enough to do in one call, and grouped kernels where there is not.
+Channels last suits convs that are not depthwise, and convs between layers that read channels last anyway, as a ConvNeXt's do.
+
+Three borders, each from measurements:
+
+- images: from 4096 pixels in a batch on, members run in turn. ResNet-18 with a stem for images of 32 pixels, channels last, forward,
+  relative to the single network: at a batch of 2 grouped 1.05 and in turn 1.28, at 4 1.18 and 1.08, at 16 1.17 and 1.08. With the stem
+  for 224 pixels, which leaves few positions to a conv, 1.30 and 1.72, 1.22 and 1.56, 1.09 and 1.23: there grouped is better up to a
+  batch of 64, which `tune` finds.
+- one image: torch runs a small conv without groups in a kernel of its own, which need not reorder the weights, and one with groups in
+  oneDNN, which does. Where most of the weights belong to such convs, every conv runs once per member: ResNet-18 on 32 pixels per layer
+  1.33, in turn 1.49 and grouped 2.83.
+- rows of features ``"b c"`` and tokens: an MLP of four layers, hidden 256, (2, 4, 1), grouped and in turn: at 64 rows 1.88 and 1.70
+  forward, 1.63 and 1.97 with backward; at 512 1.70 and 1.34, 1.61 and 1.44. (2, 4, 2) at 64 rows: 1.52 and 2.16, at 512 1.45 and 1.32.
 
 `MEASURED` holds times relative to the single network run contiguously, (2, 4, 1), float32, one thread of an AVX2 CPU;
-``packify bench`` measures the same elsewhere, and ``packed.tune(x)`` decides by measurement. On other devices nothing has been
-measured yet: there the members run grouped, in the reference's memory format.
-
-Where the border lies was measured with ResNet-18 on images of 32 pixels, by CPU time on a machine that was busy otherwise, forward,
-channels last, relative to the single network: at a batch of 2 grouped 1.05 and in turn 1.28, at 4 1.18 and 1.08, at 8 1.24 and 1.13, at 16
-1.17 and 1.08.
+``packify bench`` measures the same elsewhere, and ``packed.tune(x)`` decides by measurement. What a default cannot know is whether a
+network will be trained: ResNet-18 with the stem for 224 pixels on images of 32, at batches up to 16, trains up to 1.5 times as fast
+contiguously, and infers up to 1.7 times as fast channels last. On other devices nothing has been measured yet: there the members run
+grouped, in the reference's memory format.
 """
 
 from __future__ import annotations
@@ -18,12 +28,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-LEAST_ROWS = 4096
-"""Positions of the input, over the whole batch, from which on members run in turn on a CPU."""
+from packify.execution.kernels import CONVS
+from packify.nn.packed_network import PackedNetwork
+
+LEAST_PIXELS = 4096
+"""Pixels of the input, over the whole batch, from which on members run in turn on a CPU."""
+LEAST_ROWS = 512
+"""The same for rows of features, and for tokens of a batch."""
+LEAST_ROWS_FORWARD = 64
+"""The same without gradients, where layers have no subgroups."""
+_NATIVE_NUMEL = 20480  # torch's own border for a conv of one sample, in `ConvParams::use_mkldnn`
 
 
 @dataclass(frozen=True)
@@ -55,20 +75,57 @@ MEASURED = (
 )
 
 
-def default_strategy(device: torch.device, inputs: Sequence[Tensor]) -> str:
-    """The strategy of a call that nothing was measured for."""
-    return default_for_shapes(device, [tuple(one.shape) for one in inputs])
-
-
-def default_for_shapes(device: torch.device, shapes: Sequence[tuple[int, ...]]) -> str:
-    """The same, by the shapes of the inputs."""
-    if device.type != "cpu":
+def default_strategy(network: PackedNetwork, device: torch.device, inputs: Sequence[Tensor]) -> str:
+    """The strategy of a call of `network` that nothing was measured for."""
+    if device.type != "cpu" or not inputs:
         return "grouped"
-    return "in turn" if max(map(_rows, shapes), default=0) >= LEAST_ROWS else "grouped"
+    largest = max(inputs, key=Tensor.numel)
+    if largest.dim() > 3 and largest.shape[0] == 1 and _pixels(largest.shape) < LEAST_PIXELS:
+        return "per layer" if runs_natively_alone(network) else "grouped"
+    forward = not torch.is_grad_enabled() and network.spec.gamma == 1
+    return default_for_shape(tuple(largest.shape), features=largest.is_floating_point(), forward=forward)
 
 
-def _rows(shape: tuple[int, ...]) -> int:
-    """Positions of an input: batch times pixels of images ``"b c h w"``, batch times tokens of ``"b n c"`` and ``"b n"``."""
+def default_for_shape(shape: tuple[int, ...], *, features: bool = True, forward: bool = False) -> str:
+    """The strategy on a CPU by the shape of the input.
+
+    Args:
+        shape: of images ``"b c h w"``, of tokens ``"b n c"``, of features ``"b c"``; of numbers of tokens ``"b n"``.
+        features: it holds features, and no numbers of tokens.
+        forward: nothing wants gradients, and layers have no subgroups.
+    """
     if len(shape) > 3:
-        return shape[0] * math.prod(shape[2:])
-    return math.prod(shape[:2] if len(shape) == 3 else shape[:1])
+        return "in turn" if _pixels(shape) >= LEAST_PIXELS else "grouped"
+    rows = math.prod(shape[:-1]) if features else math.prod(shape)
+    return "in turn" if rows >= (LEAST_ROWS_FORWARD if forward else LEAST_ROWS) else "grouped"
+
+
+def _pixels(shape: Sequence[int]) -> int:
+    return shape[0] * math.prod(shape[2:])
+
+
+def runs_natively_alone(network: PackedNetwork) -> bool:
+    """Whether torch runs most of a member's convs, by their weights, in a kernel of its own for one sample; a packed conv has groups."""
+    graph = network.member_template.graphs["eval"]
+    if graph not in _native:
+        _native[graph] = _is_mostly_native(graph)
+    return _native[graph]
+
+
+_native: WeakKeyDictionary[fx.Graph, bool] = WeakKeyDictionary()
+
+
+def _is_mostly_native(graph: fx.Graph) -> bool:
+    native = total = 0
+    for node in graph.nodes:
+        if node.op == "call_function" and node.target in CONVS:
+            input_value, weight = (source.meta["val"] for source in node.args[:2])
+            total += weight.numel()
+            native += weight.numel() * _is_native(node, input_value, weight)
+    return 2 * native > total
+
+
+def _is_native(node: fx.Node, input_value: Tensor, weight: Tensor) -> bool:
+    groups: Any = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
+    small = input_value.numel() // max(input_value.shape[0], 1) <= _NATIVE_NUMEL
+    return groups == 1 and small and min(weight.shape[2:]) <= 3

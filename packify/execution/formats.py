@@ -52,7 +52,7 @@ def settle_format(network: PackedNetwork, reference: nn.Module) -> Note | None:
     if not wants_channels_last(network) or not runs_in_channels_last(network):
         return None
     to_format(network, "channels_last")
-    return _note("most of its work is in convs of images, which a CPU does faster so")
+    return _note("a CPU runs its convs faster so, or they lie between layers that read channels last")
 
 
 def _note(why: str) -> Note:
@@ -62,10 +62,15 @@ def _note(why: str) -> Note:
 def wants_channels_last(network: PackedNetwork) -> bool:
     """Whether most of a member's Mult-Adds are in convs of images whose kernels are larger than their strides, depthwise ones aside.
 
-    A transformer's patch embedding is a conv too, but everything after it is made of linear layers.
+    A transformer's patch embedding is a conv too, but everything after it is made of linear layers. Where most convs, depthwise or not,
+    are read as ``"b h w c"``, as a ConvNeXt's are, channels last saves the way there.
     """
+    graph = network.member_template.graphs["eval"]
+    inner = [node for node in graph.nodes if CONVS.get(node.target) == 2 and not _cuts_patches(node)]
+    if 2 * sum(any(map(_reads_last, node.users)) for node in inner) > len(inner):
+        return True
     convs = others = 0
-    for node in network.member_template.graphs["eval"].nodes:
+    for node in graph.nodes:
         work = _mult_adds(node)
         if work and _is_conv_of_images(node):
             convs += work
@@ -105,12 +110,24 @@ def _is_last(tensor: Tensor) -> bool:
 def _is_conv_of_images(node: fx.Node) -> bool:
     if CONVS.get(node.target) != 2:
         return False
-    kernel_node: Any = node.args[1]
-    weight, stride = kernel_node.meta["val"], node.args[3] if len(node.args) > 3 else node.kwargs.get("stride", 1)
-    steps = (stride,) * (weight.dim() - 2) if isinstance(stride, int) else tuple(stride)  # type: ignore[arg-type]
-    kernel = weight.shape[2:]
-    patches = max(kernel) > 1 and all(step >= size for step, size in zip(steps, kernel, strict=True))
-    return weight.shape[1] > 1 and not patches
+    weight: Any = node.args[1]
+    return bool(weight.meta["val"].shape[1] > 1) and not _cuts_patches(node)
+
+
+def _cuts_patches(node: fx.Node) -> bool:
+    """Whether a conv reads every pixel once, as a patch embedding does."""
+    weight: Any = node.args[1]
+    stride: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("stride", 1)
+    kernel = weight.meta["val"].shape[2:]
+    steps = (stride,) * len(kernel) if isinstance(stride, int) else tuple(stride)
+    return max(kernel) > 1 and all(step >= size for step, size in zip(steps, kernel, strict=True))
+
+
+def _reads_last(node: fx.Node) -> bool:
+    """``x.permute(0, 2, 3, 1)``."""
+    order: Any = node.args[1:] or (node.kwargs.get("dims", ()),)
+    order = order[0] if isinstance(order[0], (tuple, list)) else order
+    return node.meta.get("op") == "permute" and tuple(order) == (0, 2, 3, 1)
 
 
 def _mult_adds(node: fx.Node) -> int:

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from packify.nn.block import base_of
-from packify.nn.code import written
+from packify.nn.code import function_of
 from packify.nn.members import OWN_CODE
 from packify.nn.tree import is_constant
 from packify.nn.writes import store
@@ -63,10 +63,7 @@ class Lifted:
     function: Callable[..., tuple[Any, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        code = written(self.graph)
-        namespace: dict[str, Any] = dict(code.globals)
-        exec(compile(code.src, "<packify member>", "exec"), namespace)  # noqa: S102  torch.fx wrote it from the graph
-        object.__setattr__(self, "function", namespace["forward"])
+        object.__setattr__(self, "function", function_of(self.graph, "<packify member>"))
 
 
 def lift(graph: fx.Graph, body: nn.Module, member_body: nn.Module) -> Lifted:
@@ -119,9 +116,15 @@ class _Lifting:
             last = next((node for node in reversed(self.graph.nodes) if node.op == "placeholder"), None)
             place = self.graph.inserting_before() if last is None else self.graph.inserting_after(last)
             with place:
-                self.taken[key] = self.graph.placeholder("own_" + re.sub(r"\W", "_", f"{path}_{name}".strip("_")))
+                self.taken[key] = self.graph.placeholder(self._free("own_" + re.sub(r"\W", "_", f"{path}_{name}".strip("_"))))
             self.slots[key] = self._slot(path, name, kind)
         return self.taken[key]
+
+    def _free(self, name: str) -> str:
+        taken = {node.target for node in self.graph.find_nodes(op="placeholder")}
+        while name in taken:
+            name += "_"
+        return name
 
     def _slot(self, path: str, name: str, kind: Kind) -> Slot:
         full = f"{path}.{name}" if path else name
@@ -141,7 +144,8 @@ class _Lifting:
         if not names:
             return self.graph.call_function(call_plainly, (self.graph.get_attr(path), *args), kwargs)
         function = next((own for forward, own in _NORMS.items() if base_of(module).forward is forward and not kwargs), None)
-        if function is not None and function.__name__ == "instance_norm" and node.meta["val"].dim() < _batched_axes(module):
+        value = node.meta.get("val")
+        if function is instance_norm and value is not None and value.dim() < _batched_axes(module):
             function = None
         if function is not None:
             kind: Kind = "count" if getattr(module, "momentum", None) is not None else "number"

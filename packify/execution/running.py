@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from packify.execution.compiling import compile_network, strategy_to_compile
 from packify.execution.defaults import default_strategy
 from packify.execution.fusing import fuse
 from packify.execution.member_tensors import NotPlain, is_watched
+from packify.execution.mixing import require_parts
 from packify.execution.plans import Plans
 from packify.execution.strategies import AUTO, STRATEGIES, require_device, require_known
 from packify.execution.tuning import Tuning, tune_network
@@ -25,12 +27,14 @@ class Execution:
 
     Attributes:
         strategy: a name in `STRATEGIES`, or ``"auto"``.
+        parts: the strategies of parts that have their own, by dotted name.
         choices: what tuning has found.
         compiled: the strategy of calls that are compiled or traced, if none was chosen.
     """
 
     def __init__(self, strategy: str = AUTO, choices: Sequence[Choice] = ()) -> None:
         self.strategy, self.choices, self.compiled = strategy, tuple(choices), "grouped"
+        self.parts: Mapping[str, str] = {}
         self._plans: Plans | None = None
 
     def choose(self, network: PackedNetwork, name: object) -> None:
@@ -41,8 +45,19 @@ class Execution:
         """
         known = require_known(name)
         require_device(known, device_of(network))
-        self.strategy = known
+        self.strategy, self.parts = known, {}
         self.prepare(network, known)
+
+    def choose_parts(self, network: PackedNetwork, parts: Mapping[str, object]) -> None:
+        """Run these parts of `network` by these strategies from now on, and the rest by the network's.
+
+        Raises:
+            SpecError: there is no such part or strategy, or it cannot be run so.
+        """
+        self.parts = require_parts(network, self.strategy, parts)
+        if self.parts and network.num_estimators > 1:
+            for inputs_are, mode in itertools.product(network.forms, ("eval", "train")):
+                self._plans_of(network).mixed(network, self.strategy, self.parts, inputs_are, mode)
 
     def prepare(self, network: PackedNetwork, name: str) -> None:
         """Make what a strategy needs, so that a compiler that follows the first call finds it."""
@@ -57,10 +72,10 @@ class Execution:
             inputs_are: ``"shared"`` or ``"independent"``.
             inputs: of the graph.
         """
-        name = self.strategy
-        if name == AUTO:
-            name = self.suited(network, inputs)
-        if name == "grouped" or network.num_estimators == 1:
+        name, parts = self.strategy, self.parts
+        if name == AUTO and not parts:
+            name, parts = self.suited(network, inputs)
+        if (name == "grouped" and not parts) or network.num_estimators == 1:
             return None
         if self._plans is None and torch.compiler.is_compiling():
             return None  # what a compiler follows makes no graphs: see `prepare`
@@ -68,20 +83,23 @@ class Execution:
         if plans.whole.reason_against(network):
             return None
         try:
+            if parts:
+                function = plans.mixed(network, name, parts, inputs_are)
+                return None if function is None else function(network.body, *inputs)
             return STRATEGIES[name].run(network, plans, inputs_are, inputs)
         except NotPlain:
             return None
 
-    def suited(self, network: PackedNetwork, inputs: Sequence[Tensor]) -> str:
-        """The strategy of a call that none was chosen for: what was measured for calls like it, or a default."""
+    def suited(self, network: PackedNetwork, inputs: Sequence[Tensor]) -> tuple[str, Mapping[str, str]]:
+        """The strategy of a call that none was chosen for, and those of parts: what was measured for calls like it, or a default."""
         if is_watched():
-            return self.compiled
+            return self.compiled, {}
         device = next((one.device for one in inputs), torch.device("cpu"))
         if self.choices:
             found = nearest(self.choices, device, inputs, training=network.training)
             if found is not None:
-                return found.strategy
-        return default_strategy(device, inputs)
+                return found.strategy, found.parts
+        return default_strategy(network, device, inputs), {}
 
     def reason_against(self, network: PackedNetwork) -> str:
         """Why the network runs grouped, whatever its strategy; empty where it does not."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, get_args
 
 import torch
@@ -17,6 +18,7 @@ from packify.execution.formats import FORMATS, format_of, runs_in_channels_last,
 from packify.execution.measuring import Progress, Timing, measure_by_turns
 from packify.execution.plans import batch_of
 from packify.execution.strategies import AUTO, STRATEGIES
+from packify.execution.tuning_parts import LEAST_GAIN, faster_in_turn
 from packify.nn.packed_network import PackedNetwork
 
 
@@ -30,6 +32,7 @@ class Tried:
         spread: half of the distance between the quartiles, as a share of the median.
         rounds: how often it was timed.
         note: why it was left out, if so.
+        parts: those that ran in another way, by dotted name.
     """
 
     strategy: str
@@ -38,11 +41,17 @@ class Tried:
     spread: float
     rounds: int
     note: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The strategy, and how many parts run in another way."""
+        return f"{self.strategy}, {len(self.parts)} in turn" if self.parts else self.strategy
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What `tune` has tried, fastest first, and what it has chosen."""
+    """What `tune` has tried, the choice first and then the fastest, and what it has chosen."""
 
     choice: Choice
     tried: tuple[Tried, ...] = field(default=())
@@ -57,9 +66,10 @@ class Tuning:
         choice = self.choice
         head = f"{choice.mode} at batch {choice.batch} on {choice.device}, {choice.dtype}"
         lines = [head + (f", {choice.threads} thread{'s' * (choice.threads != 1)}" if choice.threads else "")]
+        width = max(len(one.label) for one in self.tried)
         for one in self.tried:
             took = f"{1e3 * one.seconds:9.2f} ms  {one.seconds / best:5.2f}x  +-{100 * one.spread:3.0f} %" if one.rounds else " " * 28
-            lines.append(f"  {one.strategy:<10} {one.memory_format:<13} {took}  {one.note}".rstrip())
+            lines.append(f"  {one.label:<{width}} {one.memory_format:<13} {took}  {one.note}".rstrip())
         return "\n".join(lines)
 
 
@@ -91,19 +101,57 @@ def tune_network(
     copies = {name: _copy(network, name, train) for name in {name for _, name in ways}}
     functions = {f"{strategy}, {name}": _step(copies[name], strategy, _in_format((args, kwargs), name), train) for strategy, name in ways}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        timings = measure_by_turns(functions, device=device, budget_s=budget_s, progress=progress)
-    tried = sorted((_tried(way, timings[key]) for way, key in zip(ways, functions, strict=True)), key=_speed)
-    best = tried[0]
-    if not best.rounds:
-        raise PackError(
-            "tune", found=best.note, why="no way to run the network works with these inputs", fix="call packed(x) to see the error"
-        )
+        timings = measure_by_turns(functions, device=device, budget_s=_WHOLE * budget_s, progress=_part_of(progress, 0, _WHOLE))
+        tried = sorted((_tried(way, timings[key]) for way, key in zip(ways, functions, strict=True)), key=_speed)
+        best = tried[0]
+        if not best.rounds:
+            raise PackError(
+                "tune", found=best.note, why="no way to run the network works with these inputs", fix="call packed(x) to see the error"
+            )
+        if network.num_estimators > 1 and best.strategy in ("grouped", "in turn"):
+            given = _in_format((args, kwargs), best.memory_format)
+            tried = _with_parts(copies[best.memory_format], given, tried, train=train, device=device, budget_s=budget_s, progress=progress)
+            best = tried[0]
     batch = batch_of(tensors)
     with torch.set_grad_enabled(train):
         key = key_of(device, tensors, train=train)
-    choice = Choice(*key[:3], mode, batch, (batch + 1) // 2, 2 * batch, best.strategy, best.memory_format)  # type: ignore[arg-type]
+    choice = Choice(*key[:3], mode, batch, (batch + 1) // 2, 2 * batch, best.strategy, best.memory_format, best.parts)  # type: ignore[arg-type]
     _apply(network, choice)
     return Tuning(choice, tuple(tried))
+
+
+# The share of the time that is for the network as a whole; the rest is for its parts.
+_WHOLE = 0.7
+
+
+def _with_parts(
+    network: PackedNetwork,
+    inputs: Any,
+    tried: list[Tried],
+    *,
+    train: bool,
+    device: torch.device,
+    budget_s: float,
+    progress: Progress | None,
+) -> list[Tried]:
+    """The same with the network whose parts run as each is faster; first, if that is the fastest of all."""
+    best, half = tried[0], (1 - _WHOLE) / 2
+    steps = {"best": _step(network, best.strategy, inputs, train)}
+    grouped, own_progress = _step(network, "grouped", inputs, train), _part_of(progress, _WHOLE, half)
+    paths = faster_in_turn(network, grouped, train=train, device=device, budget_s=half * budget_s, progress=own_progress)
+    if not paths:
+        return tried
+    parts = dict.fromkeys(paths, "in turn")
+    steps["parts"] = _step(network, "grouped", inputs, train, parts)
+    timings = measure_by_turns(steps, device=device, budget_s=half * budget_s, progress=_part_of(progress, _WHOLE + half, half))
+    row = replace(_tried(("grouped", best.memory_format), timings["parts"]), parts=parts)
+    wins = timings["parts"].median < (1 - LEAST_GAIN) * timings["best"].median
+    return [row, *tried] if wins else [best, *sorted([row, *tried[1:]], key=_speed)]
+
+
+def _part_of(progress: Progress | None, start: float, share: float) -> Progress | None:
+    """Progress of a piece of the work."""
+    return None if progress is None else lambda gone, what: progress(start + share * gone, what)
 
 
 def _apply(network: PackedNetwork, choice: Choice) -> None:
@@ -115,13 +163,13 @@ def _apply(network: PackedNetwork, choice: Choice) -> None:
     except BaseException:
         to_format(network, before)
         raise
-    executor.choices, executor.strategy = merged(executor.choices, choice), AUTO
+    executor.choices, executor.strategy, executor.parts = merged(executor.choices, choice), AUTO, {}
 
 
-def _check(network: PackedNetwork, mode: str, budget_s: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _check(network: PackedNetwork, mode: str, budget_s: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if mode not in get_args(Mode):
         raise SpecError("mode", found=repr(mode), why="a network is tuned to infer or to train", fix='pass mode="infer" or mode="train"')
-    if not 0 < budget_s < float("inf"):
+    if not isinstance(budget_s, (int, float)) or not 0 < budget_s < float("inf"):
         raise SpecError("budget_s", found=repr(budget_s), why="tuning takes time: a number of seconds above 0", fix="pass budget_s=30")
     if mode == "train" and network.fused:
         raise SpecError("mode", found="'train'", why="a fused network is for inference", fix='pass mode="infer"')
@@ -166,18 +214,20 @@ def _copy(network: PackedNetwork, memory_format: str, train: bool) -> PackedNetw
     return made.train(train)
 
 
-def _step(network: PackedNetwork, strategy: str, inputs: Any, train: bool) -> Callable[[], None]:
+def _step(
+    network: PackedNetwork, strategy: str, inputs: Any, train: bool, parts: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[], None]:
     args, kwargs = inputs
     executor: Any = network.executor
     call = network if train and network.inputs == "independent" else network.members
 
     def infer() -> None:
-        executor.strategy = strategy
+        executor.strategy, executor.parts = strategy, parts
         with torch.no_grad():
             network(*args, **kwargs)
 
     def step() -> None:
-        executor.strategy = strategy
+        executor.strategy, executor.parts = strategy, parts
         network.zero_grad(set_to_none=True)
         with torch.enable_grad():
             outputs = [leaf for leaf in nested.leaves(call(*args, **kwargs)) if isinstance(leaf, Tensor) and leaf.requires_grad]

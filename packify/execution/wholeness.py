@@ -6,11 +6,19 @@ these the network runs as it is, whatever its strategy.
 
 from __future__ import annotations
 
+import operator
+from itertools import chain
+
+import torch
+from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
 
 from packify.nn.exchange import exchanged_parts
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.wrappers import unwrapped
+
+_mode_of = operator.itemgetter("training")
 
 
 class Wholeness:
@@ -22,28 +30,64 @@ class Wholeness:
 
     def __init__(self, network: PackedNetwork) -> None:
         self._parts = [module for module in network.body.modules() if module is not network.body]
-        self._links = [(parent, name, child) for parent in network.body.modules() for name, child in parent._modules.items()]
+        self._own = [vars(part) for part in self._parts]
+        self._held = [module._modules for module in network.body.modules()]
+        self._children, self._forwards = self._children_now(), [own.get("forward") for own in self._own]
         self._one_graph = network.graphs["eval"] is network.graphs["train"]
         self._changed = next(iter(exchanged_parts(network)), "")
-        self._wrapped = next((name for _, name, child in self._links if child is not None and unwrapped(child) is not child), "")
+        names = ((name, child) for held in self._held for name, child in held.items())
+        self._wrapped = next((name for name, child in names if child is not None and unwrapped(child) is not child), "")
+        self._last_hook, self._sizes = -1, [-1]
 
     def reason_against(self, network: PackedNetwork) -> str:
-        """Why the network's own modules have to be called; empty where they need not be."""
+        """Why the network's own modules have to be called; empty where they need not be.
+
+        It is asked at every call, so that nothing is looked at twice: parts only for hooks if any hook was registered anywhere since they
+        had none, and for what else may be set on them only if something was.
+        """
+        if torch.compiler.is_compiling():
+            return self._reason_against(network)
+        last_hook, sizes = RemovableHandle.next_id, list(map(len, self._own))
+        if last_hook == self._last_hook and sizes == self._sizes and self._is_as_it_was(network):
+            return ""
+        reason = self._reason_against(network)
+        self._last_hook, self._sizes = (-1, [-1]) if reason or any(self._forwards) else (last_hook, sizes)
+        return reason
+
+    def _is_as_it_was(self, network: PackedNetwork) -> bool:
+        """Whether all parts are where they were, and in the network's mode."""
+        if torch_module._has_any_global_hook() or self._children_now() != self._children:
+            return False
+        return self._one_graph or {network.training}.issuperset(map(_mode_of, self._own))
+
+    def _children_now(self) -> list[object]:
+        return list(chain.from_iterable(map(dict.values, self._held)))
+
+    def _reason_against(self, network: PackedNetwork) -> str:
         if self._changed or self._wrapped:
             return f"{self._changed or self._wrapped} is another module than the one that was packed, or has a wrapper"
         if torch_module._has_any_global_hook():
             return "hooks on all modules have to fire"
-        for part in self._parts:
-            if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
-                return f"a {type(part).__name__} has hooks, which have to fire"
-            if part._compiled_call_impl is not None:
-                return f"a {type(part).__name__} has been compiled by itself"
-        for parent, name, child in self._links:
-            if parent._modules.get(name) is not child:
-                return f"{name} is another module than the one that was packed"
+        for part, forward in zip(self._parts, self._forwards, strict=True):
+            reason = _reason_of(part, forward)
+            if reason:
+                return reason
+        for new, old in zip(self._children_now(), self._children, strict=False):
+            if new is not old:
+                return f"a {type(old).__name__} is another module than the one that was packed"
+        if len(self._children_now()) != len(self._children):
+            return "modules were added or taken away"
         if not self._one_graph:
-            training = network.training
             for part in self._parts:
-                if part.training is not training:
+                if part.training is not network.training:
                     return f"a {type(part).__name__} is in another mode than the network"
         return ""
+
+
+def _reason_of(part: nn.Module, forward: object) -> str:
+    """Why one part has to be called; `forward` is what was set on it, past its class, when the network was packed."""
+    if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+        return f"a {type(part).__name__} has hooks, which have to fire"
+    if part._compiled_call_impl is not None:
+        return f"a {type(part).__name__} has been compiled by itself"
+    return f"a {type(part).__name__} has been given another forward" if vars(part).get("forward") is not forward else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from weakref import WeakValueDictionary
 from torch import fx, nn
 
 from packify.nn.exchange import Exchangeable
+from packify.nn.owners import choose_strategy, strategy_of
 from packify.nn.ports import ports_of
 from packify.nn.printing import Body, Names, body_of, without_frees
 
@@ -48,10 +50,26 @@ class Block(Exchangeable):
     Attributes:
         forms: the graphs; more than one where the module is called in different ways, and the call then says ``form=1``.
         source: the Python code of `forward`.
+        strategy: how the packed network runs this part of it: ``"auto"``, as the network says, ``"grouped"`` or ``"in turn"``; see
+            `PackedNetwork.strategies`. Where the reference's module has something of that name, it is that.
     """
 
     forms: ClassVar[tuple[Form, ...]] = ()
     source: ClassVar[str] = ""
+
+    @property
+    def strategy(self) -> Any:
+        """How the packed network runs this part of it."""
+        own = _holder(self, "strategy")
+        return strategy_of(self) if own is None else own["strategy"]
+
+    @strategy.setter
+    def strategy(self, value: Any) -> None:
+        own = _holder(self, "strategy")
+        if own is None:
+            choose_strategy(self, value)
+        else:
+            own["strategy"] = value
 
     @property
     def code(self) -> str:
@@ -63,6 +81,22 @@ class Block(Exchangeable):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _blank, (base_of(self), self.forms), self.__getstate__()  # type: ignore[no-untyped-call]
+
+
+def _holder(module: nn.Module, name: str) -> Any:
+    """What holds something of that name for a module, if anything does."""
+    own = vars(module)
+    return next((held for held in (own, own["_modules"], own["_parameters"], own["_buffers"]) if name in held), None)
+
+
+LAYER_FORMS = "_packify_forms"
+"""Where a layer whose own forward computes what its small graph does keeps that graph's form."""
+
+
+def forms_of(module: nn.Module) -> tuple[Form, ...]:
+    """The forms of a block or of a layer; nothing for what is never called or is kept whole."""
+    found: tuple[Form, ...] = module.forms if isinstance(module, Block) else vars(module).get(LAYER_FORMS, ())
+    return found
 
 
 def is_block_class(kind: type[nn.Module]) -> bool:
@@ -106,6 +140,8 @@ def block_class(base: type[nn.Module], forms: tuple[Form, ...]) -> type[nn.Modul
     if found is None:
         functions = functions_from(source, names, base.__name__)
         own = {"forms": forms, "source": source, _BASE: base, "__module__": base.__module__}
+        if hasattr(base, "strategy"):  # the reference's class has something of that name, which its code may read
+            own["strategy"] = inspect.getattr_static(base, "strategy")
         found = type(base.__name__, (Block, base), {**functions, **own})
         _classes[key] = found
     return found

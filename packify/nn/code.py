@@ -26,6 +26,15 @@ def written(graph: fx.Graph) -> Any:
         return graph.python_code("self")
 
 
+def function_of(graph: fx.Graph, file: str) -> Callable[..., Any]:
+    """A graph as a function of the module tree that it runs on and of its inputs; tracebacks name `file`."""
+    code = written(graph)
+    namespace: dict[str, Any] = dict(code.globals)
+    exec(compile(code.src, file, "exec"), namespace)  # noqa: S102  torch.fx wrote it from the graph
+    function: Callable[..., Any] = namespace["forward"]
+    return function
+
+
 def _reached(base: str, target: str) -> str:
     for name in target.split("."):
         base = f"{base}.{name}" if name.isidentifier() and not keyword.iskeyword(name) else f"getattr({base}, {name!r})"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from torch import Tensor, nn
 
 from packify.core.errors import PackError
 from packify.nn.graph_network import GraphNetwork
+from packify.nn.owners import own_parts
 
 
 class Executor(Protocol):
@@ -18,8 +19,15 @@ class Executor(Protocol):
     def strategy(self) -> str:
         """The name of the way."""
 
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """The ways of parts that have their own, by dotted name."""
+
     def choose(self, network: Any, name: object) -> None:
-        """Take another way."""
+        """Take another way, for the whole network."""
+
+    def choose_parts(self, network: Any, parts: Mapping[str, object]) -> None:
+        """Take other ways for these parts, and for no others."""
 
     def run(self, network: Any, inputs_are: str, inputs: Sequence[Tensor]) -> tuple[Any, ...] | None:
         """The flat outputs ``"m b ..."``, or None where the modules are to be called."""
@@ -48,7 +56,10 @@ class ExecutedNetwork(GraphNetwork):
 
     Attributes:
         strategy: how the members are run: ``"auto"``, ``"grouped"``, ``"in turn"`` ... (`packify.execution.strategies`). It may be set at
-            any time, and changes time and memory only.
+            any time, and changes time and memory only. It is for the whole network: parts have no strategies of their own any longer.
+        strategies: those of blocks and layers, by dotted name: ``{"layer1": "in turn", "layer4": "grouped"}``. The rest runs as `strategy`
+            says, and grouped where that is ``"auto"``. ``packed.layer1.strategy = "in turn"`` adds to it. Hooks below a part in turn fire
+            all the same: a network with hooks inside calls its modules, and runs grouped for as long as they are there.
         fused: made by `fuse`, for inference alone.
     """
 
@@ -64,8 +75,17 @@ class ExecutedNetwork(GraphNetwork):
     def strategy(self, name: str) -> None:
         self._required_executor("strategy").choose(self, name)
 
+    @property
+    def strategies(self) -> dict[str, str]:
+        """The strategies of parts that have their own, by dotted name."""
+        return {} if self.executor is None else dict(self.executor.parts)
+
+    @strategies.setter
+    def strategies(self, parts: Mapping[str, str]) -> None:
+        self._required_executor("strategies").choose_parts(self, parts)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "strategy" and not isinstance(value, (Tensor, nn.Module)):  # a part of the reference may have that name
+        if name in ("strategy", "strategies") and not isinstance(value, (Tensor, nn.Module)):  # a part of the reference may have that name
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -84,6 +104,11 @@ class ExecutedNetwork(GraphNetwork):
         if self.executor is not None:
             self.executor.forget()
         super().recompile()
+        own_parts(self, self.body)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        own_parts(self, self.body)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]  # as torch's own
         if self.executor is not None:

@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from packify.capture.calls import ModuleCall
 from packify.core import nested as values
-from packify.nn.block import Form, OwnCode, base_of, block_class, code_key, remove_blocks, whole_forms
+from packify.nn.block import LAYER_FORMS, Form, OwnCode, base_of, block_class, code_key, remove_blocks, whole_forms
 from packify.nn.exchange import PLACE, exchanged_parts, mark_places
 from packify.nn.layouts import Layout
 from packify.nn.members import OWN_CODE
@@ -212,10 +212,13 @@ class Nest:
             vars(part_of(tree, path))[PORTS] = ports
         if not others:
             mark_places(tree)
-        for path, forms in nested.blocks.items():
+        for path, forms in (nested.layers | nested.blocks).items():
             if any(f"{path}.".startswith(f"{other}.") for other in others):
                 continue
             module = part_of(tree, path)
+            if path in nested.layers:
+                vars(module)[LAYER_FORMS] = forms
+                continue
             module.__class__ = block_class(type(module), forms)
             if path in nested.once_per_member:
                 vars(module)[OWN_CODE] = OwnCode(module)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import packify
 from packify.execution.strategies import STRATEGIES
+from packify.execution.tuning_parts import parts_to_try
 from packify.laws.testbed import make_test_bed, randomise
 from tests.laws import checks
 
@@ -27,10 +28,28 @@ class Seen:
     tensors: dict[str, Tensor]
 
 
-def seen(network: packify.PackedNetwork, inputs: Any, strategy: str, memory_format: torch.memory_format) -> Seen:
+Way = str | dict[str, str]
+"""A strategy of a whole network, or those of its parts."""
+
+
+def choose(network: packify.PackedNetwork, way: Way) -> None:
+    """Let a network run in some way."""
+    if isinstance(way, str):
+        network.strategy = way
+    else:
+        network.strategy, network.strategies = "grouped", way
+
+
+def mixed(network: packify.PackedNetwork) -> list[Way]:
+    """Every second part in turn, the others grouped, and the other way round; nothing where there are no parts to choose among."""
+    parts = parts_to_try(network) if network.num_estimators > 1 else []
+    return [dict.fromkeys(chosen, "in turn") for chosen in (parts[::2], parts[1::2]) if chosen]
+
+
+def seen(network: packify.PackedNetwork, inputs: Any, strategy: Way, memory_format: torch.memory_format) -> Seen:
     """A copy of `network`, run once by a strategy."""
     twin = copy.deepcopy(network)
-    twin.strategy = strategy
+    choose(twin, strategy)
     for tensor in (*twin.parameters(), *twin.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=memory_format)
@@ -54,12 +73,14 @@ def check_strategies(packed: packify.PackedNetwork, inputs: Any, strategies: lis
     randomise(network)
     network.requires_grad_(True)
     digest = packed.digest
+    halves = mixed(network)
     for training in (False, True):
+        ways: list[Way] = [*strategies, *halves[training : training + 1]]  # one half in each mode
         network.train(training)
         given = checks.several(inputs, network.num_estimators) if training and network.inputs == "independent" else inputs
         expected = seen(network, given, "grouped", torch.contiguous_format)
-        for strategy in strategies:
-            for memory_format in FORMATS:
+        for strategy in ways:
+            for memory_format in FORMATS if isinstance(strategy, str) else FORMATS[:1]:
                 found = seen(network, given, strategy, memory_format)
                 what = f"{strategy}, {memory_format}, {'train' if training else 'eval'}"
                 _compare(found, expected, what)
@@ -68,7 +89,7 @@ def check_strategies(packed: packify.PackedNetwork, inputs: Any, strategies: lis
                 found = seen(network, given, strategy, torch.contiguous_format)
                 for mine, theirs in zip(found.outputs, expected.outputs, strict=True):
                     checks.close(mine, theirs.detach(), f"{strategy} without gradients")
-            packed.strategy = strategy
+            choose(packed, strategy)
             assert packed.digest == digest
     packed.strategy = "auto"
 

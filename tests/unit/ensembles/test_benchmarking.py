@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 import packify
 from packify.ensembles.bench_plots import draw_bench, plot_bench
@@ -53,6 +54,20 @@ def test_training_in_turn_is_measured_to_hold_less_than_inference_grouped(measur
 
 def test_it_is_json(measured: Bench) -> None:
     assert json.loads(json.dumps(measured.to_dict()))["lines"][0]["contender"]
+
+
+def test_what_cannot_run_says_why_and_the_rest_is_measured() -> None:
+    reference = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    recording = packify.record(reference, image())
+    numbers = {"alpha": 2, "num_estimators": 2}
+    packed, budget = recording.pack(**numbers), recording.budget(**numbers)  # type: ignore[arg-type]
+    found = bench(reference, packed, image, budget, batches=[1], modes=("infer", "train"), budget_s=0.1)
+    assert all(line.seconds for line in found.lines if line.mode == "infer")
+    for line in found.lines:
+        if line.mode == "train":
+            assert line.seconds is None
+            assert "more than 1 value per channel" in line.note
+    assert len(draw_bench(found).axes) == 1
 
 
 def test_a_batch_of_nothing_is_refused() -> None:

@@ -47,6 +47,23 @@ def test_networks_of_timm(name: str, wants: bool) -> None:
     assert (format_of(packed) == "channels_last") == wants
 
 
+def test_convs_between_layers_that_read_channels_last_want_it() -> None:
+    class Mixer(nn.Module):
+        def __init__(self, order: tuple[int, ...]) -> None:
+            super().__init__()
+            self.stem, self.deep, self.mlp, self.order = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Linear(8, 8), order
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.mlp(self.deep(self.stem(x)).permute(*self.order).flatten(1, 2)).mean(1)
+
+    model = Mixer((0, 2, 3, 1))
+    assert not wants_channels_last(_packed(model, image()))  # one of two convs
+    model.stem = nn.Conv2d(3, 8, 2, stride=2)
+    assert wants_channels_last(_packed(model, image()))
+    model.order = (0, 3, 2, 1)
+    assert not wants_channels_last(_packed(model, image()))
+
+
 def test_code_that_calls_view_stays_contiguous() -> None:
     class Viewing(nn.Module):
         def __init__(self) -> None:

@@ -8,7 +8,9 @@ import torch
 
 import packify
 import packify.execution.tuning as tuning
-from packify.execution.formats import format_of
+from packify.execution.choices import Choice
+from packify.execution.formats import FORMATS, format_of
+from packify.execution.strategies import STRATEGIES
 from tests.unit.execution.networks import image, packed_convs
 
 
@@ -37,7 +39,7 @@ def test_the_fastest_is_chosen_and_used(mode: str) -> None:
     assert format_of(packed) == found.choice.memory_format
     assert (found.choice.batch_low, found.choice.batch_high) == (2, 8)
     assert packed.strategy == "auto"
-    assert packed.executor.suited(packed, [x]) == found.choice.strategy  # type: ignore[union-attr]
+    assert packed.executor.suited(packed, [x]) == (found.choice.strategy, found.choice.parts)  # type: ignore[union-attr]
     torch.testing.assert_close(packed.members(x), expected)
     assert "in turn" in str(found)
     assert found.to_dict()["choice"]["mode"] == mode
@@ -59,6 +61,23 @@ def test_interrupted_it_leaves_the_network_as_it_was(error: type[BaseException],
     _assert_same(before, _state(packed))
 
 
+def test_interrupted_among_the_parts_it_leaves_the_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = packed_convs().train()
+    packed.strategies = {"0": "in turn"}
+    before = _state(packed)
+
+    def stopped(network: packify.PackedNetwork, call: Any, **_: Any) -> Any:
+        call()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "faster_in_turn", stopped)
+    monkeypatch.setattr(tuning, "_ways", lambda *_: [("grouped", "contiguous")])
+    with pytest.raises(KeyboardInterrupt):
+        packed.tune(image(), budget_s=0.1)
+    _assert_same(before, _state(packed))
+    assert packed.strategies == {"0": "in turn"}
+
+
 def test_measuring_changes_neither_statistics_nor_random_numbers() -> None:
     packed = packed_convs().train()
     before = _state(packed)
@@ -72,7 +91,12 @@ def test_measuring_changes_neither_statistics_nor_random_numbers() -> None:
 
 def test_wrong_arguments_are_one_clear_line() -> None:
     packed = packed_convs()
-    for settings, match in (({"mode": "fast"}, "infer"), ({"budget_s": 0}, "seconds"), ({"budget_s": float("nan")}, "seconds")):
+    for settings, match in (
+        ({"mode": "fast"}, "infer"),
+        ({"budget_s": 0}, "seconds"),
+        ({"budget_s": float("nan")}, "seconds"),
+        ({"budget_s": "30"}, "seconds"),
+    ):
         with pytest.raises(packify.SpecError, match=match):
             packed.tune(image(), **settings)
     with pytest.raises(packify.PackError, match="batch"):
@@ -97,3 +121,29 @@ def test_several_batches_add_to_each_other() -> None:
         packed.tune(image(batch), budget_s=0.2)
     assert [one.batch for one in packed.executor.choices] == [1, 8]  # type: ignore[union-attr]
     assert copy.deepcopy(packed).executor.choices == packed.executor.choices  # type: ignore[union-attr]
+
+
+def test_parts_are_chosen_where_that_wins_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = packed_convs().eval()
+    own = tuning.measure_by_turns
+
+    def parts_win(functions: Any, **settings: Any) -> Any:
+        found = own(functions, **settings)
+        if "parts" in found:
+            found["parts"].seconds[:] = [found["best"].least / 2] * 4
+        return found
+
+    monkeypatch.setattr(tuning, "measure_by_turns", parts_win)
+    monkeypatch.setattr(tuning, "faster_in_turn", lambda *_, **__: ["0", "3"])
+    monkeypatch.setattr(tuning, "_ways", lambda *_: [("grouped", "contiguous")])
+    expected = copy.deepcopy(packed).members(image())
+    shares: list[float] = []
+    found = packed.tune(image(), budget_s=0.2, progress=lambda share, _: shares.append(share))
+    assert found.choice.parts == {"0": "in turn", "3": "in turn"}
+    assert "grouped, 2 in turn" in str(found)
+    assert 0 <= min(shares) <= max(shares) <= 1
+    assert packed.strategies == {}
+    assert packed.executor.suited(packed, [image()]) == ("grouped", found.choice.parts)  # type: ignore[union-attr]
+    torch.testing.assert_close(packed.members(image()), expected)
+    kept = Choice.from_dict(found.choice.to_dict(), list(STRATEGIES), list(FORMATS))
+    assert kept == found.choice

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -25,6 +26,39 @@ def test_hooks_fire() -> None:
     assert "hooks" in whole.reason_against(packed)
     handle.remove()
     assert whole.reason_against(packed) == ""
+
+
+def test_what_is_set_on_a_part_is_seen_at_the_next_call() -> None:
+    packed = packed_convs()
+    whole, part = Wholeness(packed), packed.get_submodule("2")
+    for _ in range(2):
+        assert whole.reason_against(packed) == ""
+        part.forward = lambda x: x.relu()  # type: ignore[method-assign]
+        assert "another forward" in whole.reason_against(packed)
+        del vars(part)["forward"]
+        assert whole.reason_against(packed) == ""
+        handle = part.register_full_backward_hook(lambda *_: None)
+        assert "hooks" in whole.reason_against(packed)
+        assert "hooks" in whole.reason_against(packed)
+        handle.remove()
+        part.compile(backend="eager")
+        assert "compiled" in whole.reason_against(packed)
+        part._compiled_call_impl = None
+
+
+def test_a_network_that_is_as_it_was_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = packed_convs()
+    whole, looks = Wholeness(packed), []
+    own = whole._reason_against
+    monkeypatch.setattr(whole, "_reason_against", lambda network: looks.append(network) or own(network))
+    for _ in range(3):
+        assert whole.reason_against(packed) == ""
+    assert len(looks) == 1
+    packed.eval()
+    assert whole.reason_against(packed) == ""
+    packed.body._modules["2"] = nn.ReLU()
+    assert "another module" in whole.reason_against(packed)
+    assert len(looks) == 2
 
 
 def test_an_exchanged_module_is_called() -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 import packify
 from packify.core import nested
 from packify.nn.block import Block
+from packify.nn.flattening import flat_again
 from packify.nn.writes import store
-from packify.packing.flattening import flat_again
 from packify.packing.frames import is_repeatable
 from packify.packing.nesting import nest
 

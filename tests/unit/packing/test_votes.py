@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, fx, nn
+from torchvision.models import convnext, vision_transformer
 
 import packify
 from packify.packing.votes import Meeting, Place, chosen_axes
@@ -35,6 +36,29 @@ def test_no_relayout_that_can_be_avoided(build: Callable[[], nn.Module], size: i
     report = packify.pack(model, x, alpha=2, num_estimators=2).report
     assert len(report.relayouts) == most
     assert report.relayout_bytes == most * 2 * 16 * 192 * 4  # two members' tokens, in float32
+
+
+def _blocks_of_a_convnext() -> nn.Module:
+    """Two blocks as torchvision writes them: linear layers between convs, and a scale ``"c 1 1"`` on the way back to the stream."""
+    return nn.Sequential(nn.Conv2d(3, 8, 1), *(convnext.CNBlock(8, 1e-6, 0.0) for _ in range(2)), nn.Conv2d(8, 5, 1))
+
+
+def _vit_of_torchvision() -> nn.Module:
+    return vision_transformer.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
+
+
+@pytest.mark.parametrize(
+    ("build", "most"),
+    [
+        (_blocks_of_a_convnext, 2),  # one in a block: what a linear layer returns is elsewhere than what a conv reads
+        (_vit_of_torchvision, 1),  # from the conv of the patches to tokens
+    ],
+    ids=["convnext", "vit"],
+)
+def test_streams_of_torchvision_do_not_go_to_and_fro(build: Callable[[], nn.Module], most: int) -> None:
+    with torch.device("meta"):
+        model, x = build(), torch.empty(2, 3, 32, 32)
+    assert len(packify.pack(model, x, alpha=2, num_estimators=2).report.relayouts) == most
 
 
 class _Stream(nn.Module):

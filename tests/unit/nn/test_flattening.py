@@ -10,7 +10,7 @@ from torch import fx
 
 from packify.capture.graphs import RecordedGraphs
 from packify.nn.block import Form
-from packify.packing.flattening import flat_again
+from packify.nn.flattening import flat_again
 from packify.packing.nesting import nest
 from tests.unit.packing.trees import Network, recorded
 
