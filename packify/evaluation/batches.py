@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from packify.core.errors import DataError
+from packify.evaluation.tally import EnsembleTally
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do, in batches; the second is 0 where a loader has no length."""
@@ -41,21 +42,8 @@ class Task(Protocol):
             DataError: outputs and labels do not fit.
         """
 
-    def tally(self, temperature: float) -> Tally:
+    def tally(self, temperature: float) -> EnsembleTally:
         """Something that counts pieces of one ensemble."""
-
-
-class Tally(Protocol):
-    """What is counted about one ensemble on one set of labelled data."""
-
-    def update(self, piece: Any, detect: bool = False) -> None:
-        """Count a labelled piece; `detect`: as in-distribution samples too."""
-
-    def update_ood(self, piece: Any) -> None:
-        """Count a piece of out-of-distribution samples."""
-
-    def evaluation(self, shift: Any = None, with_ood: bool = False) -> Any:
-        """The scores of everything counted."""
 
 
 @dataclass(frozen=True)
