@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
 
 from packify.core.errors import DataError
 from packify.evaluation.tally import EnsembleTally
@@ -75,7 +76,7 @@ class Reader:
             DataError: no batch, a batch without labels, or outputs and labels that do not fit.
         """
         number = -1
-        for number, batch in enumerate(loader):
+        for number, batch in enumerate(_iterated(loader, where)):
             inputs, labels = (self.split or split_batch)(batch)
             if labelled and not isinstance(labels, Tensor):
                 raise DataError(
@@ -100,6 +101,19 @@ class Reader:
                 why="nothing can be measured (an iterator is empty after it was read once)",
                 fix="pass a DataLoader or a list of batches, of a data set that is not empty",
             )
+
+
+def _iterated(loader: Any, where: str) -> Iterator[Any]:
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        found = f"the data set {type(loader).__name__}"
+    else:
+        try:
+            return iter(loader)
+        except TypeError:
+            found = f"a {type(loader).__name__}"
+    raise DataError(
+        where, found=found, why="it gives no batches", fix="pass torch.utils.data.DataLoader(dataset, batch_size=64), or a list of batches"
+    )
 
 
 def parts_of(samples: int, numbers: int) -> Iterator[slice]:

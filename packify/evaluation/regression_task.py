@@ -16,7 +16,7 @@ from packify.evaluation.detection import DetectionMetrics
 from packify.evaluation.moments import member_moments
 from packify.evaluation.prediction import call_members, member_outputs
 from packify.evaluation.ranked import MAX_SCORES
-from packify.evaluation.regression import RegressionMetrics
+from packify.evaluation.regression import RegressionMetrics, check_targets
 from packify.evaluation.regression_results import RegressionEvaluation, RegressionOod
 from packify.evaluation.tally import EnsembleTally
 from packify.training.gaussian import RegressionUncertainty, VarianceForm, gaussian_mixture
@@ -140,4 +140,5 @@ def _fitting(targets: Tensor, means: Tensor, gaussian: bool) -> Tensor:
             if gaussian
             else 'pass kind="gaussian" for a head that gives means and then variances, or targets of the outputs\' shape',
         )
+    check_targets(targets)
     return targets.reshape(wanted)
