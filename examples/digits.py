@@ -29,7 +29,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 def network(width: int = 64) -> nn.Module:
-    """A small convolutional classifier of 8 x 8 images, 279 k parameters at width 64."""
+    """A small convolutional classifier of 8 x 8 images, 260 k parameters at width 64."""
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
