@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def ensemble_log_probabilities(log_p: Tensor) -> Tensor:
     return log_p.logsumexp(0) - math.log(len(log_p))
 
 
-def checked_temperature(value: float) -> float:
+def checked_temperature(value: Any) -> float:
     """`value`, if it is a positive number.
 
     Raises:
@@ -110,7 +110,7 @@ def checked_given(given: str) -> str:
     return given
 
 
-def _with_classes_last(outputs: Tensor, axis: int | None) -> Tensor:
+def _with_classes_last(outputs: Tensor, axis: Any) -> Tensor:
     values = _checked(outputs, 3, '"m b k" or "m b k h w"')
     ndim = outputs.dim() - 1
     position = default_class_axis(ndim) if axis is None else axis + ndim if isinstance(axis, int) and axis < 0 else axis
