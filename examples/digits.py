@@ -29,7 +29,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 def network(width: int = 64) -> nn.Module:
-    """A small convolutional classifier of 8 x 8 images, 279 k parameters at width 64."""
+    """A small convolutional classifier of 8 x 8 images, 260 k parameters at width 64."""
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
@@ -136,10 +136,13 @@ def table(found: dict[str, list[packify.Evaluation]], costs: dict[str, tuple[int
     return "\n".join(lines)
 
 
-def ablation(batches: tuple[Batches, ...], epochs: int, seeds: int) -> dict[str, list[tuple[float, float, float]]]:
-    """Per varied number: its value, accuracy and NLL under noise, means over the seeds."""
+Row = tuple[float, list[float], list[float]]
+
+
+def ablation(batches: tuple[Batches, ...], epochs: int, seeds: int) -> dict[str, list[Row]]:
+    """Per varied number: its value, and accuracy and NLL under noise of each seed."""
     varied = {"alpha": [(a, 4, 1) for a in (1, 2, 3, 4)], "gamma": [(2, 4, g) for g in (1, 2, 4)], "M": [(2, m, 1) for m in (1, 2, 4, 8)]}
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    found: dict[str, list[Row]] = {}
     for position, (name, specs) in enumerate(varied.items()):
         for alpha, members, gamma in specs:
             shifts = []
@@ -148,14 +151,15 @@ def ablation(batches: tuple[Batches, ...], epochs: int, seeds: int) -> dict[str,
                 train(model, batches[0], epochs, seed)
                 shifts.append(packify.evaluate(model, batches[2]))
             value = (alpha, gamma, members)[position]
-            means = (statistics.mean(100 * shift.accuracy for shift in shifts), statistics.mean(shift.nll for shift in shifts))
-            found.setdefault(name, []).append((value, *means))
+            accuracies, losses = [100 * shift.accuracy for shift in shifts], [shift.nll for shift in shifts]
+            found.setdefault(name, []).append((value, accuracies, losses))
+            means = statistics.mean(accuracies), statistics.mean(losses)
             print(f"{name} = {value}: accuracy {means[0]:.1f} %, NLL {means[1]:.3f} under noise", flush=True)
     return found
 
 
-def draw_ablation(found: dict[str, list[tuple[float, float, float]]], path: Path) -> None:
-    """Accuracy and NLL under noise against each number."""
+def draw_ablation(found: dict[str, list[Row]], path: Path) -> None:
+    """Accuracy and NLL under noise against each number: means over the seeds, with their deviations as bars."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -163,7 +167,9 @@ def draw_ablation(found: dict[str, list[tuple[float, float, float]]], path: Path
     for column, (name, rows) in enumerate(found.items()):
         values, accuracies, losses = zip(*rows, strict=True)
         for row, (label, heights) in enumerate((("accuracy under noise (%)", accuracies), ("NLL under noise", losses))):
-            panels[row][column].plot(values, heights, "o-", color="black", markersize=5, linewidth=1)
+            means = [statistics.mean(each) for each in heights]
+            spreads = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in heights]
+            panels[row][column].errorbar(values, means, spreads, fmt="o-", color="black", markersize=5, linewidth=1, capsize=3)
             panels[row][column].set_xticks(values)
             panels[row][column].grid(color="0.92")
             if column == 0:

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> tuple[packify.Comparison, packify.Com
     started = {}
     for weights in ("inherit", "fresh"):
         ensemble = packify.pack(large, x, alpha=2, num_estimators=4, weights=weights, average="probs")
-        started[f"{weights}, {given.fine_tune} epochs"] = train(ensemble, batches, given.fine_tune)
+        started[f"{weights}, {given.fine_tune} of {given.epochs} epochs"] = train(ensemble, batches, given.fine_tune)
     compared = packify.compare({f"{given.large}, {given.epochs} epochs": large, **started}, test)
     print(f"Members that inherit channels of the trained {given.large}, and fresh ones:\n{table(compared)}")
     return known, compared

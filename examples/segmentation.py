@@ -111,6 +111,7 @@ def draw(packed: nn.Module, rows: dict[str, tuple[Tensor, Tensor]], path: Path) 
     """One row per image: image, classes, prediction, entropy, mutual information."""
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     figure = Figure(figsize=(11, 2.25 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), 5, squeeze=False)
@@ -132,6 +133,8 @@ def draw(packed: nn.Module, rows: dict[str, tuple[Tensor, Tensor]], path: Path) 
         axes.set_title(title, fontsize=10)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
+    patches = [Patch(facecolor=colours(kind), edgecolor="0.6", label=name) for kind, name in enumerate(CLASSES)]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(CLASSES), frameon=False)
     figure.savefig(path, dpi=110)
 
 

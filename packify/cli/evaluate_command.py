@@ -112,7 +112,7 @@ def evaluate(
         report(f"loading {directory}", 0, 1)
         folder = artefact.located(directory)
         network, example_size, dtype = _network(folder, model, arg, device)
-        size = size or example_size
+        size = _image_size(size, example_size)
         numbers = _normalisation(folder, size[0]) | {key: value for key, value in numbers.items() if value is not None}
         images = labelled_images(data, size, **numbers)
         shifted = None if shift is None else labelled_images(shift, size, classes=images.classes, **numbers)
@@ -248,8 +248,26 @@ def _network(directory: Path, model: str | None, arg: list[str] | None, device: 
         ) from error
     network = load_network(directory, model, arg)
     tensors = [leaf for leaf in _pytree.tree_leaves(decode(artefact.read_config(directory).example)) if isinstance(leaf, torch.Tensor)]
-    first = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(1, 0))
+    first = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(1))
     return network.to(place), tuple(first.shape[1:]), first.dtype
+
+
+def _image_size(asked: tuple[int, ...] | None, recorded: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels, height and width of the images that the network takes.
+
+    Raises:
+        SpecError: it takes other inputs.
+    """
+    from packify.core.errors import SpecError
+
+    if len(recorded) != 3:
+        raise SpecError(
+            "packify evaluate",
+            found=f"a network of inputs of shape {recorded}" if recorded else "a network of inputs that are no floating-point numbers",
+            why="it is measured on folders of images, c x h x w",
+            fix="use Python: packify.evaluate(packify.load(DIR), loader)",
+        )
+    return asked or recorded
 
 
 def _normalisation(directory: Path, channels: int) -> dict[str, Any]:
@@ -265,15 +283,26 @@ def _check_classes(network: nn.Module, images: ImageFiles, folder: Path, dtype: 
     """Raise SourceError unless there are as many class folders as the network has classes: otherwise labels would be counted wrongly."""
     import torch
 
-    from packify.core.errors import SourceError
+    from packify.core.errors import PackifyError, SourceError, SpecError
     from packify.evaluation.prediction import in_eval_mode, member_outputs
 
-    with torch.no_grad(), in_eval_mode([network]):
-        classes = member_outputs([network], images[0][0][None].to(dtype)).shape[-1]
+    try:
+        with torch.no_grad(), in_eval_mode([network]):
+            classes = member_outputs([network], images[0][0][None].to(dtype)).shape[-1]
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, PackifyError):
+            raise
+        size = "x".join(map(str, images.size))
+        raise SpecError(
+            f"input size {size}",
+            found=f"{type(error).__name__}: {error}"[:300],
+            why="the network does not run on images of that size",
+            fix="leave --input-size out: the network was recorded with a size that it takes",
+        ) from error
     if classes != len(images.classes):
         raise SourceError(
             str(folder),
-            found=f"{len(images.classes)} class folders",
+            found="one class folder" if len(images.classes) == 1 else f"{len(images.classes)} class folders",
             why=f"the network has {classes} classes, and folders are numbered in the order of their names",
             fix="make one folder for each class the network was trained on, empty where there is no image",
         )

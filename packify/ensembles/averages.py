@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from packify.capture.binding import arguments
 from packify.capture.graphs import RecordedGraphs
 from packify.capture.operators import traits_of
 from packify.core import nested
@@ -28,7 +29,9 @@ _COUNTS = ("num_classes", "num_labels", "n_classes", "nb_classes", "num_class")
 # A part of a name that says classes, and one that says something else.
 _CLASSIFIER = re.compile(r"(^|_)(fc|heads?|classifiers?|logits?|cls|classify|classification|score|predictions)(_?\d+)?($|_)", re.IGNORECASE)
 _OTHER_HEAD = re.compile(
-    r"(^|_)(reg|regression|regressor|bbox|box|depth|pose|mu|mean|std|var|logvar|sigma|offset|embed|embedding|proj)($|_)", re.IGNORECASE
+    r"(^|_)(reg|regression|regressor|bbox|box|depth|pose|mu|mean|std|var|logvar|sigma|offset|embed|embedding|proj|values?|critic|quantiles?"
+    r"|keypoints?|landmarks?|coords?|coordinates|angles?|flow|disparity|normals)($|_)",
+    re.IGNORECASE,
 )
 _PROBLEMS = {"multi_label_classification": "sigmoid", "regression": "mean", "single_label_classification": "probs"}
 
@@ -96,10 +99,15 @@ def _average_of(leaf: Any, path: str, asked: Any, model: nn.Module, rules: Mappi
     if not could_be_logits(value, traits_of(rules, made_by)):
         return "mean"
     how, why = _evidence(value, made_by, model)
-    if how:
+    elsewhere = _elsewhere(value, leaf, made_by) if how else 0
+    if elsewhere:
+        settle = f'average="probs" for logits of classes once they are on axis {class_axis(value.dim())}, "mean" for values'
+        why = f"the layer {made_by.meta['path']} makes {elsewhere} numbers on another axis than that of classes"
+        notes.append(Note(where, made_by.meta["source"], f"{_UNSETTLED} {settle}", why))
+    elif how:
         notes.append(Note(where, "", f"averaged by {how!r}", why))
         return how
-    if value.dim() != 3 and made_by.meta["op"] not in POOLS:
+    elif value.dim() != 3 and made_by.meta["op"] not in POOLS:
         notes.append(Note(where, made_by.meta["source"], f"{_UNSETTLED} {_settle(path)}", "nothing says whether it holds class logits"))
     return "mean"
 
@@ -116,6 +124,8 @@ def _evidence(value: Tensor, made_by: fx.Node, model: nn.Module) -> tuple[str, s
     """The way to average that something speaks for, and what does; empty where nothing does."""
     axis = class_axis(value.dim())
     classes = int(value.shape[axis])
+    if made_by.meta["op"] == "log_softmax" and value.shape == made_by.meta["val"].shape and _along(made_by) in (axis, axis - value.dim()):
+        return "probs", "it is a log_softmax over classes"
     config = getattr(model, "config", None)
     problem = getattr(config, "problem_type", None)
     for owner, name in ((model, type(model).__name__), (config, f"{type(model).__name__}.config")):
@@ -127,6 +137,23 @@ def _evidence(value: Tensor, made_by: fx.Node, model: nn.Module) -> tuple[str, s
     if named and not any(_OTHER_HEAD.search(part) for part in parts):
         return "probs", f"its layer {made_by.meta['path']} is called as classifiers are"
     return "", ""
+
+
+def _along(node: fx.Node) -> Any:
+    """The axis that a call works along."""
+    return arguments(node).get("dim")
+
+
+def _elsewhere(value: Tensor, leaf: fx.Node, made_by: fx.Node) -> int:
+    """How many numbers the last layer makes for each position, where they are not on the axis of classes: ``"b k n"``, ``"b h w k"``."""
+    layer, made = str(made_by.meta["op"]), made_by.meta["val"]
+    if not layer.startswith(("conv", "linear")):
+        return 0
+    own, axis = (1 if layer.startswith("conv") else made.dim() - 1), class_axis(value.dim())
+    size = int(made.shape[own])
+    if leaf is made_by:
+        return 0 if own == axis else size
+    return size if value.shape[axis] != size and size in value.shape[1:] else 0
 
 
 def _is_count(found: Any, classes: int) -> bool:

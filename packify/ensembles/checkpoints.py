@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
@@ -122,6 +123,8 @@ def _fresh(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
 
 
 def _read(file: Path) -> Any:
+    if not file.stat().st_size:
+        raise ArtefactError(str(file), found="an empty file", why="it was cut off, or is no checkpoint", fix="get a fresh copy of the file")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
@@ -133,7 +136,7 @@ def _read(file: Path) -> Any:
         refused = "Unsupported" in text or "WeightsUnpickler error" in text or "GLOBAL" in text
         raise ArtefactError(
             str(file),
-            found=_first_line(text),
+            found=_refused(text),
             why="it holds Python objects, and unpickling those would run code of the file's"
             if refused
             else "it is no checkpoint of torch's",
@@ -146,6 +149,12 @@ def _read(file: Path) -> Any:
             why="it was cut off, changed, or is no checkpoint",
             fix="get a fresh copy of the file",
         ) from error
+
+
+def _refused(text: str) -> str:
+    """What torch would not unpickle, where its message says so."""
+    named = re.search(r"GLOBAL ([\w.]+)", text)
+    return f"an object of {named.group(1)}" if named else _first_line(text)
 
 
 def _first_line(text: str) -> str:

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
 
 from packify.core.errors import DataError
+from packify.evaluation.tally import EnsembleTally
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do, in batches; the second is 0 where a loader has no length."""
@@ -41,21 +43,8 @@ class Task(Protocol):
             DataError: outputs and labels do not fit.
         """
 
-    def tally(self, temperature: float) -> Tally:
+    def tally(self, temperature: float) -> EnsembleTally:
         """Something that counts pieces of one ensemble."""
-
-
-class Tally(Protocol):
-    """What is counted about one ensemble on one set of labelled data."""
-
-    def update(self, piece: Any, detect: bool = False) -> None:
-        """Count a labelled piece; `detect`: as in-distribution samples too."""
-
-    def update_ood(self, piece: Any) -> None:
-        """Count a piece of out-of-distribution samples."""
-
-    def evaluation(self, shift: Any = None, with_ood: bool = False) -> Any:
-        """The scores of everything counted."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +76,7 @@ class Reader:
             DataError: no batch, a batch without labels, or outputs and labels that do not fit.
         """
         number = -1
-        for number, batch in enumerate(loader):
+        for number, batch in enumerate(_iterated(loader, where)):
             inputs, labels = (self.split or split_batch)(batch)
             if labelled and not isinstance(labels, Tensor):
                 raise DataError(
@@ -112,6 +101,19 @@ class Reader:
                 why="nothing can be measured (an iterator is empty after it was read once)",
                 fix="pass a DataLoader or a list of batches, of a data set that is not empty",
             )
+
+
+def _iterated(loader: Any, where: str) -> Iterator[Any]:
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        found = f"the data set {type(loader).__name__}"
+    else:
+        try:
+            return iter(loader)
+        except TypeError:
+            found = f"a {type(loader).__name__}"
+    raise DataError(
+        where, found=found, why="it gives no batches", fix="pass torch.utils.data.DataLoader(dataset, batch_size=64), or a list of batches"
+    )
 
 
 def parts_of(samples: int, numbers: int) -> Iterator[slice]:

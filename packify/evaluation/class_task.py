@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -20,10 +20,11 @@ from packify.evaluation.classes import (
 from packify.evaluation.classification import ClassificationMetrics, check_labels
 from packify.evaluation.detection import DetectionMetrics
 from packify.evaluation.diversity import DiversityMetrics
-from packify.evaluation.measures import Uncertainty, class_measures
+from packify.evaluation.measures import class_measures
 from packify.evaluation.prediction import member_outputs
 from packify.evaluation.ranked import MAX_SCORES
 from packify.evaluation.results import Evaluation, OodScores
+from packify.evaluation.tally import EnsembleTally
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,15 @@ class ClassPiece:
     log_p: Tensor
     logits: Tensor
     labels: Tensor | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return self.labels is not None
+
+    def alone(self) -> list[ClassPiece]:
+        """Each member's share, as that of an ensemble of one."""
+        return [replace(self, log_p=p, logits=own) for p, own in zip(self.log_p.split(1), self.logits.split(1), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,9 @@ class ClassTask:
             if log_p.shape[1]:
                 yield ClassPiece(log_p, logits, own if labelled else None)
 
-    def tally(self, temperature: float) -> ClassTally:
+    def tally(self, temperature: float) -> EnsembleTally:
         """Accuracy, calibration, detection and diversity."""
-        return ClassTally(self, temperature)
+        return EnsembleTally(_Predictor(self, temperature), lambda: _Predictor(self))
 
     def _counted(self, log_p: Tensor, logits: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is left without the samples whose label does not count."""
@@ -111,62 +121,27 @@ class ClassTask:
 class _Predictor:
     """What is counted about one predictor, the ensemble or a member alone."""
 
-    def __init__(self, task: ClassTask) -> None:
-        self.metrics = ClassificationMetrics(task.num_bins, task.top_k, task.max_scores)
+    def __init__(self, task: ClassTask, temperature: float = 1.0) -> None:
+        self.temperature = temperature
+        self.metrics, self.diversity = ClassificationMetrics(task.num_bins, task.top_k, task.max_scores), DiversityMetrics()
         self.detection = {name: DetectionMetrics(task.max_scores) for name in ("max_softmax", "mutual_information", "entropy", "max_logit")}
 
-    def detect(self, found: Uncertainty, ood: bool) -> None:
+    def update(self, piece: ClassPiece) -> None:
+        log_p = ensemble_log_probabilities(piece.log_p)
+        self.metrics.update(log_p if self.temperature == 1 else (log_p / self.temperature).log_softmax(-1), cast("Tensor", piece.labels))
+        self.diversity.update(piece.log_p)
+
+    def detect(self, piece: ClassPiece, ood: bool) -> None:
+        found = class_measures(piece.log_p, piece.logits)
         # 1 - confidence in float64, so that two confidences that differ are two scores
         scores = (1 - found.confidence.cpu().double(), found.mutual_information, found.entropy, -found.max_logit)
         for metrics, score in zip(self.detection.values(), scores, strict=True):
             metrics.update(score, ood)
 
     def evaluation(self, members: int, with_ood: bool) -> Evaluation:
-        scores = vars(self.metrics.compute())
+        scores = vars(self.metrics.compute()) | vars(self.diversity.compute())
         ood = OodScores(**{name: metrics.compute() for name, metrics in self.detection.items()}) if with_ood else None
-        return Evaluation(**scores, num_estimators=members, disagreement=0.0, kl=0.0, ood=ood, members=(), shift=None)
-
-
-class ClassTally:
-    """What is counted about one ensemble on one set of labelled data."""
-
-    def __init__(self, task: ClassTask, temperature: float) -> None:
-        self.task, self.temperature = task, temperature
-        self.ensemble, self.diversity = _Predictor(task), DiversityMetrics()
-        self.members: list[_Predictor] = []
-
-    def update(self, piece: ClassPiece, detect: bool = False) -> None:
-        """Count a labelled piece."""
-        if piece.labels is None:
-            return
-        self.members = self.members or [_Predictor(self.task) for _ in piece.log_p]
-        mean_log_p = ensemble_log_probabilities(piece.log_p)
-        calibrated = mean_log_p if self.temperature == 1 else (mean_log_p / self.temperature).log_softmax(-1)
-        self.ensemble.metrics.update(calibrated, piece.labels)
-        self.diversity.update(piece.log_p)
-        if len(self.members) > 1:
-            for member, log_p in zip(self.members, piece.log_p, strict=True):
-                member.metrics.update(log_p, piece.labels)
-        if detect:
-            self._detect(piece, ood=False)
-
-    def update_ood(self, piece: ClassPiece) -> None:
-        """Count a piece of out-of-distribution samples."""
-        self._detect(piece, ood=True)
-
-    def evaluation(self, shift: Evaluation | None = None, with_ood: bool = False) -> Evaluation:
-        """The scores of everything counted."""
-        found = self.ensemble.evaluation(len(self.members), with_ood)
-        diversity = self.diversity.compute()
-        alone = tuple(member.evaluation(1, with_ood) for member in self.members) if len(self.members) > 1 else ()
-        return replace(found, disagreement=diversity.disagreement, kl=diversity.kl, members=alone, shift=shift)
-
-    def _detect(self, piece: ClassPiece, ood: bool) -> None:
-        self.ensemble.detect(class_measures(piece.log_p, piece.logits), ood)
-        if len(self.members) > 1:
-            for number, member in enumerate(self.members):
-                one = slice(number, number + 1)
-                member.detect(class_measures(piece.log_p[one], piece.logits[one]), ood)
+        return Evaluation(**scores, num_estimators=members, ood=ood, members=(), shift=None)
 
 
 def _misfit(outputs: Tensor, classes: int, labels: Tensor) -> DataError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -79,13 +79,13 @@ def ensemble_log_probabilities(log_p: Tensor) -> Tensor:
     return log_p.logsumexp(0) - math.log(len(log_p))
 
 
-def checked_temperature(value: float) -> float:
+def checked_temperature(value: Any) -> float:
     """`value`, if it is a positive number.
 
     Raises:
         SpecError: it is not.
     """
-    if not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
         raise SpecError(
             "temperature", found=repr(value), why="logits are divided by it", fix="pass a positive number, such as TemperatureScaling's"
         )
@@ -110,11 +110,11 @@ def checked_given(given: str) -> str:
     return given
 
 
-def _with_classes_last(outputs: Tensor, axis: int | None) -> Tensor:
+def _with_classes_last(outputs: Tensor, axis: Any) -> Tensor:
     values = _checked(outputs, 3, '"m b k" or "m b k h w"')
     ndim = outputs.dim() - 1
-    position = default_class_axis(ndim) if axis is None else axis if axis >= 0 else axis + ndim
-    if not 1 <= position < ndim:
+    position = default_class_axis(ndim) if axis is None else axis + ndim if isinstance(axis, int) and axis < 0 else axis
+    if type(position) is not int or not 1 <= position < ndim:
         raise SpecError(
             f"class_axis={axis}",
             found=f"outputs of shape {tuple(outputs.shape[1:])} per member",
@@ -126,11 +126,11 @@ def _with_classes_last(outputs: Tensor, axis: int | None) -> Tensor:
 
 def _checked(outputs: Tensor, least: int, pattern: str) -> Tensor:
     """`outputs` in float32, or float64 where they are."""
-    if not outputs.is_floating_point() or outputs.dim() < least:
+    if not outputs.is_floating_point() or outputs.dim() < least or not len(outputs):
         raise DataError(
             "members' outputs",
             found=f"{outputs.dtype} of shape {tuple(outputs.shape)}",
-            why=f"they are floating-point numbers {pattern}, members first",
+            why=f"they are floating-point numbers {pattern}, members first, at least one",
             fix="pass packed.members(x), or one network's logits as logits[None]",
         )
     return outputs if outputs.dtype == torch.float64 else outputs.float()

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from packify.core.errors import DataError
+from packify.core.errors import DataError, SpecError
 from packify.evaluation.batches import Reader
 from packify.evaluation.class_task import ClassTask
 from packify.evaluation.classes import ensemble_log_probabilities
 from packify.evaluation.classification import check_labels
 from packify.evaluation.prediction import Network, as_networks, in_eval_mode
+
+_OPTIONS = ("ignore_index", "outputs", "output", "class_axis", "split")
 
 
 @torch.no_grad()
@@ -28,7 +30,16 @@ def calibration_batches(source: Network | Tensor, data: Iterable[Any] | Tensor, 
 
     Raises:
         DataError: as `evaluate`; logits and labels that do not fit or are empty.
+        SpecError: an option is none of these.
     """
+    unknown = sorted(options.keys() - _OPTIONS)
+    if unknown:
+        raise SpecError(
+            f"fit({unknown[0]}=...)",
+            found=f"the option {unknown[0]}",
+            why=f"the options are {', '.join(_OPTIONS)}",
+            fix=f"leave {unknown[0]} out",
+        )
     if isinstance(source, Tensor):
         yield _checked(source, data)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from packify.evaluation.labels import LabelMetrics
 from packify.evaluation.measures import label_measures
 from packify.evaluation.prediction import member_outputs
 from packify.evaluation.ranked import MAX_SCORES
+from packify.evaluation.tally import EnsembleTally
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class LabelPiece:
     logits: Tensor
     labels: Tensor | None
     counted: Tensor | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return self.labels is not None
+
+    def alone(self) -> list[LabelPiece]:
+        """Each member's share, as that of an ensemble of one."""
+        return [replace(self, log_p=p, logits=own) for p, own in zip(self.log_p.split(1), self.logits.split(1), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -79,9 +89,9 @@ class LabelTask:
             counted = truth != self.ignore_index if self.ignore_index is not None else torch.ones_like(truth, dtype=torch.bool)
             yield LabelPiece(log_p, logits, torch.where(counted, truth, 0), counted)
 
-    def tally(self, temperature: float) -> LabelTally:
+    def tally(self, temperature: float) -> EnsembleTally:
         """Accuracy, average precision, calibration, detection and diversity."""
-        return LabelTally(self)
+        return EnsembleTally(_Predictor(self), lambda: _Predictor(self))
 
     def _axis(self, outputs: Tensor) -> int:
         ndim = outputs.dim() - 1
@@ -123,55 +133,21 @@ class _Predictor:
     """What is counted about one predictor, the ensemble or a member alone."""
 
     def __init__(self, task: LabelTask) -> None:
-        self.metrics = LabelMetrics(task.num_bins, task.max_scores)
+        self.metrics, self.diversity = LabelMetrics(task.num_bins, task.max_scores), DiversityMetrics()
         self.detection = {name: DetectionMetrics(task.max_scores) for name in ("mutual_information", "entropy", "max_logit")}
 
-    def detect(self, log_p: Tensor, logits: Tensor, ood: bool) -> None:
-        found = label_measures(log_p, logits)
+    def update(self, piece: LabelPiece) -> None:
+        labels, counted = cast("Tensor", piece.labels), cast("Tensor", piece.counted)
+        self.metrics.update(ensemble_log_probabilities(piece.log_p), labels, counted)
+        self.diversity.update(piece.log_p[:, counted])
+
+    def detect(self, piece: LabelPiece, ood: bool) -> None:
+        found = label_measures(piece.log_p, piece.logits)
         scores = (found.mutual_information.mean(-1), found.entropy.mean(-1), -found.max_logit.amax(-1))
         for metrics, score in zip(self.detection.values(), scores, strict=True):
             metrics.update(score, ood)
 
     def evaluation(self, members: int, with_ood: bool) -> LabelEvaluation:
-        scores = vars(self.metrics.compute())
+        scores = vars(self.metrics.compute()) | vars(self.diversity.compute())
         ood = LabelOod(**{name: metrics.compute() for name, metrics in self.detection.items()}) if with_ood else None
-        return LabelEvaluation(**scores, num_estimators=members, disagreement=0.0, kl=0.0, ood=ood, members=(), shift=None)
-
-
-class LabelTally:
-    """What is counted about one ensemble on one set of labelled data."""
-
-    def __init__(self, task: LabelTask) -> None:
-        self.task, self.ensemble, self.diversity = task, _Predictor(task), DiversityMetrics()
-        self.members: list[_Predictor] = []
-
-    def update(self, piece: LabelPiece, detect: bool = False) -> None:
-        """Count a labelled piece."""
-        if piece.labels is None or piece.counted is None:
-            return
-        self.members = self.members or [_Predictor(self.task) for _ in piece.log_p]
-        self.ensemble.metrics.update(ensemble_log_probabilities(piece.log_p), piece.labels, piece.counted)
-        self.diversity.update(piece.log_p[:, piece.counted])
-        if len(self.members) > 1:
-            for member, log_p in zip(self.members, piece.log_p, strict=True):
-                member.metrics.update(log_p, piece.labels, piece.counted)
-        if detect:
-            self._detect(piece, ood=False)
-
-    def update_ood(self, piece: LabelPiece) -> None:
-        """Count a piece of out-of-distribution samples."""
-        self._detect(piece, ood=True)
-
-    def evaluation(self, shift: LabelEvaluation | None = None, with_ood: bool = False) -> LabelEvaluation:
-        """The scores of everything counted."""
-        found = self.ensemble.evaluation(len(self.members), with_ood)
-        diversity = self.diversity.compute()
-        alone = tuple(member.evaluation(1, with_ood) for member in self.members) if len(self.members) > 1 else ()
-        return replace(found, disagreement=diversity.disagreement, kl=diversity.kl, members=alone, shift=shift)
-
-    def _detect(self, piece: LabelPiece, ood: bool) -> None:
-        self.ensemble.detect(piece.log_p, piece.logits, ood)
-        if len(self.members) > 1:
-            for number, member in enumerate(self.members):
-                one = slice(number, number + 1)
-                member.detect(piece.log_p[one], piece.logits[one], ood)
+        return LabelEvaluation(**scores, num_estimators=members, ood=ood, members=(), shift=None)

@@ -39,7 +39,7 @@ def plot_evaluation(
         score: of the histograms.
 
     Raises:
-        SpecError: matplotlib is missing, or does not know the file's format.
+        SpecError: matplotlib is missing or does not know the file's format, or there is no such folder.
         DataError: the file cannot be written, or there is nothing to draw.
     """
     target = check_picture(path)
@@ -55,13 +55,15 @@ def check_picture(path: str | Path) -> Path:
     """Whether a picture can be drawn and written as `path` asks, before any work is done.
 
     Raises:
-        SpecError: matplotlib is missing, or does not know the file's format.
+        SpecError: matplotlib is missing or does not know the file's format, or there is no such folder.
     """
     target = Path(path)
     _new_figure()
     if target.suffix.lstrip(".").lower() not in _FORMATS:
         found = f"the format {target.suffix or '(none)'}"
         raise SpecError(str(path), found=found, why="a picture is written as png, pdf or svg", fix="pass evaluation.png")
+    if not target.parent.is_dir():
+        raise SpecError(str(path), found="no such folder", why="the picture is a file in it", fix=f"mkdir -p {target.parent}")
     return target
 
 
@@ -95,6 +97,8 @@ def draw_evaluation(found: Evaluation | Comparison | Mapping[str, Evaluation], t
     _reliability(figure.add_subplot(grid[:, 0]), named)
     _rejection(figure.add_subplot(grid[:, panels - 1]), named)
     if detections:
+        beside = figure.add_subplot(grid[:, 1], frame_on=False, xticks=[], yticks=[])
+        beside.set_ylabel("share of samples, root scale")
         _histograms([figure.add_subplot(grid[row, 1]) for row in range(rows)], detections, _SCORES[score])
     if title:
         figure.suptitle(title, fontweight="bold")
@@ -136,6 +140,7 @@ def _histograms(rows: list[Any], detections: Mapping[str, Detection], label: str
 
     low = min(found.histogram.edges[0] for found in detections.values())
     high = max(found.histogram.edges[-1] for found in detections.values())
+    low = 0.0 if 0 < low < 0.05 * high else low
     for position, (axes, (name, found)) in enumerate(zip(rows, detections.items(), strict=True)):
         edges = found.histogram.edges
         for share, colour, text, hatch in (
@@ -154,8 +159,8 @@ def _histograms(rows: list[Any], detections: Mapping[str, Detection], label: str
             axes.set_xlabel(label)
         else:
             axes.set_xticklabels([])
+        axes.locator_params(axis="x", nbins=5)
         axes.spines[["top", "right", "left"]].set_visible(False)
-    rows[len(rows) // 2].set_ylabel("share of samples, root scale")
 
 
 def _rejection(axes: Any, named: Mapping[str, Evaluation]) -> None:

@@ -55,11 +55,8 @@ class RegressionMetrics:
             raise DataError(
                 "metrics", found=f"mean, variance and targets of shapes {shapes}", why='they are "n d"', fix="pass three of one shape"
             )
+        check_targets(targets)
         mean, targets = mean.detach().cpu().double(), targets.detach().cpu().double()
-        if not bool(targets.isfinite().all()):
-            raise DataError(
-                "targets", found="NaN or infinite numbers", why="no error follows from them", fix="leave samples without a target out"
-            )
         if not self._samples:
             self._square = self._absolute = self._nll = mean.new_zeros(mean.shape[1])
         error = (targets - mean).abs()
@@ -114,4 +111,12 @@ class RegressionMetrics:
             rmse=math.sqrt(float(self._square[number]) / self._samples),
             mae=float(self._absolute[number]) / self._samples,
             nll=float(self._nll[number]) / self._samples if self._with_variance else None,
+        )
+
+
+def check_targets(targets: Tensor) -> None:
+    """Raise DataError unless all targets are finite."""
+    if not bool(targets.isfinite().all()):
+        raise DataError(
+            "targets", found="NaN or infinite numbers", why="no error follows from them", fix="leave samples without a target out"
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,10 @@ from packify.evaluation.detection import DetectionMetrics
 from packify.evaluation.moments import member_moments
 from packify.evaluation.prediction import call_members, member_outputs
 from packify.evaluation.ranked import MAX_SCORES
-from packify.evaluation.regression import RegressionMetrics
+from packify.evaluation.regression import RegressionMetrics, check_targets
 from packify.evaluation.regression_results import RegressionEvaluation, RegressionOod
-from packify.training.gaussian import VarianceForm, gaussian_mixture
+from packify.evaluation.tally import EnsembleTally
+from packify.training.gaussian import RegressionUncertainty, VarianceForm, gaussian_mixture
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ class NumberPiece:
     means: Tensor
     variances: Tensor | None
     targets: Tensor | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are targets."""
+        return self.targets is not None
+
+    def alone(self) -> list[NumberPiece]:
+        """Each member's share, as that of an ensemble of one."""
+        variances = [None] * len(self.means) if self.variances is None else self.variances.split(1)
+        return [replace(self, means=mean, variances=own) for mean, own in zip(self.means.split(1), variances, strict=True)]
+
+    def mixture(self) -> RegressionUncertainty:
+        """The moments of the members' mixture."""
+        return gaussian_mixture(self.means, torch.zeros_like(self.means) if self.variances is None else self.variances)
 
 
 @dataclass(frozen=True)
@@ -69,9 +84,9 @@ class RegressionTask:
                 None if targets is None else _in_columns(targets[None, part], several)[0],
             )
 
-    def tally(self, temperature: float) -> RegressionTally:
+    def tally(self, temperature: float) -> EnsembleTally:
         """Errors, likelihood, coverage and detection."""
-        return RegressionTally(self)
+        return EnsembleTally(_Predictor(self), lambda: _Predictor(self))
 
 
 class _Predictor:
@@ -82,68 +97,29 @@ class _Predictor:
         self.detection = {name: DetectionMetrics(task.max_scores) for name in ("variance", "epistemic")}
         self.numbers, self.aleatoric, self.epistemic = 0, 0.0, 0.0
 
-    def update(self, means: Tensor, variances: Tensor | None, targets: Tensor, detect: bool) -> None:
-        found = gaussian_mixture(means, torch.zeros_like(means) if variances is None else variances)
-        self.metrics.update(found.mean, None if variances is None else found.variance, targets, order_by=found.variance)
+    def update(self, piece: NumberPiece) -> None:
+        found = piece.mixture()
+        variance = None if piece.variances is None else found.variance
+        self.metrics.update(found.mean, variance, cast("Tensor", piece.targets), order_by=found.variance)
         self.numbers += found.mean.numel()
         self.aleatoric += float(found.aleatoric.double().sum())
         self.epistemic += float(found.epistemic.double().sum())
-        if detect:
-            self.detect(means, variances, ood=False)
 
-    def detect(self, means: Tensor, variances: Tensor | None, ood: bool) -> None:
-        found = gaussian_mixture(means, torch.zeros_like(means) if variances is None else variances)
+    def detect(self, piece: NumberPiece, ood: bool) -> None:
+        found = piece.mixture()
         self.detection["variance"].update(found.variance.flatten(), ood)
         self.detection["epistemic"].update(found.epistemic.flatten(), ood)
 
-    def evaluation(self, members: int, with_ood: bool, alone: tuple[RegressionEvaluation, ...], shift: Any) -> RegressionEvaluation:
-        scores = vars(self.metrics.compute())
+    def evaluation(self, members: int, with_ood: bool) -> RegressionEvaluation:
         return RegressionEvaluation(
-            **scores,
+            **vars(self.metrics.compute()),
             num_estimators=members,
             aleatoric=self.aleatoric / self.numbers,
             epistemic=self.epistemic / self.numbers,
             ood=RegressionOod(**{name: metrics.compute() for name, metrics in self.detection.items()}) if with_ood else None,
-            members=alone,
-            shift=shift,
+            members=(),
+            shift=None,
         )
-
-
-class RegressionTally:
-    """What is counted about one ensemble on one set of labelled data."""
-
-    def __init__(self, task: RegressionTask) -> None:
-        self.task, self.ensemble = task, _Predictor(task)
-        self.members: list[_Predictor] = []
-
-    def update(self, piece: NumberPiece, detect: bool = False) -> None:
-        """Count a labelled piece."""
-        if piece.targets is None:
-            return
-        self.members = self.members or [_Predictor(self.task) for _ in piece.means]
-        self.ensemble.update(piece.means, piece.variances, piece.targets, detect)
-        if len(self.members) > 1:
-            for member, (means, variances) in zip(self.members, _alone(piece), strict=True):
-                member.update(means, variances, piece.targets, detect)
-
-    def update_ood(self, piece: NumberPiece) -> None:
-        """Count a piece of out-of-distribution samples."""
-        self.ensemble.detect(piece.means, piece.variances, ood=True)
-        if len(self.members) > 1:
-            for member, (means, variances) in zip(self.members, _alone(piece), strict=True):
-                member.detect(means, variances, ood=True)
-
-    def evaluation(self, shift: RegressionEvaluation | None = None, with_ood: bool = False) -> RegressionEvaluation:
-        """The scores of everything counted."""
-        alone = tuple(member.evaluation(1, with_ood, (), None) for member in self.members) if len(self.members) > 1 else ()
-        return self.ensemble.evaluation(len(self.members), with_ood, alone, shift)
-
-
-def _alone(piece: NumberPiece) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Each member's means and variances, as those of an ensemble of one."""
-    for number in range(len(piece.means)):
-        one = slice(number, number + 1)
-        yield piece.means[one], None if piece.variances is None else piece.variances[one]
 
 
 def _in_columns(values: Tensor, several: bool) -> Tensor:
@@ -164,4 +140,5 @@ def _fitting(targets: Tensor, means: Tensor, gaussian: bool) -> Tensor:
             if gaussian
             else 'pass kind="gaussian" for a head that gives means and then variances, or targets of the outputs\' shape',
         )
+    check_targets(targets)
     return targets.reshape(wanted)

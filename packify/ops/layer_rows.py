@@ -26,8 +26,8 @@ _REDUCTIONS = {
     "vector_norm linalg_vector_norm": ("input, ord=2, dim=None, keepdim=False, *, dtype=None", ""),
 }
 _ALONG = {
-    "softmax": ("input, dim=None, *, dtype=None", "not_logits"),
-    "log_softmax softmin": ("input, dim=None, *, dtype=None", ""),
+    "softmax softmin": ("input, dim=None, *, dtype=None", "not_logits"),
+    "log_softmax": ("input, dim=None, *, dtype=None", ""),
     "normalize": ("input, p=2.0, dim=1, eps=1e-12", "not_logits"),
     "cumsum": ("input, dim=None, *, dtype=None", "flattens"),
     "cumprod": ("input, dim=None, *, dtype=None", ""),

@@ -109,7 +109,8 @@ def labelled_images(folder: str | Path, size: Sequence[int], *, classes: Sequenc
         )
     files = [(path, names.index(name)) for name in found for path in _images_below(root / name)]
     if not files:
-        raise _no_images(root, "labels are the names of the folders that hold the images: FOLDER/CLASS/image.png")
+        why = "labels are the names of the folders that hold the images: FOLDER/CLASS/image.png"
+        raise _no_images(root, why, "pass the folder that holds the folders of the classes")
     return ImageFiles([path for path, _ in files], [label for _, label in files], names, size, **options)
 
 
@@ -128,7 +129,7 @@ def unlabelled_images(folder: str | Path, size: Sequence[int], **options: Any) -
     root = _folder(folder)
     files = _images_below(root)
     if not files:
-        raise _no_images(root, f"images are files that end in {', '.join(IMG_EXTENSIONS)}")
+        raise _no_images(root, f"images are files that end in {', '.join(IMG_EXTENSIONS)}", "pass a folder that holds images")
     return ImageFiles(files, [-1] * len(files), (), size, **options)
 
 
@@ -171,5 +172,5 @@ def _images_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
 
 
-def _no_images(folder: Path, why: str) -> SourceError:
-    return SourceError(str(folder), found="no images", why=why, fix="pass the folder that holds the folders of the classes")
+def _no_images(folder: Path, why: str, fix: str) -> SourceError:
+    return SourceError(str(folder), found="no images", why=why, fix=fix)

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils import _pytree
 
 from packify.core.errors import DataError, SpecError
@@ -34,7 +35,7 @@ class EnsembleLoss(nn.Module):
 
     Raises:
         SpecError: `reduction` or `num_estimators` cannot be.
-        DataError: on a call whose outputs and targets do not fit; the message shows both shapes.
+        DataError: on a call whose outputs and targets do not fit each other or the criterion; the message shows both shapes.
 
     Example:
         >>> criterion = EnsembleLoss(nn.CrossEntropyLoss(label_smoothing=0.1))
@@ -65,7 +66,7 @@ class EnsembleLoss(nn.Module):
         """
         members, own_targets = self._split(outputs, targets)
         losses = [
-            self.criterion(
+            self._of_one(
                 _of_member(outputs, member, members), _of_member(targets, member, members, numbers=False) if own_targets else targets
             )
             for member in range(members)
@@ -77,6 +78,20 @@ class EnsembleLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}" + (f", num_estimators={self.num_estimators}" if self.num_estimators else "")
+
+    def _of_one(self, output: Any, target: Any) -> Any:
+        """The criterion's loss of one member; what it says about targets that do not fit is told with both shapes."""
+        shapes = [tuple(each.shape) for each in (output, target) if isinstance(each, Tensor)]
+        if len(shapes) == 2 and shapes[0] != shapes[1] and _takes_equal_shapes(self.criterion):
+            raise _misfit(shapes, "the criterion would compare every output with every target of the batch")
+        try:
+            return self.criterion(output, target)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, IndexError) as error:
+            if len(shapes) < 2:
+                raise
+            raise _misfit(shapes, f"the criterion refuses them: {error}") from error
 
     def _split(self, outputs: Any, targets: Any) -> tuple[int, bool]:
         """M, and whether each member has targets of its own."""
@@ -123,6 +138,25 @@ def check_num_estimators(value: object, where: str) -> None:
         raise SpecError(
             f"{where}: num_estimators", found=repr(value), why="M is a whole number of at least 1", fix="pass packed.num_estimators"
         )
+
+
+def _takes_equal_shapes(criterion: Any) -> bool:
+    """Whether it is one of torch's losses that broadcast targets of another shape, and only warn of it."""
+    return isinstance(criterion, _ELEMENTWISE) or criterion in _ELEMENTWISE_FUNCTIONS
+
+
+_ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+_ELEMENTWISE_FUNCTIONS = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss)
+
+
+def _misfit(shapes: list[tuple[int, ...]], why: str) -> DataError:
+    return DataError(
+        "EnsembleLoss",
+        found=f"outputs of shape {shapes[0]} of one member and targets of shape {shapes[1]}",
+        why=" ".join(why.split())[:400],
+        fix="give the criterion targets of the form that it takes for one network alone: class numbers, probabilities, or numbers of the "
+        "outputs' shape",
+    )
 
 
 def _first(values: Any, name: str) -> Tensor:

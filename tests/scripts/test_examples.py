@@ -127,3 +127,6 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     example("digits").main()
     assert capsys.readouterr().out.count("\n| ") == 5
     assert (tmp_path / "digits.png").is_file()
+    rows = {name: [(1, [70.0, 71.0], [0.9, 0.8]), (2, [72.0], [0.7])] for name in ("alpha", "gamma", "M")}
+    example("digits").draw_ablation(rows, tmp_path / "ablation.png")
+    assert (tmp_path / "ablation.png").is_file()

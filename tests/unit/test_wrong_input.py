@@ -56,6 +56,26 @@ def _empty(packed: packify.PackedNetwork, folder: Path) -> Any:
 _CASES: dict[str, tuple[Callable[[packify.PackedNetwork, Path], Any], tuple[str, ...]]] = {
     "targets too few": (lambda p, _: packify.EnsembleLoss(F.cross_entropy, num_estimators=M)(p.train()(_X), _Y[:3]), ("(12, 5)", "(3,)")),
     "targets of another length": (lambda p, _: packify.EnsembleLoss(F.cross_entropy)(p.train()(_X), _Y.repeat(2)), ("(12, 5)", "(8,)")),
+    "targets of another form": (
+        lambda p, _: packify.EnsembleLoss(F.cross_entropy)(p.train()(_X), _Y[:, None]),
+        ("(4, 5)", "(4, 1)", "multi-target"),
+    ),
+    "labels outside to train on": (
+        lambda p, _: packify.EnsembleLoss(nn.CrossEntropyLoss())(p.train()(_X), _Y + 2),
+        ("(4, 5)", "(4,)", "out of bounds"),
+    ),
+    "targets of other maps": (
+        lambda p, _: packify.EnsembleLoss(F.cross_entropy)(torch.zeros(12, 5, 3, 3), torch.zeros(4, 2, 3).long()),
+        ("(4, 5, 3, 3)", "(4, 2, 3)"),
+    ),
+    "numbers that would be broadcast": (
+        lambda p, _: packify.EnsembleLoss(nn.MSELoss())(torch.zeros(12, 1), torch.zeros(4)),
+        ("(4, 1)", "(4,)", "every output with every target"),
+    ),
+    "numbers that would be broadcast by a function": (
+        lambda p, _: packify.EnsembleLoss(F.l1_loss)(torch.zeros(12), torch.zeros(4, 1)),
+        ("(4,)", "(4, 1)"),
+    ),
     "gaussian targets": (lambda p, _: packify.GaussianNLL()(torch.ones(4, 4), torch.zeros(4, 3)), ("(4, 2)", "(4, 3)")),
     "an independent batch": (_independent, ("(4, 6)", "3 members")),
     "a checkpoint of another architecture": (_other, ("body.0.weight", "(16, 6)", "(12, 6)")),
@@ -63,6 +83,19 @@ _CASES: dict[str, tuple[Callable[[packify.PackedNetwork, Path], Any], tuple[str,
     "NaN inputs": (lambda p, _: packify.evaluate(p, [(_NAN, _Y)]), ("NaN", "batch 0")),
     "NaN uncertainty": (lambda p, _: packify.uncertainty(p, _NAN), ("NaN",)),
     "an empty loader": (lambda p, _: packify.evaluate(p, []), ("no batch",)),
+    "a data set for a loader": (lambda p, _: packify.evaluate(p, torch.utils.data.TensorDataset(_X, _Y)), ("TensorDataset", "DataLoader(")),
+    "no loader": (lambda p, _: packify.evaluate(p, None), ("a NoneType",)),  # type: ignore[arg-type]
+    "numbers without a target": (
+        lambda p, _: packify.evaluate(nn.Linear(6, 1), [(_X, torch.tensor([1.0, 2.0, torch.nan, 0.0]))], kind="regression"),
+        ("batch 0: targets", "NaN"),
+    ),
+    "a temperature in words": (lambda p, _: packify.evaluate(p, [(_X, _Y)], temperature="warm"), ("'warm'",)),  # type: ignore[arg-type]
+    "an axis in words": (lambda p, _: packify.evaluate(p, [(_X, _Y)], class_axis="k"), ("class_axis=k",)),  # type: ignore[arg-type]
+    "no members": (lambda p, _: packify.uncertainty(torch.zeros(0, 4, 5)), ("(0, 4, 5)", "at least one")),
+    "an option that a fit has not": (
+        lambda p, _: packify.TemperatureScaling().fit(p, [(_X, _Y)], ood=[_X]),
+        ("the option ood", "ignore_index"),
+    ),
     "an empty loader to calibrate on": (lambda p, _: packify.TemperatureScaling().fit(p, []), ("no batch",)),
     "an empty set": (
         lambda p, _: packify.evaluate(p, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(_X[:0], _Y[:0]))),

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 import packify
 from packify import sources
 from packify.cli import app
+from tests.unit.cli.commands import check_refused
 
 
 def run(*args: str) -> Result:
@@ -73,6 +74,14 @@ def test_a_single_member_and_quiet(artefact: tuple[str, ...], folders: dict[str,
     assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
+def test_networks_of_no_images(folders: dict[str, str], nets: Path, tmp_path: Path) -> None:
+    for name, says in (("Tokens", "no floating-point numbers"), ("unsized", "shape (3,)")):
+        model = packify.load_reference(f"{nets}:{name}") if name == "Tokens" else torch.nn.Linear(3, 2)
+        x = torch.zeros(2, 5).long() if name == "Tokens" else torch.zeros(2, 3)
+        packify.save(packify.pack(model, x, alpha=2, num_estimators=2, average="probs").eval(), tmp_path / name)
+        check_refused(("evaluate", str(tmp_path / name), "--model", f"{nets}:{name}", "--data", folders["data"]), 2, says)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
@@ -84,6 +93,8 @@ def test_a_single_member_and_quiet(artefact: tuple[str, ...], folders: dict[str,
         (("--data", "data", "--mean", "0.5,0.5"), 2, "for each of 3"),
         (("--data", "data", "--std", "a"), 2, "--std"),
         (("--data", "data", "--plot", "e.xyz"), 2, "png, pdf or svg"),
+        (("--data", "data", "--plot", "nowhere/e.png"), 2, "mkdir -p nowhere"),
+        (("--data", "data", "--input-size", "1x8x8"), 2, "input size 1x8x8"),
         (("--data", "data", "--device", "nowhere"), 2, "--device nowhere"),
         (("--data", "data", "--temperature", "0"), 2, "temperature"),
         (("--data", "data", "--input-size", "8x8"), 2, "input size"),

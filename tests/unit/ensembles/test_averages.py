@@ -1,4 +1,4 @@
-"""How outputs are averaged when the user does not say: twenty heads."""
+"""How outputs are averaged when the user does not say: some thirty heads."""
 
 from __future__ import annotations
 
@@ -45,6 +45,19 @@ class Dense(nn.Module):
         return F.interpolate(y, size=x.shape[-2:], mode="bilinear") if self.resize else y
 
 
+class Series(nn.Module):
+    """Convs along a series, ``"b k n"`` or ``"b n k"``."""
+
+    def __init__(self, name: str, last: bool = False) -> None:
+        super().__init__()
+        self.body, self.name, self.last = nn.Conv1d(6, 8, 3, padding=1), name, last
+        self.add_module(name, nn.Conv1d(8, 4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.get_submodule(self.name)(self.body(x).relu())
+        return y.transpose(1, 2) if self.last else y
+
+
 class Tokens(nn.Module):
     def __init__(self, **attributes: Any) -> None:
         super().__init__()
@@ -72,6 +85,14 @@ _CASES = [
     ("a regression config", Net("score", config=_config(num_labels=4, problem_type="regression")), X, "mean", False),
     ("four regression outputs", Net("out"), X, "mean", True),
     ("a head of boxes", Net("bbox_head"), X, "mean", True),
+    ("a head of quantiles", Net("quantile_head"), X, "mean", True),
+    ("log-probabilities", Net("out", after=lambda y: F.log_softmax(y, 1)), X, "probs", False),
+    ("log-probabilities of tokens", Net("out", after=lambda y: F.log_softmax(y, dim=-1)), torch.randn(2, 7, 6), "probs", False),
+    ("log-probabilities over positions", Net("out", after=lambda y: F.log_softmax(y, dim=1)), torch.randn(2, 7, 6), "mean", False),
+    ("classes before positions", Net("head", after=lambda y: y.transpose(1, 2)), torch.randn(2, 7, 6), "mean", True),
+    ("classes of a series", Series("head"), torch.randn(2, 6, 7), "mean", True),
+    ("classes of a series, last", Series("head", last=True), torch.randn(2, 6, 7), "probs", False),
+    ("classes behind the pixels", Net("head"), torch.randn(2, 5, 5, 6), "mean", True),
     ("one output", Net("fc", outputs=1), X, "mean", False),
     ("probabilities", Net("fc", after=lambda y: y.softmax(-1)), X, "mean", False),
     ("sigmoids", Net("fc", after=torch.sigmoid), X, "mean", False),

@@ -79,6 +79,7 @@ def test_processes_share_an_epoch(length: int) -> None:
         assert len({len(share[member]) for share in shares}) == 1
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_gives_member_major_batches(workers: int) -> None:
     dataset = _Numbers()
@@ -94,6 +95,7 @@ def _negate_or_not(image: torch.Tensor) -> torch.Tensor:
     return image + torch.rand(()) * 100
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_collate_augments_once_per_member(workers: int) -> None:
     loader = DataLoader(_Numbers(), batch_size=5, collate_fn=IndependentCollate(3, _negate_or_not), num_workers=workers)
