@@ -22,7 +22,7 @@ INDICES = [
 ]
 
 
-@pytest.mark.parametrize("index", INDICES, ids=str)
+@pytest.mark.parametrize("index", INDICES, ids=lambda index: "mask" if isinstance(index, torch.Tensor) else str(index))
 def test_an_assignment_as_a_value(index: Any) -> None:
     x = torch.arange(12.0).view(3, 4)
     wanted = x.clone()
