@@ -108,6 +108,7 @@ def export(
         named = deployment(*traced)
     if kind == "onnx":
         tidy(program)
+    nodes = len(program.graph.nodes)
     seconds = {"trace": time.perf_counter() - began}
     with own_workplace(target) as place:
         try:
@@ -134,7 +135,7 @@ def export(
         _described(named, batch),
         found,
         size,
-        len(program.graph.nodes),
+        nodes,
         tuple(f"{name} is not torch's own: import its library before the file is loaded" for name in foreign),
         {name: round(value, 3) for name, value in seconds.items()},
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from packify.core.errors import ExportError
+from packify.exporting.programs import read_contiguous
 
 # A file of protocol buffers holds less than 2 GiB; larger weights lie in a file beside it.
 _LARGEST = 2**31 - 2**24
@@ -27,6 +28,7 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], ops
     import onnxscript.optimizer
     from onnx_ir.passes import common
 
+    read_contiguous(program)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made: Any = torch.onnx.export(

@@ -99,6 +99,37 @@ def tidy(program: ExportedProgram) -> int:
     return len(nodes) - len(graph.nodes)
 
 
+_GIVE_CONTIGUOUS = frozenset(
+    (
+        torch.ops.aten.reshape.default,
+        torch.ops.aten.linear.default,
+        torch.ops.aten.bmm.default,
+        torch.ops.aten.baddbmm.default,
+        torch.ops.aten.layer_norm.default,
+        torch.ops.aten.clone.default,
+        torch.ops.aten.contiguous.default,
+    )
+)
+
+
+def read_contiguous(program: ExportedProgram) -> None:
+    """Copy what may lie scattered before it is reshaped, which in a file is no operation.
+
+    Without it, where the batch size is unknown, torch takes the reshape for a view, and then refuses the view: when an exporter takes an
+    attention kernel apart, its strides are others.
+    """
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        source: Any = node.args[0] if _is_reshape(node) else None
+        if not isinstance(source, fx.Node) or source.target in _GIVE_CONTIGUOUS:
+            continue
+        with graph.inserting_before(node):
+            copy = graph.call_function(torch.ops.aten.clone.default, (source,), {"memory_format": torch.contiguous_format})
+        copy.meta = dict(source.meta)
+        node.args = (copy, *node.args[1:])
+    program.graph_module.recompile()
+
+
 def _constant_reshape(node: fx.Node) -> None:
     value: Any = node.meta.get("val")
     if not isinstance(value, Tensor):
