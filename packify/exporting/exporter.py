@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -216,7 +217,9 @@ def _target(path: str | Path, to: str | None, force: bool) -> tuple[Path, Format
     if not target.parent.is_dir():
         raise ExportError(str(target), found=f"no folder {target.parent}", why="the file is written there", fix=f"mkdir -p {target.parent}")
     clear_leftovers(target)
-    if target.is_dir() or (target.exists() and not force):
+    if target.is_dir():
+        raise ExportError(str(target), found="a folder", why="an export is one file", fix="choose another name: --out FILE")
+    if target.exists() and not force:
         raise ExportError(
             str(target),
             found="it exists already",
@@ -310,10 +313,14 @@ def _written(kind: Format, program: Any, path: Path, wish: Wish, deployment: Dep
         place, operator = place_of_operator(deployment, traced, said)
         raise ExportError(
             place or operator or f"the network as {kind}",
-            found=f"{operator or type(error).__name__}: {' '.join(str(error).split())}"[:400],
+            found=operator or f"{type(error).__name__}: {_plain(str(error))}",
             why=f"{kind} cannot hold that operator",
             fix="export --to pt2, which holds every operator of torch, or exchange that part of the network",
         ) from error
+
+
+def _plain(message: str) -> str:
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())[:400]
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -106,6 +106,9 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="--force"):
         packify.export(packed, tmp_path / "net.pt2")
     assert (tmp_path / "net.pt2").read_text() == "mine"
+    (tmp_path / "folder.pt2").mkdir()
+    with pytest.raises(ExportError, match="one file"):
+        packify.export(packed, tmp_path / "folder.pt2", force=True)
     packify.export(packed, tmp_path / "net.pt2", force=True, check=False)
     assert (tmp_path / "net.pt2").stat().st_size > 100
 
