@@ -52,12 +52,12 @@ def _name_axes(model: Any) -> None:
     names: dict[str, str] = {}
     for value in model.graph.inputs:
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
-            size = value.shape[axis] if value.shape and axis < len(value.shape) else None
+            size: Any = value.shape[axis] if value.shape and axis < len(value.shape) else None
             if str(getattr(size, "value", "None")) != "None":
                 names.setdefault(str(size.value), name)
     for value in (*model.graph.inputs, *model.graph.outputs):
-        for axis, size in enumerate(value.shape or ()):
-            known = names.get(str(getattr(size, "value", "")))
+        for axis, each in enumerate(value.shape or ()):
+            known = names.get(str(getattr(each, "value", "")))
             if known:
                 value.shape[axis] = known
 
