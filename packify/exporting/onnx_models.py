@@ -52,14 +52,14 @@ def _name_axes(model: Any) -> None:
     names: dict[str, str] = {}
     for value in model.graph.inputs:
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
-            size: Any = value.shape[axis] if value.shape and axis < len(value.shape) else None
-            if str(getattr(size, "value", "None")) != "None":
-                names.setdefault(str(size.value), name)
+            known = str(getattr(value.shape[axis], "value", "None")) if axis < len(value.shape or ()) else "None"
+            if known != "None":
+                names.setdefault(known, name)
     for value in (*model.graph.inputs, *model.graph.outputs):
         for axis, each in enumerate(value.shape or ()):
-            known = names.get(str(getattr(each, "value", "")))
-            if known:
-                value.shape[axis] = known
+            symbol = str(getattr(each, "value", ""))
+            if symbol in names:
+                value.shape[axis] = names[symbol]
 
 
 def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], Mapping[str, Tensor]]:
