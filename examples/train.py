@@ -3,9 +3,11 @@
     python examples/train.py resnet18 --data CIFAR10 --download --input-size 3x32x32 --alpha 2 --M 4 --gamma 2 --out runs/r18
     python examples/train.py file.py:factory --data FOLDER --amp bf16 --ema 0.9998 --mixup 0.2 --out runs/mine
     torchrun --nproc-per-node 2 examples/train.py resnet50 --data FOLDER --out runs/r50
+    torchrun --nproc-per-node 4 examples/train.py resnet50 --data FOLDER --mesh member=2,data=2 --out runs/r50
 
 MODEL is a timm or torchvision name or `file.py:factory`. A killed run goes on where its last epoch ended with `--resume`, and ends with the
-same numbers bit for bit. At the end it prints the metrics, and `OUT/artefact` is for `packify evaluate` and `packify.load`.
+same numbers bit for bit. With `--mesh` every process holds its own members only. At the end come the metrics, and `OUT/artefact` is for
+`packify evaluate` and `packify.load`.
 """
 
 from __future__ import annotations
@@ -34,17 +36,17 @@ _AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NUMBERS = {"alpha": 2.0, "M": 4, "gamma": 1, "epochs": 10, "batch-size": 128, "lr": 0.05, "weight-decay": 5e-4, "warmup": 0}
 _OPTIONS = {"label-smoothing": 0.0, "mixup": 0.0, "ema": 0.0, "clip": 0.0, "seed": 0, "workers": 0}
 # What may change when a run goes on: it decides no number.
-_FREE = ("resume", "json", "root", "download", "out")
+_FREE = ("resume", "json", "root", "download", "out", "mesh")
 
 
 class Training:
     """Everything that changes while a network is trained: what a checkpoint holds."""
 
-    def __init__(self, packed: packify.PackedNetwork, given: argparse.Namespace, process: Process, steps: int) -> None:
+    def __init__(self, network: nn.Module, given: argparse.Namespace, process: Process, steps: int) -> None:
         self.given, self.process, self.epoch = given, process, 0
-        self.packed = packed.to(process.device).train()
-        self.network = process.parallel(self.packed)
-        decayed = {many: [each for each in packed.parameters() if (each.dim() > 1) == many] for many in (True, False)}
+        self.network = network
+        self.packed = network.packed if process.mesh else getattr(network, "module", network)  # the members of this process
+        decayed = {many: [each for each in self.packed.parameters() if (each.dim() > 1) == many] for many in (True, False)}
         groups = [{"params": each, "weight_decay": given.weight_decay * many} for many, each in decayed.items()]
         of_sgd = {"momentum": 0.9, "nesterov": True} if given.optimizer == "sgd" else {}
         self.optimiser = (torch.optim.SGD if of_sgd else torch.optim.AdamW)(groups, lr=given.lr, **of_sgd)
@@ -62,6 +64,8 @@ class Training:
     @property
     def trained(self) -> nn.Module:
         """What is evaluated and saved: the average of the weights over time, if there is one."""
+        if self.process.mesh:
+            return self.network
         return self.parts["average"].module if "average" in self.parts else self.packed
 
     def step(self, criterion: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -69,7 +73,7 @@ class Training:
         dtype = _AMP[self.given.amp]
         with torch.autocast(self.process.device.type, dtype, enabled=dtype != torch.float32):
             outputs = self.network(images)
-        loss: torch.Tensor = criterion(outputs.float(), labels)
+        loss: torch.Tensor = criterion(outputs.float() if dtype != torch.float32 else outputs, labels)
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()
         if self.given.clip:
@@ -82,9 +86,14 @@ class Training:
             self.parts["average"].update_parameters(self.packed)
         return loss.detach()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, source: Any) -> None:
         """A checkpoint, written at once: whoever is killed leaves the last whole one."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
+        if self.process.mesh:
+            plain = {name: state[name] for name in ("schedule", "scaler")}
+            extra = {"epoch": self.epoch, "settings": settings(self.given, self.process), **plain}
+            packify.save_checkpoint(self.network.eval(), path, self.optimiser, extra, source=source)
+            return
         fresh = path.with_suffix(".part")
         torch.save({"epoch": self.epoch, "settings": settings(self.given, self.process), **state}, fresh)
         fresh.replace(path)
@@ -95,7 +104,10 @@ class Training:
         Raises:
             DataError: it is of a run with other settings.
         """
-        state = torch.load(path, map_location=self.process.device, weights_only=True)
+        if self.process.mesh:
+            state = packify.load_checkpoint(self.network, path, self.optimiser)
+        else:
+            state = torch.load(path, map_location=self.process.device, weights_only=True)
         before, now = state["settings"], settings(self.given, self.process)
         differing = [f"{name} was {before.get(name)!r} and is {value!r}" for name, value in now.items() if before.get(name) != value]
         if differing:
@@ -106,20 +118,25 @@ class Training:
                 fix="pass the settings that it was started with, or another --out",
             )
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            if name in state:
+                part.load_state_dict(state[name])
         self.epoch = state["epoch"]
 
 
 def settings(given: argparse.Namespace, process: Process) -> dict[str, Any]:
     """What decides the numbers of a run."""
-    return {**{name: value for name, value in vars(given).items() if name not in _FREE}, "processes": process.world}
+    return {**{name: value for name, value in vars(given).items() if name not in _FREE}, "processes": process.copies}
 
 
 def run(given: argparse.Namespace, process: Process) -> packify.Evaluation | None:
-    """Train, and on the first process evaluate and save."""
-    last = given.out / "last.pt"
-    if last.exists() and not given.resume:
-        raise packify.DataError(str(last), found="a run", why="it would be written over", fix="pass --resume to go on, or another --out")
+    """Train, and on the first process (all of a mesh) evaluate and save."""
+    last, other = (given.out / name for name in (("last", "last.pt") if process.mesh else ("last.pt", "last")))
+    if (last.exists() and not given.resume) or other.exists():
+        raise packify.DataError(
+            str(given.out), found="a run", why="it would be written over", fix="pass --resume to go on, or another --out"
+        )
+    if process.mesh and given.ema:
+        raise packify.SpecError("--ema", found="--mesh", why="a checkpoint of a mesh holds one set of weights", fix="leave one of them out")
     size = sources.parse_input_size(given.input_size) if given.input_size else sources.resolve(given.model, device="meta").input_size
     data = open_data(given.data, size or (), given.root, given.download)
     reference = sources.resolve(
@@ -130,26 +147,31 @@ def run(given: argparse.Namespace, process: Process) -> packify.Evaluation | Non
         pretrained=given.pretrained,
     )
     spec = {"alpha": given.alpha, "num_estimators": given.M, "gamma": given.gamma, "seed": given.seed, "weights": given.weights}
-    packed = packify.pack(reference.model, reference.example(), **spec, average="probs")
-    loader = train_loader(data.train, given.batch_size, given.workers, given.seed, process.rank, process.world)
-    training = Training(packed, given, process, len(loader))
+    network = process.build(packify.record(reference.model, reference.example()), {**spec, "average": "probs"})
+    loader = train_loader(data.train, given.batch_size, given.workers, given.seed, process.copy, process.copies)
+    training = Training(network, given, process, len(loader))
+    members = training.packed.num_estimators
     if last.exists():
         training.load(last)
     given.out.mkdir(parents=True, exist_ok=True)
     test = DataLoader(data.test, given.batch_size, num_workers=given.workers)
-    criterion = packify.EnsembleLoss(nn.CrossEntropyLoss(label_smoothing=given.label_smoothing), num_estimators=given.M)
+    criterion = packify.EnsembleLoss(nn.CrossEntropyLoss(label_smoothing=given.label_smoothing), num_estimators=members)
     for epoch in range(training.epoch, given.epochs):
         loss = train_epoch(training, loader, criterion, data.classes)
         training.epoch = epoch + 1
-        if process.rank == 0:
+        if process.rank == 0 or process.mesh:
             held_out = packify.evaluate(training.trained, test)
-            training.save(last)
+            training.save(last, reference.source)
             lr = training.schedule.get_last_lr()[0]
+        if process.rank == 0:
             say(given, event="epoch", epoch=epoch + 1, loss=loss, lr=lr, accuracy=held_out.accuracy, nll=held_out.nll)
-    if process.rank != 0:
+    found = packify.evaluate(training.trained, test) if process.rank == 0 or process.mesh else None
+    if found is None or process.rank != 0:
         return None
-    found = packify.evaluate(training.trained, test)
-    packify.save(training.trained.eval(), given.out / "artefact", source=reference.source, force=True)
+    if process.mesh:
+        packify.consolidate(last, given.out / "artefact", model=reference.model, force=True)
+    else:
+        packify.save(training.trained.eval(), given.out / "artefact", source=reference.source, force=True)
     single = {name: value for name, value in found.to_dict().items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
     say(given, event="end", artefact=str(given.out / "artefact"), **single)
     return found
@@ -162,10 +184,10 @@ def train_epoch(training: Training, loader: DataLoader[Any], criterion: nn.Modul
         DataError: the loss is not finite.
     """
     given, process = training.given, training.process
-    start_epoch(loader, given.seed, training.epoch, process.rank)
+    start_epoch(loader, given.seed, training.epoch, process.copy)
     mixup = v2.MixUp(alpha=given.mixup, num_classes=classes) if given.mixup else None
     total, steps = torch.zeros((), device=process.device), 0
-    training.packed.train()
+    training.network.train()
     console = Console(stderr=True)
     quiet = given.json or process.rank > 0 or not console.is_terminal
     for images, labels in track(loader, f"epoch {training.epoch + 1} of {given.epochs}", console=console, transient=True, disable=quiet):
@@ -173,7 +195,7 @@ def train_epoch(training: Training, loader: DataLoader[Any], criterion: nn.Modul
         if mixup is not None:
             images, labels = mixup(images, labels)
         total, steps = total + training.step(criterion, images, labels), steps + 1
-    mean = total.item() / steps / given.M
+    mean = total.item() / steps / training.packed.num_estimators
     if not math.isfinite(mean):
         raise packify.DataError(
             f"epoch {training.epoch + 1}", found=f"a loss of {mean}", why="the training diverged", fix="lower --lr, or pass --clip 1"
@@ -195,6 +217,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, default=Path("data"), help="of torchvision's data sets")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint and artefact")
     parser.add_argument("--input-size", help="3x32x32; by default the model's own")
+    parser.add_argument("--mesh", default="", help="member=2,data=2: processes along members and along data; without it all along data")
     parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="for the model's builder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     for name, default in (_NUMBERS | _OPTIONS).items():
@@ -210,7 +233,7 @@ def main(argv: list[str] | None = None) -> packify.Evaluation | None:
     """Train with the settings of the command line."""
     given = arguments(argv)
     try:
-        with Process.join(given.device) as process:
+        with Process.join(given.device, given.mesh, given.M) as process:
             return run(given, process)
     except packify.PackifyError as error:
         sys.exit(f"error: {error}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from packify.artefact.config import CONFIG_FILE, WEIGHTS_FILE, read_config
@@ -27,12 +30,13 @@ def fetch(name: str) -> Path:
     repo_id, revision = hub_name(name)
     get = functools.partial(hf_hub_download, repo_id, library_name="packify", library_version=__version__)
     try:
-        folder = Path(str(get(CONFIG_FILE, revision=revision))).parent
-        config = read_config(folder)  # nothing large is fetched for what is no artefact
-        revision = folder.name if _COMMIT.fullmatch(folder.name) else revision  # all files of one commit
-        first = Path(str(get(config.weights_file, revision=revision)))
-        for shard in () if config.weights_file == WEIGHTS_FILE else read_index(first)[0]:
-            get(shard, revision=revision)
+        with told_once():
+            folder = Path(str(get(CONFIG_FILE, revision=revision))).parent
+            config = read_config(folder)  # nothing large is fetched for what is no artefact
+            revision = folder.name if _COMMIT.fullmatch(folder.name) else revision  # all files of one commit
+            first = Path(str(get(config.weights_file, revision=revision)))
+            for shard in () if config.weights_file == WEIGHTS_FILE else read_index(first)[0]:
+                get(shard, revision=revision)
     except ArtefactError as error:
         raise ArtefactError(
             name, found=error.found, why=error.why, fix=f"pass a repository that packify.push_to_hub wrote ({error.where})"
@@ -43,6 +47,19 @@ def fetch(name: str) -> Path:
 
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """The hub's library warns of every try that failed; what came of them is told by one error (with HF_DEBUG=1 by both)."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    if before != logging.DEBUG:
+        logger.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def hub_error(repo_id: str, error: BaseException, done: str) -> ArtefactError:

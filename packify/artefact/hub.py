@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from packify.artefact.cards import model_card, written_beside
 from packify.artefact.config import CARD_FILE, CONFIG_FILE, INDEX_FILE, SHARD_FILE, WEIGHTS_FILE, Config, read_config
-from packify.artefact.fetching import hub_error
+from packify.artefact.fetching import hub_error, told_once
 from packify.artefact.names import PREFIX, hub_name
 from packify.artefact.saving import save
 from packify.artefact.weights import file_sha256, read_index, weights_files
@@ -67,7 +67,8 @@ def push_to_hub(
             files.append(folder / CARD_FILE)
         api = HfApi(endpoint=endpoint, token=token, library_name="packify", library_version=__version__)
         try:
-            _commit(api, repo_id, files, private, revision, message or f"packify {__version__}: {folder.resolve().name}")
+            with told_once():
+                _commit(api, repo_id, files, private, revision, message or f"packify {__version__}: {folder.resolve().name}")
         except Exception as error:  # the hub's library raises what its network libraries do
             raise hub_error(repo_id, error, "published") from error
     return f"{PREFIX}{repo_id}" + (f"@{revision}" if revision else "")

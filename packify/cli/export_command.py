@@ -31,6 +31,20 @@ Dtype = Annotated[
     Literal["fp32", "fp16", "bf16"] | None,
     typer.Option("--dtype", help="The network's own; inputs and outputs stay float32.", show_default=False, rich_help_panel=_FILE),
 ]
+Resolution = Annotated[
+    Literal["fixed", "dynamic"],
+    typer.Option("--resolution", help="Any height and width, where the network allows it.", rich_help_panel=_FILE),
+]
+Fuse = Annotated[bool, typer.Option("--fuse", help="Fold batch norms into the layers before them.", rich_help_panel=_FILE)]
+HowRun = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="How members are run in the file: grouped, 'in turn', batched, 'per layer'.",
+        show_default="the fastest in such files",
+        rich_help_panel=_FILE,
+    ),
+]
 Int8 = Annotated[bool, typer.Option("--int8", help="Weights of matrix products as int8 (onnx).", rich_help_panel=_FILE)]
 Opset = Annotated[int | None, typer.Option("--opset", help="Of ONNX.", show_default=False, rich_help_panel=_FILE)]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not run the file and compare it with torch.", rich_help_panel=_FILE)]
@@ -43,7 +57,10 @@ def export(
     out: OutFile = None,
     batch: Batch = "dynamic",
     outputs: Outputs = "mean,uncertainty",
+    resolution: Resolution = "fixed",
     dtype: Dtype = None,
+    fuse: Fuse = False,
+    strategy: HowRun = None,
     int8: Int8 = False,
     opset: Opset = None,
     model: ReferenceOption = None,
@@ -67,7 +84,7 @@ def export(
             config = artefact.read_config(folder)
         name = Path(directory.name.partition("@")[0]) if str(directory).startswith("hf-hub:") else directory.resolve()
         target = out or name.with_name(name.name + (".onnx" if to == "onnx" else ".pt2"))
-        options: dict[str, Any] = {"to": to, "dtype": dtype, "opset": opset, "check": not no_check, "force": force}
+        options: dict[str, Any] = {"to": to, "dtype": dtype, "fuse": fuse, "strategy": strategy, "opset": opset, "resolution": resolution}
         with step("export", f"writing {target}"):
             found = write(
                 network,
@@ -77,6 +94,8 @@ def export(
                 batch="dynamic" if batch == "dynamic" else int(batch),
                 outputs=[part.strip() for part in outputs.split(",")],
                 quantise="int8" if int8 else None,
+                check=not no_check,
+                force=force,
                 **options,
             )
     if json:
@@ -110,5 +129,6 @@ def show(found: Export) -> None:
     if not found.comparisons:
         console.print("The file was not compared with torch (--no-check).", style="yellow")
     total = sum(found.seconds.values())
-    size = f"{found.file_bytes / 1e6:,.1f} MB, {found.nodes} nodes, {total:.1f} s"
+    how = f", members {found.strategy}" if found.strategy else ""
+    size = f"{found.file_bytes / 1e6:,.1f} MB, {found.nodes} nodes{how}, {total:.1f} s"
     console.print(f"[green]✓[/green] written to [bold]{found.path}[/bold] ({size})", soft_wrap=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from packify.artefact.leftovers import clear_leftovers, own_workplace
 from packify.core import nested
 from packify.core.errors import ExportError, SpecError
+from packify.execution.strategies import AUTO, require_known
 from packify.exporting.comparison import Comparison, compare
 from packify.exporting.deployment import Deployment
 from packify.exporting.diagnosis import place_of_operator
@@ -26,6 +29,9 @@ from packify.nn.packed_network import PackedNetwork
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".pt2": "pt2"}
 _BATCHES = (1, 2, 5)
+_OPSETS = (18, 23)
+# What was fastest in files of each format, of ResNet-50, ViT-S and ConvNeXt-T: see examples/export_speed.py.
+_SUITED: dict[Format, str] = {"onnx": "grouped", "pt2": "grouped", "aoti": "grouped"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Export:
         nodes: of the program that was written.
         notes: what whoever runs the file must know.
         seconds: by step.
+        strategy: how a packed network's members are run in the file.
     """
 
     path: Path
@@ -53,6 +60,7 @@ class Export:
     nodes: int
     notes: tuple[str, ...]
     seconds: dict[str, float]
+    strategy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-able values."""
@@ -66,9 +74,12 @@ def export(
     to: Format | None = None,
     example_inputs: Any = None,
     batch: int | Literal["dynamic"] = "dynamic",
+    resolution: Literal["fixed", "dynamic"] = "fixed",
     outputs: Sequence[str] = ("mean", "uncertainty"),
     average: Any = None,
     dtype: str | None = None,
+    fuse: bool = False,
+    strategy: str | None = None,
     quantise: Literal["int8"] | None = None,
     opset: int | None = None,
     check: bool = True,
@@ -83,9 +94,13 @@ def export(
             the suffix says.
         example_inputs: what the network takes, for one that does not know: a tensor, a tuple or a dict; shapes and dtypes are read.
         batch: ``"dynamic"``, or the one batch size of the file.
+        resolution: ``"dynamic"``: any height and width of images ``"b c h w"``, where the network's code allows it.
         outputs: ``"mean"``, ``"members"``, ``"uncertainty"``, see `Deployment` for the names that they give.
         average: of each output, for a network that does not say.
         dtype: ``"fp16"`` or ``"bf16"``: the network's own; inputs and outputs stay float32.
+        fuse: of a packed network: fold batch norms into the layers before them, as ``packed.fuse()`` does.
+        strategy: how a packed network's members are run in the file, one of `packify.execution.strategies`; left out, the network's own if
+            one was chosen, else what is fastest in files of this format.
         quantise: ``"int8"``: weights of matrix products as int8 (ONNX). The loss is told, not judged.
         opset: of ONNX.
         check: run the file and compare it with torch at three batch sizes (three inputs where the batch is fixed).
@@ -98,16 +113,22 @@ def export(
     """
     began = time.perf_counter()
     target, kind = _target(path, to, force)
-    _check(network, batch, dtype, quantise, kind)
-    deployment = _deployed(network, example_inputs, outputs, average, dtype)
+    _check(network, batch, resolution, dtype, quantise, opset, kind)
+    way = _strategy(network, strategy, fuse, kind)
+    free = resolution == "dynamic"
+    deployment = _deployed(network, example_inputs, outputs, average, dtype, fuse)
     sizes = _BATCHES if batch == "dynamic" else (batch,) * 3
-    batches = [_inputs(deployment, size, seed) for seed, size in enumerate(sizes)]
+    batches = [_inputs(deployment, size, seed, seed * free) for seed, size in enumerate(sizes)]
+    if free:
+        _check_free(deployment, batches[-1])
     traced = _inputs(deployment, 2 if batch == "dynamic" else batch, 0)
-    program = program_of(deployment, traced, batch == "dynamic")
+    with run_by(deployment.network, way):
+        program = program_of(deployment, traced, batch == "dynamic", free)
     with torch.no_grad():
         named = deployment(*traced)
     if kind == "onnx":
         tidy(program)
+    nodes = len(program.graph.nodes)
     seconds = {"trace": time.perf_counter() - began}
     with own_workplace(target) as place:
         try:
@@ -130,14 +151,56 @@ def export(
     return Export(
         target,
         kind,
-        _described(dict(zip(deployment.input_names, traced, strict=True)), batch),
+        _described(dict(zip(deployment.input_names, traced, strict=True)), batch, free),
         _described(named, batch),
         found,
         size,
-        len(program.graph.nodes),
+        nodes,
         tuple(f"{name} is not torch's own: import its library before the file is loaded" for name in foreign),
         {name: round(value, 3) for name, value in seconds.items()},
+        way,
     )
+
+
+@contextlib.contextmanager
+def run_by(network: Any, strategy: str) -> Iterator[None]:
+    """A packed network with another strategy, as long as the block lasts; nothing for other networks."""
+    if not strategy:
+        yield
+        return
+    before = network.strategy
+    try:
+        network.strategy = strategy
+        yield
+    finally:
+        network.strategy = before
+
+
+def _check_free(deployment: Deployment, larger: Sequence[Tensor]) -> None:
+    try:
+        with torch.no_grad():
+            deployment(*larger)
+    except Exception as error:
+        raise ExportError(
+            "resolution",
+            found=f"{type(error).__name__}: {' '.join(str(error).split())}"[:300],
+            why=f"the network itself does not take images of {' x '.join(map(str, larger[0].shape[2:]))}",
+            fix="export for one resolution: leave out --resolution dynamic (resolution='fixed')",
+        ) from error
+
+
+def _strategy(network: nn.Module, wished: str | None, fuse: bool, kind: Format) -> str:
+    """The strategy by which a network is traced; empty for one that has no members."""
+    if isinstance(network, PackedNetwork):
+        return require_known(wished) if wished else network.strategy if network.strategy != AUTO else _SUITED[kind]
+    if wished or fuse:
+        raise SpecError(
+            "strategy" if wished else "fuse",
+            found=f"a {type(network).__name__}",
+            why="a packed network has members to run and batch norms that are known",
+            fix="leave it out",
+        )
+    return ""
 
 
 def _target(path: str | Path, to: str | None, force: bool) -> tuple[Path, Format]:
@@ -154,7 +217,9 @@ def _target(path: str | Path, to: str | None, force: bool) -> tuple[Path, Format
     if not target.parent.is_dir():
         raise ExportError(str(target), found=f"no folder {target.parent}", why="the file is written there", fix=f"mkdir -p {target.parent}")
     clear_leftovers(target)
-    if target.is_dir() or (target.exists() and not force):
+    if target.is_dir():
+        raise ExportError(str(target), found="a folder", why="an export is one file", fix="choose another name: --out FILE")
+    if target.exists() and not force:
         raise ExportError(
             str(target),
             found="it exists already",
@@ -164,11 +229,16 @@ def _target(path: str | Path, to: str | None, force: bool) -> tuple[Path, Format
     return target, kind
 
 
-def _check(network: Any, batch: Any, dtype: Any, quantise: Any, kind: Format) -> None:
+def _check(network: Any, batch: Any, resolution: Any, dtype: Any, quantise: Any, opset: Any, kind: Format) -> None:
     if not isinstance(network, nn.Module):
         raise SpecError("network", found=f"a {type(network).__name__}", why="an nn.Module is exported", fix="pass packify.load(DIR)")
     if batch != "dynamic" and (type(batch) is not int or batch < 1):
         raise SpecError("batch", found=repr(batch), why="it is dynamic, or a number of samples", fix='pass batch="dynamic" or batch=1')
+    if resolution not in ("fixed", "dynamic"):
+        raise SpecError("resolution", found=repr(resolution), why="it is fixed or dynamic", fix='pass resolution="dynamic"')
+    if opset is not None and (type(opset) is not int or not _OPSETS[0] <= opset <= _OPSETS[1] or kind != "onnx"):
+        why = f"ONNX files are written in the opsets {_OPSETS[0]} to {_OPSETS[1]}"
+        raise SpecError("opset", found=f"{opset!r} for {kind}", why=why, fix='leave it out, or pass opset=20 with to="onnx"')
     if dtype is not None and dtype not in _DTYPES:
         raise SpecError("dtype", found=repr(dtype), why=f"dtypes are {', '.join(_DTYPES)}", fix='pass dtype="fp16"')
     if quantise is not None and (quantise != "int8" or kind != "onnx" or dtype not in (None, "fp32")):
@@ -191,7 +261,7 @@ def _first_size(example: Any) -> int:
     return next((int(leaf.shape[0]) for leaf in nested.leaves(example) if isinstance(leaf, Tensor) and leaf.dim()), 1)
 
 
-def _deployed(network: nn.Module, example: Any, outputs: Sequence[str], average: Any, dtype: str | None) -> Deployment:
+def _deployed(network: nn.Module, example: Any, outputs: Sequence[str], average: Any, dtype: str | None, fuse: bool) -> Deployment:
     example = network.example_inputs if example is None and isinstance(network, PackedNetwork) else example
     if example is None:
         raise SpecError(
@@ -206,19 +276,22 @@ def _deployed(network: nn.Module, example: Any, outputs: Sequence[str], average:
         network = network.to(_DTYPES[dtype]) if dtype is not None else network
         for parameter in network.parameters():
             parameter.data = parameter.data.contiguous()
+    network = network.fuse() if fuse and isinstance(network, PackedNetwork) else network
     deployment = Deployment(network, example, outputs, average).eval()
     if not deployment.tensors:
         raise SpecError("example_inputs", found="no tensor", why="a file computes from tensors", fix="pass the network's inputs")
     return deployment
 
 
-def _inputs(deployment: Deployment, batch: int, seed: int) -> list[Tensor]:
-    """Random inputs of a batch size: normal numbers, zeros and ones for whole numbers."""
+def _inputs(deployment: Deployment, batch: int, seed: int, larger: int = 0) -> list[Tensor]:
+    """Random inputs of a batch size: normal numbers, zeros and ones for whole numbers; images higher than the example, and wider."""
     generator = torch.Generator().manual_seed(seed)
     found = []
     for index in deployment.tensors:
         like = deployment.leaves[index]
         shape = (batch, *like.shape[1:]) if like.dim() else ()
+        if larger and like.dim() == 4:
+            shape = (*shape[:2], shape[2] + 64 * larger, shape[3] + 32 * larger)
         if like.is_floating_point():
             dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
             found.append(torch.randn(shape, generator=generator, dtype=dtype))
@@ -240,10 +313,14 @@ def _written(kind: Format, program: Any, path: Path, wish: Wish, deployment: Dep
         place, operator = place_of_operator(deployment, traced, said)
         raise ExportError(
             place or operator or f"the network as {kind}",
-            found=f"{operator or type(error).__name__}: {' '.join(str(error).split())}"[:400],
+            found=operator or f"{type(error).__name__}: {_plain(str(error))}",
             why=f"{kind} cannot hold that operator",
             fix="export --to pt2, which holds every operator of torch, or exchange that part of the network",
         ) from error
+
+
+def _plain(message: str) -> str:
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())[:400]
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -254,11 +331,13 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def _described(tensors: dict[str, Tensor], batch: int | str) -> dict[str, str]:
+def _described(tensors: dict[str, Tensor], batch: int | str, free: bool = False) -> dict[str, str]:
     """``{"input0": "float32 b 3 224 224"}``; an output's batch axis is the one that has the traced size."""
     found = {}
     for name, tensor in tensors.items():
         axis = 1 if name.endswith("members") else 0
         sizes = ["b" if batch == "dynamic" and position == axis else str(size) for position, size in enumerate(tensor.shape)]
+        if free and tensor.dim() == 4:
+            sizes[2:] = ["h", "w"]
         found[name] = " ".join([str(tensor.dtype).removeprefix("torch."), *sizes])
     return found

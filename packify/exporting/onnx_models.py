@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from packify.core.errors import ExportError
+from packify.exporting.programs import read_contiguous
 
 # A file of protocol buffers holds less than 2 GiB; larger weights lie in a file beside it.
 _LARGEST = 2**31 - 2**24
@@ -24,16 +25,18 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], ops
         ExportError: the libraries of the extra `export` are not installed, or ONNX cannot hold an operator.
     """
     _libraries()
+    import onnx.checker
     import onnxscript.optimizer
     from onnx_ir.passes import common
 
+    read_contiguous(program)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made: Any = torch.onnx.export(
             program, dynamo=True, verbose=False, optimize=False, opset_version=opset, output_names=list(outputs), external_data=False
         )
         model = made.model
-        _name_batch(model)
+        _name_axes(model)
         onnxscript.optimizer.fold_constants(model)
         onnxscript.optimizer.remove_unused_nodes(model)
         common.CommonSubexpressionEliminationPass()(model)
@@ -41,15 +44,22 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], ops
             tensor.nbytes for tensor in program.constants.values() if isinstance(tensor, Tensor)
         )
         made.save(str(path), external_data=size > _LARGEST)
+    onnx.checker.check_model(str(path), full_check=True)  # every node's arguments, and the shapes that follow from them
 
 
-def _name_batch(model: Any) -> None:
-    """Call the axis of the batch ``batch`` in the model's inputs and outputs."""
-    names = {str(value.shape[0].value) for value in model.graph.inputs if value.shape and hasattr(value.shape[0], "value")}
+def _name_axes(model: Any) -> None:
+    """Call the free axes of the model's inputs ``batch``, ``height`` and ``width``, and those of its outputs that are the same."""
+    names: dict[str, str] = {}
+    for value in model.graph.inputs:
+        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+            known = str(getattr(value.shape[axis], "value", "None")) if axis < len(value.shape or ()) else "None"
+            if known != "None":
+                names.setdefault(known, name)
     for value in (*model.graph.inputs, *model.graph.outputs):
-        for axis, size in enumerate(value.shape or ()):
-            if str(getattr(size, "value", "")) in names - {"None"}:
-                value.shape[axis] = "batch"
+        for axis, each in enumerate(value.shape or ()):
+            symbol = str(getattr(each, "value", ""))
+            if symbol in names:
+                value.shape[axis] = names[symbol]
 
 
 def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], Mapping[str, Tensor]]:

@@ -18,22 +18,28 @@ _LARGEST_BATCH = 2**16
 _NAMESPACES = frozenset(("aten", "prims", "higher_order"))
 
 
-def program_of(deployment: Deployment, inputs: Sequence[Tensor], dynamic: bool) -> ExportedProgram:
+def program_of(deployment: Deployment, inputs: Sequence[Tensor], dynamic: bool, free: bool = False) -> ExportedProgram:
     """The program; its inputs are called ``input0``, ``input1`` ..., its outputs are a dict.
 
     Args:
         deployment: what is exported.
         inputs: tensors to trace with, all of one batch size on their leading axis, 2 or more where it is dynamic.
         dynamic: any batch size, or that of `inputs` alone.
+        free: any height and width of images ``"b c h w"``, or those of `inputs` alone.
 
     Raises:
         ExportError: the network cannot be traced, or only for one batch size; the error names the node and the user's line.
     """
     batch = Dim("batch", min=1, max=_LARGEST_BATCH)
-    shapes = {name: {0: batch} if dynamic else None for name in deployment.input_names}
+    shapes: dict[str, Any] = {name: {0: batch} if dynamic else {} for name in deployment.input_names}
+    for name, tensor in zip(deployment.input_names, inputs, strict=True):
+        if free and tensor.dim() == 4:
+            shapes[name] |= {2: Dim.AUTO, 3: Dim.AUTO}
     try:
         with torch.no_grad():
-            return torch.export.export(deployment, tuple(inputs), dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(
+                deployment, tuple(inputs), dynamic_shapes={name: axes or None for name, axes in shapes.items()}, strict=False
+            )
     except Exception as error:
         message = " ".join(str(error).split())
         if dynamic and ("onstraint" in message or "pecializ" in message or "batch" in message):
@@ -49,6 +55,20 @@ def program_of(deployment: Deployment, inputs: Sequence[Tensor], dynamic: bool) 
             why="torch.export cannot trace what the network does there",
             fix="exchange that part of the network for one that torch.export knows",
         ) from error
+    if free:
+        _check_free(program, deployment.input_names)
+    return program
+
+
+def _check_free(program: ExportedProgram, names: Sequence[str]) -> None:
+    taken = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder" and node.name in names}
+    if not any(type(size) is not int for shape in taken.values() if len(shape) == 4 for size in shape[2:]):
+        raise ExportError(
+            "resolution",
+            found=", ".join(f"{name} of {tuple(map(str, shape))}" for name, shape in taken.items()),
+            why="the network's code fixes the height and width of its inputs, or it takes no images",
+            fix="export for this resolution: leave out --resolution dynamic (resolution='fixed')",
+        )
 
 
 def foreign_operators(program: ExportedProgram) -> list[str]:
@@ -97,6 +117,37 @@ def tidy(program: ExportedProgram) -> int:
             graph.erase_node(node)
     program.graph_module.recompile()
     return len(nodes) - len(graph.nodes)
+
+
+_GIVE_CONTIGUOUS = frozenset(
+    (
+        torch.ops.aten.reshape.default,
+        torch.ops.aten.linear.default,
+        torch.ops.aten.bmm.default,
+        torch.ops.aten.baddbmm.default,
+        torch.ops.aten.layer_norm.default,
+        torch.ops.aten.clone.default,
+        torch.ops.aten.contiguous.default,
+    )
+)
+
+
+def read_contiguous(program: ExportedProgram) -> None:
+    """Copy what may lie scattered before it is reshaped, which in a file is no operation.
+
+    Without it, where the batch size is unknown, torch takes the reshape for a view, and then refuses the view: when an exporter takes an
+    attention kernel apart, its strides are others.
+    """
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        source: Any = node.args[0] if _is_reshape(node) else None
+        if not isinstance(source, fx.Node) or source.target in _GIVE_CONTIGUOUS:
+            continue
+        with graph.inserting_before(node):
+            copy = graph.call_function(torch.ops.aten.clone.default, (source,), {"memory_format": torch.contiguous_format})
+        copy.meta = dict(source.meta)
+        node.args = (copy, *node.args[1:])
+    program.graph_module.recompile()
 
 
 def _constant_reshape(node: fx.Node) -> None:

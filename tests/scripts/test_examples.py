@@ -130,3 +130,13 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     rows = {name: [(1, [70.0, 71.0], [0.9, 0.8]), (2, [72.0], [0.7])] for name in ("alpha", "gamma", "M")}
     example("digits").draw_ablation(rows, tmp_path / "ablation.png")
     assert (tmp_path / "ablation.png").is_file()
+
+
+@pytest.mark.slow
+def test_export_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--size", "32", "--to", "eager,pt2", "--seconds", "0.1", "--files", str(tmp_path)]
+    found = example("export_speed").main(["resnet10t", *options])["resnet10t"]
+    assert list(found) == [(to, what) for to in ("eager", "pt2") for what in ("single", "grouped", "in turn")]
+    assert all(milliseconds > 0 for milliseconds in found.values())
+    assert len(list(tmp_path.iterdir())) == 3
+    assert "packed over single" in capsys.readouterr().out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -177,6 +179,8 @@ def test_a_data_set_of_torchvisions(train: ModuleType, conv: str, tmp_path: Path
         (("--data", "generated", "--lr", "1e30"), "diverged"),
         (("--data", "generated", "--input-size", "12"), "the data is images"),
         (("--data", "generated", "--M", "0"), "num_estimators"),
+        (("--data", "generated", "--mesh", "member=two"), "a mesh has so many devices"),
+        (("--data", "generated", "--mesh", "member=2"), "torchrun --nproc-per-node 2"),
     ],
 )
 def test_mistakes_are_one_message(
@@ -242,3 +246,82 @@ def test_two_processes_are_one_with_twice_the_batch(train: ModuleType, conv: str
     one, two = (torch.load(tmp_path / out / "last.pt", weights_only=True)["network"] for out in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5)
+
+
+_DOUBLE = """
+import torch
+from torch import nn
+
+
+class Double(nn.Module):
+    def __init__(self, num_classes=4, in_chans=1):
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(in_chans, 16, 3), nn.GroupNorm(2, 16), nn.Linear(16, num_classes)
+        self.double()
+
+    def forward(self, x):
+        return self.head(self.norm(self.stem(x.double())).relu().mean((2, 3)))
+"""
+_TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> str:
+    (tmp_path / "double.py").write_text(_DOUBLE)
+    return f"{tmp_path / 'double.py'}:Double"
+
+
+def _weights(out: Path, model: str) -> dict[str, torch.Tensor]:
+    return packify.load(out / "artefact", packify.load_reference(model, num_classes=4)).state_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mesh", "processes", "copies"), [("member=2", 2, 1), ("member=2,data=2", 4, 2)])
+def test_a_mesh_is_one_process(train: ModuleType, double: str, tmp_path: Path, mesh: str, processes: int, copies: int) -> None:
+    fixed = ("--epochs", "1", "--lr", "0.1", "--batch-size")  # 256 images: five steps of 48
+    _run(train, double, tmp_path / "one", *_GENERATED, *fixed, "48")
+    command = [*_TORCHRUN, str(processes), *_command(double, tmp_path / "mesh", *fixed, str(48 // copies), "--mesh", mesh)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["epoch", "end"]  # the first process alone talks
+    one, spread = _weights(tmp_path / "one", double), _weights(tmp_path / "mesh", double)
+    assert all(value.dtype == torch.float64 for value in one.values())
+    for name, value in one.items():
+        torch.testing.assert_close(spread[name], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_process_of_a_mesh_is_killed_and_the_run_goes_on(train: ModuleType, double: str, tmp_path: Path) -> None:
+    options = ("--mesh", "member=2", "--epochs", "30", "--batch-size", "16")
+    killed = _command(double, tmp_path / "killed", *options)
+    with subprocess.Popen([*_TORCHRUN, "2", *killed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["epoch"] == 3:
+                children = [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+                os.kill(children[-1], signal.SIGKILL)
+                began = time.monotonic()
+                break
+        _, said = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode != 0
+    assert "SIGKILL" in said or "Signal 9" in said
+    assert (tmp_path / "killed" / "last" / ".metadata").is_file()
+    assert not (tmp_path / "killed" / "artefact").exists()
+    subprocess.run([*_TORCHRUN, "2", *killed, "--resume"], check=True, capture_output=True)
+    subprocess.run([*_TORCHRUN, "2", *_command(double, tmp_path / "whole", *options)], check=True, capture_output=True)
+    resumed, whole = _weights(tmp_path / "killed", double), _weights(tmp_path / "whole", double)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mesh", "says"), [("member=3", "choose member among [1, 2]"), ("member=2,data=2", "--nproc-per-node 4")])
+def test_a_mesh_that_does_not_fit_ends_all_processes_with_one_message(double: str, tmp_path: Path, mesh: str, says: str) -> None:
+    began = time.monotonic()
+    command = [*_TORCHRUN, "2", *_command(double, tmp_path / "run", "--mesh", mesh)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == done.stderr.count(says) == 1
+    assert done.stderr.count("Traceback (most recent call last)") == 1  # torchrun's own: that processes failed
+    assert time.monotonic() - began < 90  # of which most is importing
+    assert not (tmp_path / "run").exists()

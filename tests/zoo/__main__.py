@@ -1,5 +1,5 @@
 """The zoo from the command line: ``python -m tests.zoo --update`` writes the table of what converts, ``--numeric`` checks the laws,
-``--calls`` counts the calls of modules.
+``--calls`` counts the calls of modules, ``--exports`` writes the table of files.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.zoo import calls, numeric, outcome, summary, times
+from tests.zoo import calls, exports, numeric, outcome, summary, times
 from tests.zoo.architectures import Architecture, architectures
 from tests.zoo.convert import SPECS, convert
 
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--update", action="store_true", help="convert every architecture on the meta device and write outcomes.tsv")
     parser.add_argument("--numeric", action="store_true", help="check the laws on a small member of every family and write numeric.tsv")
     parser.add_argument("--calls", action="store_true", help="count the calls of modules in every family that holds in numeric.tsv")
+    parser.add_argument("--exports", action="store_true", help="export a small member of every family and write exports.tsv")
     parser.add_argument("--page", action="store_true", help="write OUTCOMES.md from both tables, nothing else")
     parser.add_argument("--resume", action="store_true", help="go on where the last run stopped")
     parser.add_argument("--only", action="append", metavar="PATTERN", help="only names, labels (timm:resnet50) or families that match")
@@ -40,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="with --update: build the packed graph at (2, 4, 2) only")
     parser.add_argument("--families", action="store_true", help="only one architecture of each family")
     given = parser.parse_args(arguments)
-    if not (given.update or given.numeric or given.calls or given.page):
-        parser.error("pass --update, --numeric, --calls or --page")
+    if not (given.update or given.numeric or given.calls or given.exports or given.page):
+        parser.error("pass --update, --numeric, --calls, --exports or --page")
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     torch.set_num_threads(1)
     console = Console(stderr=True)
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         _update(chosen, console, fresh=whole, resume=given.resume, quick=given.quick)
     if given.numeric:
         _numeric(chosen, console, resume=given.resume)
+    if given.exports:
+        _exports(chosen, console, resume=given.resume)
     if given.calls:
         return _calls({one.label for one in chosen}, console)
     summary.write()
@@ -97,16 +100,29 @@ def _update(chosen: list[Architecture], console: Console, *, fresh: bool, resume
 
 def _numeric(chosen: list[Architecture], console: Console, *, resume: bool) -> None:
     rows = numeric.read()
-    wanted = {one.label for one in chosen}
-    lightest = [row.architecture for row in numeric.representatives(row for row in outcome.read().values() if row.label in wanted)]
-    if resume:
-        lightest = [one for one in lightest if f"{one.library}:{one.family}" not in rows]
-    for one in _progress(lightest, console):
+    for one in _progress(_lightest(chosen, rows if resume else {}), console):
         with _alarm():
             row = numeric.check(one)
         rows[row.family] = row
         numeric.write(rows.values())
         console.print(f"{one.label} {row.input}: {row.outcome} {row.reason}", markup=False, highlight=False)
+
+
+def _exports(chosen: list[Architecture], console: Console, *, resume: bool) -> None:
+    rows = exports.read()
+    for one in _progress(_lightest(chosen, rows if resume else {}), console):
+        with _alarm():
+            row = exports.check(one)
+        rows[row.family] = row
+        exports.write(rows.values())
+        console.print(f"{one.label}: pt2 {row.pt2} {row.pt2_reason}; onnx {row.onnx} {row.onnx_reason}", markup=False, highlight=False)
+
+
+def _lightest(chosen: list[Architecture], done: Container[str]) -> list[Architecture]:
+    """One member of each family among those that are chosen, lightest first, without the families that are done."""
+    wanted = {one.label for one in chosen}
+    lightest = [row.architecture for row in numeric.representatives(row for row in outcome.read().values() if row.label in wanted)]
+    return [one for one in lightest if f"{one.library}:{one.family}" not in done]
 
 
 def _calls(wanted: set[str], console: Console) -> int:

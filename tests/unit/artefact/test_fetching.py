@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -44,15 +45,28 @@ def test_another_librarys_config_stops_before_the_weights(hub: Hub) -> None:
     assert not any(request.endswith("model.safetensors") for request in hub.requests)
 
 
+class _Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(record.getMessage())
+
+
 def test_without_a_connection(hub: Hub, saved: Path, conv: sources.Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     packify.push_to_hub(saved, "me/net")
     packify.load("hf-hub:me/net", model=conv.model)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between its tries
     ask(monkeypatch, "http://127.0.0.1:9")
     packify.load("hf-hub:me/net", model=conv.model)  # there is a copy
+    told = _Records()
+    logging.getLogger("huggingface_hub").addHandler(told)
     with pytest.raises(ArtefactError, match="cannot be reached, and there is no copy of it here") as caught:
         packify.load("hf-hub:me/new")
+    logging.getLogger("huggingface_hub").removeHandler(told)
     assert "HF_HOME" in caught.value.fix
+    assert told.found == []  # one message, not one for every try
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     packify.load("hf-hub:me/net", model=conv.model)
     with pytest.raises(ArtefactError, match="no copy of it here"):

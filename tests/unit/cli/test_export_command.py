@@ -19,6 +19,12 @@ def test_a_file(converted: Path) -> None:
 
 
 @pytest.mark.slow
+def test_fused_and_in_turn(converted: Path) -> None:
+    options = ("--to", "pt2", "--model", "nets.py:conv", "--batch", "2", "--no-check", "--fuse", "--strategy", "in turn")
+    assert document("export", str(converted), *options)["strategy"] == "in turn"
+
+
+@pytest.mark.slow
 def test_the_report(converted: Path) -> None:
     options = ("--to", "pt2", "--model", "nets.py:conv", "--batch", "2")
     result = run("export", str(converted), *options, "--out", "net.pt2")
@@ -27,4 +33,6 @@ def test_the_report(converted: Path) -> None:
     assert "epistemic" in result.stdout
     assert run("export", str(converted), *options, "--out", "net.pt2", "--force", "--quiet").stdout.strip() == "net.pt2"
     check_refused(("export", str(converted), "--to", "pt2", "--batch", "many"), 2, "--batch")
+    check_refused(("export", str(converted), "--to", "pt2", "--model", "nets.py:conv", "--opset", "20"), 2, "18 to 23")
+    check_refused(("export", str(converted), "--to", "pt2", "--model", "nets.py:conv", "--strategy", "sideways"), 2, "strategy")
     check_refused(("export", str(converted), "--to", "pt2", "--model", "nets.py:conv", "--outputs", "spread"), 2, "outputs")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.unit.exporting.networks import Attention, conv_net, packed_of
 X = torch.randn(2, 3, 8, 8)
 
 _WITHOUT_PACKIFY = """
-import sys, torch
+import sys, torch, torch._inductor
 
 class Nothing:
     def find_spec(self, name, path=None, target=None):
@@ -28,25 +29,28 @@ class Nothing:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Nothing())
-network = torch.export.load(sys.argv[1]).module()
+network = torch.export.load(sys.argv[1]).module() if sys.argv[3] == "pt2" else torch._inductor.aoti_load_package(sys.argv[1])
 x = torch.arange(5 * 3 * 8 * 8.).reshape(5, 3, 8, 8).sin()
 torch.save({name: value.detach() for name, value in network(x).items()}, sys.argv[2])
 """
 
 
 @pytest.mark.slow
-def test_a_process_without_packify(tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", ["pt2", "aoti"])
+def test_a_process_without_packify(tmp_path: Path, to: Any) -> None:
+    if to == "aoti" and shutil.which("g++") is None:
+        pytest.skip("AOTInductor needs a C++ compiler")
     packed = packed_of(Attention())
-    found = packify.export(packed, tmp_path / "net.pt2", outputs=["mean", "members", "uncertainty"])
-    assert found.format == "pt2"
+    found = packify.export(packed, tmp_path / "net.pt2", to=to, outputs=["mean", "members", "uncertainty"])
+    assert found.format == to
     assert found.inputs == {"input0": "float32 b 3 8 8"}
     assert found.outputs["probabilities"] == "float32 b 5"
-    subprocess.run([sys.executable, "-c", _WITHOUT_PACKIFY, str(found.path), str(tmp_path / "out.pt")], check=True, cwd="/")
+    subprocess.run([sys.executable, "-c", _WITHOUT_PACKIFY, str(found.path), str(tmp_path / "out.pt"), to], check=True, cwd="/")
     x = torch.arange(5 * 3 * 8 * 8.0).reshape(5, 3, 8, 8).sin()
     outputs = torch.load(tmp_path / "out.pt")
     for name, value in vars(packify.uncertainty(packed, x)).items():
-        torch.testing.assert_close(outputs[name], value)
-    torch.testing.assert_close(outputs["members"], packed.members(x))
+        torch.testing.assert_close(outputs[name], value, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(outputs["members"], packed.members(x), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -102,6 +106,9 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="--force"):
         packify.export(packed, tmp_path / "net.pt2")
     assert (tmp_path / "net.pt2").read_text() == "mine"
+    (tmp_path / "folder.pt2").mkdir()
+    with pytest.raises(ExportError, match="one file"):
+        packify.export(packed, tmp_path / "folder.pt2", force=True)
     packify.export(packed, tmp_path / "net.pt2", force=True, check=False)
     assert (tmp_path / "net.pt2").stat().st_size > 100
 
@@ -117,11 +124,58 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
         ("net.pt2", {"quantise": "int8"}, "onnxruntime quantises"),
         ("net.pt2", {"outputs": ["spread"]}, "mean, members, uncertainty"),
         ("net.onnx", {"to": "tflite"}, "formats are"),
+        ("net.onnx", {"opset": 3}, "18 to 23"),
+        ("net.pt2", {"opset": 20}, "18 to 23"),
+        ("net.pt2", {"resolution": 64}, "fixed or dynamic"),
+        ("net.pt2", {"strategy": "sideways"}, "one of these ways"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, name: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         packify.export(packed_of(conv_net()), tmp_path / name, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_single_network_has_no_members_to_run(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="leave it out"):
+        packify.export(conv_net(), tmp_path / "net.pt2", example_inputs=X, fuse=True)
+    with pytest.raises(SpecError, match="leave it out"):
+        packify.export(conv_net(), tmp_path / "net.pt2", example_inputs=X, strategy="in turn")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _operators(found: packify.Export) -> list[str]:
+    return [str(node.target) for node in torch.export.load(found.path).graph.nodes if node.op == "call_function"]
+
+
+@pytest.mark.slow
+def test_fused_and_in_turn(tmp_path: Path) -> None:
+    packed = packed_of(conv_net())
+    whole = packify.export(packed, tmp_path / "whole.pt2", strategy="grouped")
+    fused = packify.export(packed, tmp_path / "fused.pt2", fuse=True, strategy="in turn")
+    assert (whole.strategy, fused.strategy) == ("grouped", "in turn")
+    assert packed.strategy == "auto"
+    assert any("norm" in name for name in _operators(whole))
+    assert not any("norm" in name for name in _operators(fused))
+    assert [name for name in _operators(whole) if "conv" in name] == ["aten.conv2d.default"]
+    assert [name for name in _operators(fused) if "conv" in name] == ["aten.conv2d.default"] * 3
+
+
+@pytest.mark.slow
+def test_any_resolution(tmp_path: Path) -> None:
+    packed, x = packed_of(conv_net()), torch.randn(3, 3, 20, 13)
+    found = packify.export(packed, tmp_path / "net.pt2", resolution="dynamic")
+    assert found.inputs == {"input0": "float32 b 3 h w"}
+    run: Any = torch.export.load(found.path).module()
+    torch.testing.assert_close(run(x)["probabilities"].log(), packed(x))
+    tokens = packify.export(packed_of(Attention()), tmp_path / "tokens.pt2", resolution="dynamic")
+    assert tokens.inputs == {"input0": "float32 b 3 h w"}
+
+
+def test_a_resolution_that_the_network_fixes(tmp_path: Path) -> None:
+    fixed = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 5))
+    with pytest.raises(ExportError, match="--resolution"):
+        packify.export(packed_of(fixed), tmp_path / "net.pt2", resolution="dynamic")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,7 @@ from tests.unit.exporting.networks import Attention, packed_of
 X = torch.randn(2, 3, 8, 8)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) if kind == "aoti" else kind for kind in FORMATS])
+@pytest.mark.parametrize("kind", ["pt2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in FORMATS if kind != "pt2")])
 def test_written_and_run(kind: str, tmp_path: Path) -> None:
     if kind == "onnx":
         pytest.importorskip("onnxruntime")

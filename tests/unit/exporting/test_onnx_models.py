@@ -7,7 +7,7 @@ import pytest
 
 import packify
 from packify.core.errors import ExportError
-from tests.unit.exporting.networks import Attention, conv_net, packed_of
+from tests.unit.exporting.networks import Attention, Biased, conv_net, packed_of
 from tests.unit.exporting.test_diagnosis import Odd
 
 
@@ -18,6 +18,7 @@ def test_without_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_names_and_batch(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
@@ -45,12 +46,24 @@ def test_smaller_and_other_files(tmp_path: Path, options: dict[str, object]) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
+@pytest.mark.slow
+def test_attention_with_a_bias(tmp_path: Path) -> None:
+    """Its kernel lies otherwise in memory than what the exporter takes it apart into."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    found = packify.export(packed_of(Biased()), tmp_path / "net.onnx")
+    assert [one.batch for one in found.comparisons] == [1, 2, 5]
+
+
+@pytest.mark.slow
 def test_an_operator_that_onnx_lacks(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     with pytest.raises(ExportError, match="onnx cannot hold that operator") as caught:
         packify.export(packed_of(Odd(), "mean"), tmp_path / "net.onnx")
     assert "test_diagnosis.py:" in caught.value.where
+    assert "bessel" in caught.value.found
+    assert "Next steps" not in str(caught.value)
     assert "pt2" in caught.value.fix
     assert list(tmp_path.iterdir()) == []
     assert packify.export(packed_of(Odd(), "mean"), tmp_path / "net.pt2").path.is_file()

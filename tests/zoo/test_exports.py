@@ -1,0 +1,32 @@
+"""Families as files, on the lightest ones; ``python -m tests.zoo --exports --resume`` goes on with the table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.zoo import exports, numeric
+from tests.zoo.architectures import architectures
+from tests.zoo.outcome import Outcome, read
+
+_KNOWN = {one.label for one in architectures()}
+_LIGHTEST = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
+
+
+@pytest.mark.slow
+@pytest.mark.families
+@pytest.mark.parametrize("row", _LIGHTEST[:8], ids=lambda row: row.label)
+def test_a_small_member_of_the_family_is_exported_to_pt2(row: Outcome) -> None:
+    found = exports.check(row.architecture, ("pt2",))
+    assert found.pt2 == "any batch", found.pt2_reason
+
+
+def test_what_a_format_cannot_hold_says_why() -> None:
+    rows = exports.read().values()
+    assert rows
+    for row in rows:
+        assert all(outcome for outcome in (row.pt2, row.onnx))
+        assert all(reason or outcome == "any batch" for outcome, reason in ((row.pt2, row.pt2_reason), (row.onnx, row.onnx_reason)))
+
+
+def test_every_family_of_the_table_of_laws_is_named_alike() -> None:
+    assert exports.read().keys() <= numeric.read().keys()
