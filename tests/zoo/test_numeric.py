@@ -14,7 +14,7 @@ _KNOWN = {one.label for one in architectures()}
 _LIGHTEST = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
 
 
-@pytest.mark.slow_cases("mobilenet_v2")
+@pytest.mark.slow_cases("mobilenet_v2", "dla")
 @pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("row", _LIGHTEST[:_SAMPLE_SIZE], ids=lambda row: row.label)
 def test_laws_hold_for_a_small_member_of_the_family(row: Outcome) -> None:

@@ -22,7 +22,7 @@ def _sample() -> list[Outcome]:
     return sorted(small, key=lambda row: zlib.crc32(row.label.encode()))[:_SAMPLE_SIZE]
 
 
-@pytest.mark.slow_cases("mambaout")
+@pytest.mark.slow
 @pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("row", _sample(), ids=lambda row: row.label)
 def test_an_architecture_converts_as_the_table_says(row: Outcome) -> None:

@@ -39,7 +39,7 @@ def test_one_member_lies_as_the_reference() -> None:
     assert format_of(packify.pack(convs(), image(), alpha=1, num_estimators=1)) == "contiguous"
 
 
-@pytest.mark.slow_cases("resnet18-True")
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "wants"), [("resnet18", True), ("vit_tiny_patch16_224", False)])
 def test_networks_of_timm(name: str, wants: bool) -> None:
     packed = _packed(timm.create_model(name, num_classes=5), torch.randn(1, 3, 224, 224))

@@ -94,7 +94,7 @@ def _spelled(value: Any, text: dict[fx.Node, str]) -> str:
     return str(nested.map_leaves(value, lambda leaf: text[leaf] if isinstance(leaf, fx.Node) else repr(leaf)))
 
 
-@pytest.mark.slow_cases("swin", "xcit", "edgenext")
+@pytest.mark.slow_cases("resnet", "swin", "xcit", "edgenext")
 @pytest.mark.parametrize("name", _SMALL)
 def test_blocks_compute_what_the_flat_graph_does(name: str) -> None:
     _, packed, _, x = _packed(name)
