@@ -7,9 +7,9 @@ Channels last suits convs that are not depthwise, and convs between layers that 
 Three borders, each from measurements:
 
 - images: from 4096 pixels in a batch on, members run in turn. ResNet-18 with a stem for images of 32 pixels, channels last, forward,
-  relative to the single network: at a batch of 2 grouped 1.05 and in turn 1.28, at 4 1.18 and 1.08, at 16 1.17 and 1.08. With the stem
-  for 224 pixels, which leaves few positions to a conv, 1.30 and 1.72, 1.22 and 1.56, 1.09 and 1.23: there grouped is better up to a
-  batch of 64, which `tune` finds.
+  relative to the single network: at a batch of 2 grouped 1.05 and in turn 1.28, at 4 1.18 and 1.08, at 16 1.17 and 1.08, and in another
+  run 1.34 and 1.24. With the stem for 224 pixels, which leaves few positions to a conv, it is 1.30 and 1.72, 1.22 and 1.56, 1.09 and
+  1.23: there grouped is better up to a batch of 64, which `tune` finds.
 - one image: torch runs a small conv without groups in a kernel of its own, which need not reorder the weights, and one with groups in
   oneDNN, which does. Where most of the weights belong to such convs, every conv runs once per member: ResNet-18 on 32 pixels per layer
   1.33, in turn 1.49 and grouped 2.83.
