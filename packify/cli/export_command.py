@@ -41,7 +41,7 @@ HowRun = Annotated[
     typer.Option(
         "--strategy",
         help="How members are run in the file: grouped, 'in turn', batched, 'per layer'.",
-        show_default="the fastest in such files",
+        show_default="the network's own, or grouped",
         rich_help_panel=_FILE,
     ),
 ]

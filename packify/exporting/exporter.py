@@ -30,7 +30,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".pt2": "pt2"}
 _BATCHES = (1, 2, 5)
 _OPSETS = (18, 23)
-# What was fastest in files of each format, of ResNet-50, ViT-S and ConvNeXt-T: see examples/export_speed.py.
+# What is exported where nothing was chosen; examples/export_speed.py measures it for a target.
 _SUITED: dict[Format, str] = {"onnx": "grouped", "pt2": "grouped", "aoti": "grouped"}
 
 
@@ -100,7 +100,7 @@ def export(
         dtype: ``"fp16"`` or ``"bf16"``: the network's own; inputs and outputs stay float32.
         fuse: of a packed network: fold batch norms into the layers before them, as ``packed.fuse()`` does.
         strategy: how a packed network's members are run in the file, one of `packify.execution.strategies`; left out, the network's own if
-            one was chosen, else what is fastest in files of this format.
+            one was chosen, else ``"grouped"`` (examples/export_speed.py measures them).
         quantise: ``"int8"``: weights of matrix products as int8 (ONNX). The loss is told, not judged.
         opset: of ONNX.
         check: run the file and compare it with torch at three batch sizes (three inputs where the batch is fixed).
