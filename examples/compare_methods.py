@@ -97,23 +97,30 @@ def speed(model: nn.Module, repeats: int) -> float:
     return len(x) / max(min(seconds), 1e-9)
 
 
+def one_seed(seed: int, epochs: int, quick: bool) -> dict[str, Run]:
+    """Every method from one seed."""
+    batches, test, _, unseen = digits.data(seed)
+    if quick:
+        batches, test, unseen = batches[:2], test[:1], unseen[:1]
+    example = torch.zeros(2, 1, 8, 8)
+    costs = packify.record(digits.network(), example).method_budgets(alpha=2, num_estimators=M).networks().values()
+    found = {}
+    for (name, make), cost in zip(METHODS.items(), costs, strict=True):
+        torch.manual_seed(seed)
+        model = make(packify.record(digits.network(), example), seed)
+        seconds = train(model, batches, epochs, seed)
+        evaluation = packify.evaluate(model, test, ood=unseen)
+        params = sum(parameter.numel() for parameter in model.parameters())
+        found[name] = Run(evaluation, params, cost.mult_adds, seconds, speed(model, 2 if quick else 20))
+    return found
+
+
 def compare(seeds: int, epochs: int, quick: bool) -> dict[str, list[Run]]:
     """Every method from every seed."""
     found: dict[str, list[Run]] = {name: [] for name in METHODS}
-    example = torch.zeros(2, 1, 8, 8)
-    costs = packify.record(digits.network(), example).method_budgets(alpha=2, num_estimators=M).networks()
-    mult_adds = dict(zip(METHODS, (cost.mult_adds for cost in costs.values()), strict=True))
     for seed in range(seeds):
-        batches, test, _, unseen = digits.data(seed)
-        if quick:
-            batches, test, unseen = batches[:2], test[:1], unseen[:1]
-        for name, make in METHODS.items():
-            torch.manual_seed(seed)
-            model = make(packify.record(digits.network(), example), seed)
-            seconds = train(model, batches, epochs, seed)
-            evaluation = packify.evaluate(model, test, ood=unseen)
-            params = sum(parameter.numel() for parameter in model.parameters())
-            found[name].append(Run(evaluation, params, mult_adds[name], seconds, speed(model, 2 if quick else 20)))
+        for name, run in one_seed(seed, epochs, quick).items():
+            found[name].append(run)
         print(f"seed {seed} done", flush=True)
     return found
 
@@ -162,33 +169,26 @@ def detection_table(found: dict[str, list[Run]]) -> str:
 def draw(found: dict[str, list[Run]], path: Path) -> None:
     """Accuracy against images per second; the area of a disc is its method's number of parameters, bars are deviations over the seeds."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
     single = found["Single"][0].params
-    for name, runs in found.items():
+    for number, (name, runs) in enumerate(found.items()):
         x = statistics.mean(run.images_per_second for run in runs)
         accuracies = [100 * run.evaluation.accuracy for run in runs]
         y, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if len(runs) > 1 else 0.0
-        area = 500 * runs[0].params / single
-        disc = axes.scatter(x, y, s=area, alpha=0.6, zorder=3)
-        axes.errorbar(x, y, spread, color=disc.get_facecolor()[0], capsize=3, linewidth=1, zorder=2)
-        axes.annotate(
-            f"{name}\n{runs[0].params / 1e3:,.0f} k",
-            (x, y),
-            (0, -5 - area**0.5 / 2),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=8,
-        )
+        axes.scatter(x, y, s=400 * runs[0].params / single, color=f"C{number}", alpha=0.5, zorder=3)
+        axes.errorbar(x, y, spread, fmt=".", color=f"C{number}", capsize=3, linewidth=1, zorder=4)
+        axes.plot([], [], "o", color=f"C{number}", alpha=0.5, label=f"{name}, {runs[0].params / 1e3:,.0f} k")
     axes.set_xscale("log")
-    axes.margins(0.15, 0.3)
+    axes.margins(0.15, 0.2)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:,.0f}") if axes.get_xlim()[1] < 10 * axes.get_xlim()[0] else NullFormatter())
     axes.set_xlabel("images per CPU second at inference")
     axes.set_ylabel("accuracy (%)")
-    axes.set_title("area: parameters", loc="right", fontsize=8)
     axes.grid(color="0.92", which="both")
-    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=3, title="areas: parameters")
     figure.savefig(path, dpi=150)
 
 

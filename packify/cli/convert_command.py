@@ -123,7 +123,7 @@ def convert(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a network into a Packed-Ensemble and write it as an artefact: config.json and model.safetensors."""
+    """Convert a network into a Packed-Ensemble, or another ensemble (--method), and write it: config.json and model.safetensors."""
     own = {"scale": scale, "rho": rho, "batch_repetitions": batch_repetitions, "norms": norms, "layers": layers}
     shared = method_spec(method, num_estimators, seed, given(context, *PACKED_ONLY, *(("inputs",) if method == "mimo" else ())), **own)
     if shared is not None:

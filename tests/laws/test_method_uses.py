@@ -77,9 +77,14 @@ METHODS: dict[str, Callable[[packify.Recording], packify.PackedNetwork]] = {
     "masksembles": lambda recording: recording.masksembles(num_estimators=M),
     "mimo": lambda recording: recording.mimo(num_estimators=M),
 }
-_SMALL = ("mlp", "unet")
-each_network = pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in _SMALL else pytest.mark.slow) for name in CASES])
-each_method = pytest.mark.parametrize("method", METHODS)
+_QUICK = (("mlp", "batch-ensemble"), ("unet", "masksembles"), ("mlp", "mimo"))
+
+
+def each(test: Any) -> Any:
+    """Every network by every method; of these a few in the quick suite."""
+    pairs = [(name, method) for name in CASES for method in METHODS]
+    cases = [pytest.param(*pair, marks=() if pair in _QUICK else pytest.mark.slow) for pair in pairs]
+    return pytest.mark.quick_cases(len(pairs))(pytest.mark.parametrize(("name", "method"), cases)(test))
 
 
 def _ensemble(name: str, method: str) -> tuple[nn.Module, Any, Tensor, Tensor]:
@@ -90,13 +95,12 @@ def _ensemble(name: str, method: str) -> tuple[nn.Module, Any, Tensor, Tensor]:
     return model, METHODS[method](packify.record(model, x)).eval(), x, torch.randint(0, 4, (4, *case.target))
 
 
-@each_method
-@each_network
+@each
 def test_saved_and_loaded(name: str, method: str, tmp_path: Path) -> None:
     model, network, x, _ = _ensemble(name, method)
     packify.save(network, tmp_path / "whole")
     loaded = packify.load(tmp_path / "whole", model=model)
-    assert type(loaded) is type(network)
+    assert type(loaded).__name__ == type(network).__name__
     assert loaded.spec == network.spec
     assert torch.equal(loaded(x), network(x))
     assert "Mult-Adds" in packify.model_card(tmp_path / "whole", model=model)
@@ -105,20 +109,18 @@ def test_saved_and_loaded(name: str, method: str, tmp_path: Path) -> None:
         assert relative(packify.load(tmp_path / "alone", model=model)(x), network.members(x)[1]) < 1e-4
 
 
-@each_method
-@each_network
+@each
 def test_every_strategy_gives_the_same(name: str, method: str) -> None:
     _, network, x, _ = _ensemble(name, method)
     members = network.members(x)
     assert members.shape[:2] == (M, 4)
-    known = network.strategies or ("grouped", "in turn", "threads", "batched", "per layer")
+    known = network.suited_strategies or ("grouped", "in turn", "threads", "batched", "per layer")
     for strategy in (*known, "auto"):
         network.strategy = strategy
         assert relative(network.members(x), members) < 1e-4, strategy
 
 
-@each_method
-@each_network
+@each
 def test_evaluated(name: str, method: str) -> None:
     _, network, x, y = _ensemble(name, method)
     found = packify.evaluate(network, [(x, y)], ood=None if CASES[name].target else [(3 * x, y)])
@@ -128,8 +130,7 @@ def test_evaluated(name: str, method: str) -> None:
     assert bool((information > 0).all())
 
 
-@each_method
-@each_network
+@each
 def test_every_block_of_the_reference_is_called(name: str, method: str) -> None:
     model, network, x, _ = _ensemble(name, method)
     network.strategy = "grouped"
@@ -145,8 +146,7 @@ def test_every_block_of_the_reference_is_called(name: str, method: str) -> None:
     assert {path for path in called["reference"] if any(model.get_submodule(path).parameters())} <= known
 
 
-@each_method
-@each_network
+@each
 def test_trained(name: str, method: str) -> None:
     _, network, x, y = _ensemble(name, method)
     loss_of = packify.EnsembleLoss(nn.CrossEntropyLoss(), num_estimators=M)
@@ -160,7 +160,7 @@ def test_trained(name: str, method: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.__version__ < (2, 12), reason="export in torch 2.11 cannot prove that members and batch are merged for any batch")
-@each_method
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", CASES)
 def test_exported(name: str, method: str, tmp_path: Path) -> None:
     _, network, x, _ = _ensemble(name, method)
@@ -171,7 +171,7 @@ def test_exported(name: str, method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@each_method
+@pytest.mark.parametrize("method", METHODS)
 def test_tuned(method: str) -> None:
     _, network, x, _ = _ensemble("unet", method)
     members = network.members(x)

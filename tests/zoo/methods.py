@@ -161,14 +161,13 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     if given.families:
         chosen = smallest(chosen)
-    rows = read()
-    if given.resume:
-        chosen = [one for one in chosen if one.label not in rows]
     for number, one in enumerate(chosen, 1):
+        if given.resume and one.label in read():
+            continue
         began = time.perf_counter()
-        rows[one.label] = convert(one)
-        sys.stderr.write(f"{number} of {len(chosen)}, {time.perf_counter() - began:.1f} s: {rows[one.label]}\n")
-        write(rows.values())
+        row = convert(one)
+        sys.stderr.write(f"{number} of {len(chosen)}, {time.perf_counter() - began:.1f} s: {row}\n")
+        write({**read(), one.label: row}.values())  # read again: another run may go through other names
     return 0
 
 

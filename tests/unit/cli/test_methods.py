@@ -32,6 +32,29 @@ def test_a_network_is_converted_by_every_method(project: Path, method: str, opti
     assert document["report"]["params"] == sum(parameter.numel() for parameter in loaded.parameters())
     assert loaded.members(torch.randn(2, 3, 8, 8)).shape == (3, 2, 5)
     assert run("verify", "there", "--model", "nets.py:conv", "--quiet").exit_code == 0
+    check_refused(("verify", "there", "--model", "nets.py:conv", "--signal"), 1, "--signal")
+    assert run("card", "there", "--model", "nets.py:conv", "--quiet").exit_code == 0
+    assert method in (project / "there" / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["deep", "batch-ensemble", "masksembles", "mimo"])
+def test_every_command_takes_every_method(project: Path, folders: dict[str, str], method: str) -> None:
+    named = ("--model", "nets.py:conv")
+    assert run("convert", "nets.py:conv", "--method", method, "--M", "3", "--out", "there", "--quiet").exit_code == 0
+    for command in (
+        ("evaluate", "there", "--data", folders["data"], "--ood", folders["ood"]),
+        ("tune", "there", "--budget-s", "0.2", "--batch", "2"),
+        ("export", "there", "--to", "pt2", "--out", "net.pt2"),
+        ("card", "there"),
+    ):
+        result = run(*command, *named, "--quiet")
+        assert result.exit_code == 0, (command, result.output)
+    alone = ("extract", "there", "--member", "1", "--out", "alone", *named)
+    if method == "mimo":
+        check_refused(alone, 1, "not separable")
+    else:
+        assert run(*alone).exit_code == 0
 
 
 def test_the_report_says_what_holds_and_what_does_not(project: Path) -> None:
