@@ -143,7 +143,7 @@ def test_every_block_of_the_reference_is_called(name: str, method: str) -> None:
             root(x)
     known = {path for path, _ in network.named_modules()}
     assert called["reference"] & known <= called["ensemble"]
-    assert {path for path in called["reference"] if any(model.get_submodule(path).parameters())} <= known
+    assert {path for path in called["reference"] if [*model.get_submodule(path).parameters()]} <= known
 
 
 @each
