@@ -44,11 +44,13 @@ def resnets() -> Iterator[Callable[[str], Any]]:
                 del sys.modules[name]
 
 
-def _reference(resnets: Callable[[str], Any]) -> nn.Module:
-    """Their ResNet-20 of one network, with statistics and biases that are not trivial."""
+def _reference(resnets: Callable[[str], Any], *, biased: bool = False) -> nn.Module:
+    """Their ResNet-20 of one network, with statistics and biases that are not trivial; in front of a norm some of theirs have no bias."""
     torch.manual_seed(0)
     style = resnets("utils").ResNetStyle.CIFAR
     model: nn.Module = resnets("std").resnet(in_channels=3, num_classes=CLASSES, arch=20, style=style, conv_bias=True).double()
+    if not biased:
+        model.conv1.bias = None
     with torch.no_grad():
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if "running_var" in name:
@@ -65,11 +67,15 @@ def _theirs(resnets: Callable[[str], Any], kind: str, **settings: Any) -> nn.Mod
     return made
 
 
-def _copy(theirs: nn.Module, ours: Callable[[str, Tensor], Tensor]) -> None:
-    """Fill their tensors with ours."""
+def _copy(theirs: nn.Module, held: dict[str, Tensor], ours: Callable[[str], str]) -> None:
+    """Fill their tensors with ours, all of them; `ours` gives our names for theirs."""
+    tensors = dict([*theirs.named_parameters(), *theirs.named_buffers()])
+    assert set(map(ours, tensors)) == held.keys()
     with torch.no_grad():
-        for name, tensor in (*theirs.named_parameters(), *theirs.named_buffers()):
-            tensor.copy_(ours(name, tensor))
+        for name, tensor in tensors.items():
+            own = held[ours(name)]
+            first = own.dim() == tensor.dim() == 4 and own.shape[1] != tensor.shape[1]  # MIMO's: members side by side
+            tensor.copy_(torch.cat(own.chunk(M), 1) if first else own.view(tensor.shape))
 
 
 def _compare(network: Any, theirs: nn.Module, x: Tensor, gradient_of: Callable[[str, Tensor], tuple[str, Tensor]]) -> None:
@@ -98,7 +104,7 @@ def test_batch_ensemble(resnets: Callable[[str], Any]) -> None:
     def ours(name: str) -> str:
         return name.replace(".conv.weight", ".weight").replace("linear.linear", "linear").replace("r_group", "r").replace("s_group", "s")
 
-    _copy(theirs, lambda name, tensor: held[ours(name)].view(tensor.shape))
+    _copy(theirs, held, ours)
     _compare(network, theirs, x, lambda name, gradient: (ours(name), gradient.view(held[ours(name)].shape)))
 
 
@@ -111,22 +117,19 @@ def test_masksembles(resnets: Callable[[str], Any]) -> None:
     def ours(name: str) -> str:
         return name.replace(".conv.", ".").replace("linear.linear", "linear").replace(".mask.masks", ".mask")
 
-    _copy(theirs, lambda name, tensor: held[ours(name)])
+    _copy(theirs, held, ours)
     assert {ours(name) for name, _ in theirs.named_parameters() if "mask" in name} == network.masks.keys()
     _compare(network, theirs, x, lambda name, gradient: (ours(name), gradient))
 
 
 def test_mimo(resnets: Callable[[str], Any]) -> None:
-    reference, x = _reference(resnets), torch.randn(2 * M, 3, 12, 12).double()
+    reference, x = _reference(resnets, biased=True), torch.randn(2 * M, 3, 12, 12).double()
     network: Any = packify.mimo(reference, x, num_estimators=M, average="probs")
     theirs = _theirs(resnets, "mimo")
     held = network.state_dict()
 
-    def wide(name: str, tensor: Tensor) -> Tensor:
-        return torch.cat(held[name].chunk(M), 1) if name == "conv1.weight" else held[name]
-
     def narrow(name: str, gradient: Tensor) -> tuple[str, Tensor]:
         return name, torch.cat(gradient.chunk(M, 1)) if name == "conv1.weight" else gradient
 
-    _copy(theirs, wide)
+    _copy(theirs, held, lambda name: name)
     _compare(network, theirs, x, narrow)
