@@ -1,7 +1,7 @@
 """The paper's six methods on scikit-learn's digits, from one recorded network: a table like Table 1 and a picture like Figure 1.
 
 The digits 0 to 6 are learned; 7, 8 and 9 are out of distribution. Every method trains for the same number of epochs from several seeds.
-The table shows means over the seeds; the picture accuracy against images per second, with areas by parameters.
+The tables show means over the seeds, with standard deviations; the picture shows accuracy against images per second, areas are parameters.
 
 Run it: ``python examples/compare_methods.py --out methods`` (scikit-learn and matplotlib needed; under 8 minutes on 2 cores)
 With ``--quick`` one seed and one epoch show that everything runs.
@@ -97,23 +97,30 @@ def speed(model: nn.Module, repeats: int) -> float:
     return len(x) / max(min(seconds), 1e-9)
 
 
+def one_seed(seed: int, epochs: int, quick: bool) -> dict[str, Run]:
+    """Every method from one seed."""
+    batches, test, _, unseen = digits.data(seed)
+    if quick:
+        batches, test, unseen = batches[:2], test[:1], unseen[:1]
+    example = torch.zeros(2, 1, 8, 8)
+    costs = packify.record(digits.network(), example).method_budgets(alpha=2, num_estimators=M).networks().values()
+    found = {}
+    for (name, make), cost in zip(METHODS.items(), costs, strict=True):
+        torch.manual_seed(seed)
+        model = make(packify.record(digits.network(), example), seed)
+        seconds = train(model, batches, epochs, seed)
+        evaluation = packify.evaluate(model, test, ood=unseen)
+        params = sum(parameter.numel() for parameter in model.parameters())
+        found[name] = Run(evaluation, params, cost.mult_adds, seconds, speed(model, 2 if quick else 20))
+    return found
+
+
 def compare(seeds: int, epochs: int, quick: bool) -> dict[str, list[Run]]:
     """Every method from every seed."""
     found: dict[str, list[Run]] = {name: [] for name in METHODS}
-    example = torch.zeros(2, 1, 8, 8)
-    costs = packify.record(digits.network(), example).method_budgets(alpha=2, num_estimators=M).networks()
-    mult_adds = dict(zip(METHODS, (cost.mult_adds for cost in costs.values()), strict=True))
     for seed in range(seeds):
-        batches, test, noisy, unseen = digits.data(seed)
-        if quick:
-            batches, test, noisy, unseen = batches[:2], test[:1], noisy[:1], unseen[:1]
-        for name, make in METHODS.items():
-            torch.manual_seed(seed)
-            model = make(packify.record(digits.network(), example), seed)
-            seconds = train(model, batches, epochs, seed)
-            evaluation = packify.evaluate(model, test, ood=unseen, shift=noisy)
-            params = sum(parameter.numel() for parameter in model.parameters())
-            found[name].append(Run(evaluation, params, mult_adds[name], seconds, speed(model, 2 if quick else 20)))
+        for name, run in one_seed(seed, epochs, quick).items():
+            found[name].append(run)
         print(f"seed {seed} done", flush=True)
     return found
 
@@ -122,7 +129,9 @@ COLUMNS: dict[str, tuple[str, Callable[[Run], float]]] = {
     "acc %": ("{:.1f}", lambda run: 100 * run.evaluation.accuracy),
     "NLL": ("{:.3f}", lambda run: run.evaluation.nll),
     "ECE %": ("{:.2f}", lambda run: 100 * run.evaluation.ece),
-    "acc % noise": ("{:.1f}", lambda run: 100 * run.evaluation.shift.accuracy),
+    "AUPR %": ("{:.1f}", lambda run: 100 * run.evaluation.ood.max_softmax.aupr),
+    "AUC %": ("{:.1f}", lambda run: 100 * run.evaluation.ood.max_softmax.auroc),
+    "FPR95 %": ("{:.1f}", lambda run: 100 * run.evaluation.ood.max_softmax.fpr95),
     "disagreement": ("{:.3f}", lambda run: run.evaluation.disagreement),
     "params k": ("{:.0f}", lambda run: run.params / 1e3),
     "Mult-Adds M": ("{:.1f}", lambda run: run.mult_adds / 1e6),
@@ -158,21 +167,28 @@ def detection_table(found: dict[str, list[Run]]) -> str:
 
 
 def draw(found: dict[str, list[Run]], path: Path) -> None:
-    """Accuracy against images per second; the area of a disc is its method's number of parameters."""
+    """Accuracy against images per second; the area of a disc is its method's number of parameters, bars are deviations over the seeds."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
-    for name, runs in found.items():
+    single = found["Single"][0].params
+    for number, (name, runs) in enumerate(found.items()):
         x = statistics.mean(run.images_per_second for run in runs)
-        y = statistics.mean(100 * run.evaluation.accuracy for run in runs)
-        axes.scatter(x, y, s=runs[0].params / 1e3, alpha=0.6)
-        axes.annotate(name, (x, y), ha="center", va="center", fontsize=8)
+        accuracies = [100 * run.evaluation.accuracy for run in runs]
+        y, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if len(runs) > 1 else 0.0
+        axes.scatter(x, y, s=400 * runs[0].params / single, color=f"C{number}", alpha=0.5, zorder=3)
+        axes.errorbar(x, y, spread, fmt=".", color=f"C{number}", capsize=3, linewidth=1, zorder=4)
+        axes.plot([], [], "o", color=f"C{number}", alpha=0.5, label=f"{name}, {runs[0].params / 1e3:,.0f} k")
     axes.set_xscale("log")
-    axes.margins(0.2)
+    axes.margins(0.15, 0.2)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:,.0f}") if axes.get_xlim()[1] < 10 * axes.get_xlim()[0] else NullFormatter())
     axes.set_xlabel("images per CPU second at inference")
     axes.set_ylabel("accuracy (%)")
-    axes.grid(color="0.92")
+    axes.grid(color="0.92", which="both")
+    figure.legend(loc="outside lower center", ncols=3, title="areas: parameters")
     figure.savefig(path, dpi=150)
 
 

@@ -17,11 +17,11 @@ from packify.artefact.config import CARD_FILE, INDEX_FILE, WEIGHTS_FILE, Config,
 from packify.artefact.folder import is_own_card, path_of
 from packify.artefact.loading import reference_of
 from packify.artefact.weights import weights_files
-from packify.budgets.cost import CONVENTION_TEXT, Budget
+from packify.budgets.cost import CONVENTION_TEXT, Cost
 from packify.core.errors import ArtefactError, PackifyError, SpecError
 from packify.core.method_specs import METHOD_TITLES, MethodSpec
 from packify.core.spec import Spec
-from packify.ensembles.shortcuts import budget
+from packify.ensembles.recording import record
 from packify.evaluation.results import CONVENTIONS, Evaluation
 from packify.sources.credits import Credit, credit_of
 
@@ -37,7 +37,7 @@ class _Facts:
     config: Config
     title: str
     where: str
-    costs: Budget | None
+    costs: Mapping[str, Cost] | None
     credit: Credit | None
     license: str
     evaluation: Mapping[str, Any] | None
@@ -135,17 +135,21 @@ def _numbers(spec: Spec) -> str:
     return f"alpha {spec.alpha:g}, M {spec.num_estimators}, gamma {spec.gamma}"
 
 
-def _costs(folder: Path, config: Config, model: nn.Module | None) -> Budget | None:
-    if isinstance(config.spec, MethodSpec):
-        return None
+def _costs(folder: Path, config: Config, model: nn.Module | None) -> Mapping[str, Cost] | None:
+    """The networks to compare, by name: the ensemble, one member where that has a size of its own, the reference, a Deep Ensemble."""
+    spec: Any = config.spec
     try:
         reference = reference_of(folder, config, model)
         example = examples.decode(config.example)
         dtype = examples.floating_dtype(example)
-        found = budget(reference if dtype is None else reference.to(dtype), example, **config.spec.to_dict(), outputs=config.outputs)
+        recording = record(reference if dtype is None else reference.to(dtype), example, outputs=config.outputs)
+        if not isinstance(spec, MethodSpec):
+            return recording.budget(**spec.to_dict()).networks()
+        members = spec.num_estimators
+        every = recording.method_budgets(alpha=members, num_estimators=members, methods=[spec]).networks()
     except PackifyError:
         return None  # a user's own network, or a library that is not here: the card tells what the files say
-    return found
+    return {name: cost for name, cost in every.items() if name != "packed"}
 
 
 def _evaluated(evaluation: Any) -> Mapping[str, Any] | None:
@@ -177,7 +181,7 @@ def _head(facts: _Facts) -> str:
         library_name="packify",
         license=facts.license or None,
         base_model=(facts.credit.weights_hub_id or None) if facts.credit else None,
-        tags=["packed-ensembles", "uncertainty", "ensemble", "pytorch"],
+        tags=[getattr(facts.config.spec, "method", "packed-ensembles"), "uncertainty", "ensemble", "pytorch"],
         model_name=facts.title if results else None,
         eval_results=results or None,
     )
@@ -235,10 +239,10 @@ def _cost_table(facts: _Facts) -> str:
         return f"## Cost\n\n{weights}"
     rows = [
         f"| {name.replace('_', ' ')} | {cost.params:,} | {cost.mult_adds:,} | {cost.total_weight_bytes / 1e6:,.1f} MB |"
-        for name, cost in facts.costs.networks().items()
+        for name, cost in facts.costs.items()
     ]
     table = "\n".join(["| network | parameters | Mult-Adds | weights |", "|---|---:|---:|---:|", *rows])
-    return f"## Cost\n\n{table}\n\nMult-Adds: {CONVENTION_TEXT[facts.costs.convention]}. {weights}"
+    return f"## Cost\n\n{table}\n\nMult-Adds: {CONVENTION_TEXT['macs']}. {weights}"
 
 
 def _evaluation_table(facts: _Facts) -> str:

@@ -37,7 +37,7 @@ def restore_execution(packed: PackedNetwork, values: Mapping[str, Any], where: s
     try:
         if set(values) - {"parts"} != {"strategy", "memory_format", "choices"} or not isinstance(values["choices"], list):
             raise ValueError("strategy, memory_format and choices")
-        if values["strategy"] not in (AUTO, *STRATEGIES) or values["memory_format"] not in FORMATS:
+        if values["strategy"] not in (AUTO, *(packed.suited_strategies or STRATEGIES)) or values["memory_format"] not in FORMATS:
             raise ValueError(f"{values['strategy']!r:.80}, {values['memory_format']!r:.80}")
         choices = tuple(Choice.from_dict(one, list(STRATEGIES), list(FORMATS)) for one in values["choices"][:_MOST_CHOICES])
         parts = parts_from(values.get("parts", {}))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from packify.cli.console import out, print_json, steps
-from packify.cli.methods import BudgetMethod, methods_table
+from packify.cli.members import spec_of
+from packify.cli.methods import AlphaOrPaper, BudgetMethod, CountOrPaper, methods_table
 from packify.cli.options import (
-    Alpha,
     DropOutput,
     FactoryArgs,
     FreeOutput,
@@ -23,7 +23,6 @@ from packify.cli.options import (
     MinChannels,
     ModelArgument,
     NumClasses,
-    NumEstimators,
     RoundTo,
     UnusedOption,
     output_choices,
@@ -72,8 +71,8 @@ PerLayer = Annotated[bool, typer.Option("--per-layer", help="List every layer.",
 
 def budget(
     model: ModelArgument,
-    alpha: Alpha,
-    num_estimators: NumEstimators,
+    alpha: AlphaOrPaper = None,
+    num_estimators: CountOrPaper = None,
     gamma: Gamma = 1,
     gamma_policy: GammaPolicyOption = "paper",
     min_channels_per_group: MinChannels = 64,
@@ -99,9 +98,10 @@ def budget(
     json: Json = False,
 ) -> None:
     """Count parameters, Mult-Adds and memory of a configuration; no weight is allocated. With --mesh, for each device of many."""
-    from packify.core.spec import Spec
-
-    spec = Spec(alpha, num_estimators, gamma, gamma_policy, min_channels_per_group, round_to, unused, heads=heads, groups=groups)
+    if method == "all":
+        alpha, num_estimators = 2 if alpha is None else alpha, 4 if num_estimators is None else num_estimators
+    policies: dict[str, Any] = {"gamma_policy": gamma_policy, "min_channels_per_group": min_channels_per_group, "round_to": round_to}
+    spec = spec_of(alpha, num_estimators, gamma, None, **policies, unused=unused, heads=heads, groups=groups)
     with steps(3, json) as step:
         with step("import", "importing torch"):
             import packify

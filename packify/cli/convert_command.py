@@ -22,6 +22,7 @@ from packify.cli.members import (
     start_of,
 )
 from packify.cli.methods import (
+    PACKED_ONLY,
     Layers,
     MethodOption,
     Norms,
@@ -30,6 +31,7 @@ from packify.cli.methods import (
     Scale,
     convert_by,
     deep_numbers,
+    given,
     method_spec,
 )
 from packify.cli.options import (
@@ -83,6 +85,7 @@ _LARGE = 10**9
 
 
 def convert(
+    context: typer.Context,
     model: ModelArgument,
     alpha: AlphaOrFiles = None,
     num_estimators: CountOrFiles = None,
@@ -120,9 +123,9 @@ def convert(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a network into a Packed-Ensemble and write it as an artefact: config.json and model.safetensors."""
+    """Convert a network into a Packed-Ensemble, or another ensemble (--method), and write it: config.json and model.safetensors."""
     own = {"scale": scale, "rho": rho, "batch_repetitions": batch_repetitions, "norms": norms, "layers": layers}
-    shared = method_spec(method, num_estimators, seed, alpha, **own)
+    shared = method_spec(method, num_estimators, seed, given(context, *PACKED_ONLY, *(("inputs",) if method == "mimo" else ())), **own)
     if shared is not None:
         convert_by(
             shared,
@@ -141,7 +144,7 @@ def convert(
         )
         return
     if method == "deep":
-        alpha, num_estimators = deep_numbers(alpha, num_estimators, gamma)
+        alpha, num_estimators = deep_numbers(alpha, num_estimators, gamma, members)
     start = start_of(weights, members, pretrained)
     policies = {"gamma_policy": gamma_policy, "min_channels_per_group": min_channels_per_group, "round_to": round_to}
     spec = spec_of(alpha, num_estimators, gamma, members, **policies, unused=unused, constants=constants, heads=heads, groups=groups)
@@ -150,6 +153,7 @@ def convert(
             import torch
 
             from packify import artefact, sources
+            from packify.execution.defaults import DEEP_STRATEGY
 
             kind, plain = sources.parse_name(model)
             sources.import_library(kind)
@@ -171,6 +175,8 @@ def convert(
                 packed = (
                     recording.pack(**options, **drawn, **common) if members is None else packed_members(recording, members, outputs, common)
                 )
+            if method == "deep":
+                packed.strategy = DEEP_STRATEGY
             costs = recording.budget(**options)
         with step("verify", "checking the laws"):
             from packify.laws.verification import verify

@@ -74,15 +74,26 @@ def spec_of(alpha: float | None, num_estimators: int | None, gamma: int, files: 
             )
         return Spec(alpha, num_estimators, gamma, **others)
     count = len(paths(files))
-    for name, value, wanted in (("--alpha", alpha, count), ("--M", num_estimators, count), ("--gamma", gamma, 1)):
+    require_whole(count, f"{count} checkpoints", alpha, num_estimators, gamma)
+    return Spec(count, count)
+
+
+def require_whole(members: int, found: str, alpha: float | None, num_estimators: int | None, gamma: int) -> None:
+    """Check that alpha, M and gamma, where they are given, are those of whole networks side by side.
+
+    Raises:
+        SpecError: one of them is another.
+    """
+    from packify.core.errors import SpecError
+
+    for name, value, wanted in (("--alpha", alpha, members), ("--M", num_estimators, members), ("--gamma", gamma, 1)):
         if value is not None and value != wanted:
             raise SpecError(
                 f"{name} {value:g}",
-                found=f"{count} checkpoints",
-                why=f"members that are whole networks, side by side, have alpha = M = {count} and gamma = 1",
+                found=found,
+                why=f"members that are whole networks, side by side, have alpha = M = {members} and gamma = 1",
                 fix=f"leave {name} out",
             )
-    return Spec(count, count)
 
 
 def paths(files: str) -> list[Path]:

@@ -11,10 +11,13 @@ import typer
 
 from packify.cli.console import out as stdout
 from packify.cli.console import print_json, steps
+from packify.cli.members import paths, require_whole
 from packify.cli.numbers import amount, times
 from packify.cli.tables import notes_text, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
@@ -36,6 +39,19 @@ MethodOption = Annotated[
 BudgetMethod = Annotated[
     Literal["packed", "all"],
     typer.Option("--method", help="Count Packed-Ensembles, or all of the paper's ensembles side by side.", rich_help_panel=_METHOD),
+]
+AlphaOrPaper = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha",
+        help="Expansion factor: a member is alpha / M as wide as the reference.",
+        show_default="2 with --method all",
+        rich_help_panel="The ensemble",
+    ),
+]
+CountOrPaper = Annotated[
+    int | None,
+    typer.Option("--M", "--num-estimators", help="Number of members.", show_default="4 with --method all", rich_help_panel="The ensemble"),
 ]
 Scale = Annotated[
     float | None, typer.Option("--scale", help="Masksembles: 1 masks nothing, 6 the most.", show_default="2", rich_help_panel=_METHOD)
@@ -66,8 +82,24 @@ Layers = Annotated[
 ]
 
 
-def method_spec(method: Method, num_estimators: int | None, seed: int, alpha: float | None, **settings: Any) -> MethodSpec | None:
+PACKED_ONLY = tuple(
+    "alpha gamma gamma_policy min_channels_per_group round_to unused heads groups members weights member_seeds init constants".split()
+)
+"""Options of `packify convert` that methods whose members share weights do not have."""
+
+
+def given(context: typer.Context, *names: str) -> list[str]:
+    """Those of the options that the command line, or the environment, gives."""
+    return [name for name in names if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
+
+
+def method_spec(method: Method, num_estimators: int | None, seed: int, others: Sequence[str], **settings: Any) -> MethodSpec | None:
     """The settings of a method whose members share weights; None for Packed-Ensembles and Deep Ensembles.
+
+    Args:
+        method, num_estimators, seed: as they are given.
+        others: options that are given and that those methods do not have.
+        settings: of the methods whose members share weights; None where they are not given.
 
     Raises:
         SpecError: a setting is out of range, or is one of another method.
@@ -79,8 +111,8 @@ def method_spec(method: Method, num_estimators: int | None, seed: int, alpha: fl
 
     kind = METHOD_SPECS.get(method)
     known = set() if kind is None else {field.name for field in fields(kind)}
-    given = {name: value for name, value in settings.items() if value is not None}
-    strange = [name for name in given if name not in known] + (["alpha"] if kind is not None and alpha is not None else [])
+    own = {name: value for name, value in settings.items() if value is not None}
+    strange = [name for name in own if name not in known] + ([] if kind is None else [*others])
     if strange:
         raise SpecError(
             f"--{strange[0].replace('_', '-')}",
@@ -90,28 +122,22 @@ def method_spec(method: Method, num_estimators: int | None, seed: int, alpha: fl
         )
     if kind is None:
         return None
-    given |= {"seed": seed} if "seed" in known else {}
-    return kind(num_estimators=4 if num_estimators is None else num_estimators, **given)
+    own |= {"seed": seed} if "seed" in known else {}
+    return kind(num_estimators=4 if num_estimators is None else num_estimators, **own)
 
 
-def deep_numbers(alpha: float | None, num_estimators: int | None, gamma: int) -> tuple[float, int]:
-    """Alpha and M of a Deep Ensemble: whole networks side by side.
+def deep_numbers(alpha: float | None, num_estimators: int | None, gamma: int, files: str | None) -> tuple[float, int]:
+    """Alpha and M of a Deep Ensemble: whole networks side by side, as many as there are checkpoints, if there are any.
 
     Raises:
         SpecError: other numbers are given.
     """
-    from packify.core.errors import SpecError
     from packify.core.method_specs import several
 
+    if files is not None and num_estimators is None:
+        num_estimators = len(paths(files))
     members = several(4 if num_estimators is None else num_estimators)
-    for name, value, wanted in (("--alpha", alpha, members), ("--gamma", gamma, 1)):
-        if value is not None and value != wanted:
-            raise SpecError(
-                f"{name} {value:g}",
-                found=f"a Deep Ensemble of {members}",
-                why=f"its members are whole networks: alpha = M = {members} and gamma = 1",
-                fix=f"leave {name} out",
-            )
+    require_whole(members, f"a Deep Ensemble of {members}", alpha, members, gamma)
     return members, members
 
 
@@ -135,37 +161,37 @@ class _Asked:
 
 def convert_by(spec: MethodSpec, **asked: Any) -> None:
     """Convert a network by a method whose members share weights, and write it as an artefact."""
-    given = _Asked(**asked)
-    with steps(5, given.quiet or given.json) as step:
+    said = _Asked(**asked)
+    with steps(5, said.quiet or said.json) as step:
         with step("import", "importing torch and its libraries"):
             import torch
 
             import packify
             from packify import artefact, sources
 
-            kind, plain = sources.parse_name(given.model)
+            kind, plain = sources.parse_name(said.model)
             sources.import_library(kind)
-        target = artefact.check_target(given.out or Path(f"{sources.label(kind, plain)}-{spec.label}"), given.force)
-        with step("build", f"building {given.model}"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(given.seed)
-            reference = sources.resolve(given.model, **given.wanted, pretrained=given.pretrained)
+        target = artefact.check_target(said.out or Path(f"{sources.label(kind, plain)}-{spec.label}"), said.force)
+        with step("build", f"building {said.model}"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(said.seed)
+            reference = sources.resolve(said.model, **said.wanted, pretrained=said.pretrained)
             example = reference.example()
-        with step("pack", f"converting {given.model}"), warnings.catch_warnings():
+        with step("pack", f"converting {said.model}"), warnings.catch_warnings():
             warnings.simplefilter("ignore", packify.AverageWarning)  # the report says it
-            recording = packify.record(reference.model, example, outputs=given.outputs)
-            network = recording.method(spec, seed=given.seed, inputs=given.inputs, average=given.average)
+            recording = packify.record(reference.model, example, outputs=said.outputs)
+            network = recording.method(spec, seed=said.seed, inputs=said.inputs, average=said.average)
         with step("verify", "checking the laws"):
-            verification = None if given.no_verify else packify.verify(network)
+            verification = None if said.no_verify else packify.verify(network)
         with step("write", f"writing {target}"):
-            written = artefact.save(network.eval(), target, source=reference.source, force=given.force)
-    if given.json:
+            written = artefact.save(network.eval(), target, source=reference.source, force=said.force)
+    if said.json:
         laws = None if verification is None else verification.to_dict()
-        document = {"model": given.model, "method": spec.method, "spec": spec.to_dict(), "report": network.report.to_dict()}
+        document = {"model": said.model, "method": spec.method, "spec": spec.to_dict(), "report": network.report.to_dict()}
         print_json({**document, "verification": laws, "artefact": str(written), "seconds": step.seconds})
-    elif given.quiet:
+    elif said.quiet:
         stdout().print(str(written), soft_wrap=True)
     else:
-        _show(stdout(), given.model, network, verification, written)
+        _show(stdout(), said.model, network, verification, written)
 
 
 def _show(console: Console, model: str, network: Any, verification: Any, written: Path) -> None:

@@ -31,6 +31,7 @@ from packify.ensembles.methods.mimo import Mimo
 from packify.ensembles.report_notes import unused_rules
 from packify.ensembles.requirements import require_packable
 from packify.ensembles.starting import MemberSeeds, Start, Weights, fill_members
+from packify.execution.defaults import DEEP_STRATEGY
 from packify.nn.initialisation import Init
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.shared_network import SharedNetwork
@@ -146,7 +147,9 @@ class Recording:
             SpecError, PackError: as `packify.deep_ensemble` does.
         """
         members = several(num_estimators)
-        return self.pack(alpha=members, num_estimators=members, seed=seed, inputs=inputs, average=average)
+        packed = self.pack(alpha=members, num_estimators=members, seed=seed, inputs=inputs, average=average)
+        packed.strategy = DEEP_STRATEGY
+        return packed
 
     def batch_ensemble(
         self,

@@ -68,15 +68,15 @@ def packed_form(
     return root, {mode: packed[id(graph)] for mode, graph in graphs.items()}
 
 
-def check_forms(packed: Iterable[PackedGraph], root: nn.Module, members: int) -> None:
-    """Where checks of graphs are on, check these as they run over a tree that holds all its tensors.
+def check_forms(packed: Iterable[PackedGraph], root: nn.Module, members: int, shared: Collection[str] = frozenset()) -> None:
+    """Where checks of graphs are on, check these as they run over a tree that holds all its tensors, of which members share `shared`.
 
     Raises:
         GraphBroken: naming the first node at fault.
     """
     if graph_checks.get():
         for graph in packed:
-            check_layouts(graph.graph, root, members)
+            check_layouts(graph.graph, root, members, shared)
 
 
 def written_buffers(graphs: Mapping[str, fx.Graph]) -> Collection[str]:

@@ -24,8 +24,10 @@ def strategy_to_compile(network: PackedNetwork, device: torch.device) -> str:
 
     On a CPU, one after the other: inductor then fuses what is around each member's convs, and oneDNN gets convs without groups. On a GPU
     nothing has been measured yet; inductor gives up its choice of memory formats as soon as a conv has groups, so there too where there
-    are any.
+    are any. Members that share weights run in one pass.
     """
+    if network.suited_strategies is not None:
+        return network.suited_strategies[0]
     grouped = any(getattr(part, "groups", 1) != 1 for part in network.modules() if type(part).__name__.startswith("Conv"))
     return "in turn" if device.type == "cpu" or grouped else "grouped"
 

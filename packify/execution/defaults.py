@@ -44,6 +44,8 @@ LEAST_ROWS = 512
 LEAST_ROWS_FORWARD = 64
 """The same without gradients, where layers have no subgroups."""
 _NATIVE_NUMEL = 20480  # torch's own border for a conv of one sample, in `ConvParams::use_mkldnn`
+DEEP_STRATEGY = "in turn"
+"""How the members of a Deep Ensemble run if nobody says otherwise: each is as wide as the reference, and needs the memory of one."""
 
 
 @dataclass(frozen=True)

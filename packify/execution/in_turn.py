@@ -31,9 +31,9 @@ class MemberGraph:
     """
 
     def __init__(self, network: PackedNetwork, mode: str) -> None:
-        template = network.member_template
         self.members, self.body = network.num_estimators, network.body
-        self.lifted: Lifted = lift(template.graphs[mode], network.body, template.body)
+        graph, alone = network.turn_form(mode)
+        self.lifted: Lifted = lift(graph, network.body, alone)
         self.tensors = MemberTensors(self.lifted.slots, network.body, self.members)
         self._calls_draw: bool | None = None
 

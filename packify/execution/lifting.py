@@ -133,6 +133,8 @@ class _Lifting:
             return Slot(path, name, tuple(own.shape), "shared")
         if packed.dim() == 0:
             return Slot(path, name, (), kind, full in self.stored)
+        if packed.shape == own.shape:  # one tensor for all members
+            return Slot(path, name, tuple(own.shape), "number" if full in self.stored else "shared", full in self.stored)
         return Slot(path, name, tuple(own.shape), "packed", full in self.stored)
 
     def _module(self, node: fx.Node) -> fx.Node:

@@ -35,6 +35,9 @@ def require_parts(network: PackedNetwork, base: str, parts: Any) -> dict[str, st
         SpecError: there is no such part or strategy, or the part or the rest of the network cannot be run so.
     """
     found: dict[str, str] = {}
+    if parts and network.suited_strategies is not None:
+        why = "parts of a network whose members share weights have no strategies of their own"
+        raise SpecError("strategies", found=repr(parts), why=why, fix='set packed.strategy = "in turn"')
     if not isinstance(parts, Mapping) or not all(isinstance(path, str) for path in parts):
         fix = 'set packed.strategies = {"layer1": "in turn"}'
         raise SpecError("strategies", found=repr(parts), why="they are strategies by the dotted names of parts", fix=fix)

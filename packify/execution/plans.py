@@ -43,7 +43,7 @@ class Plans:
     def member_graph(self, network: PackedNetwork, mode: str = "") -> MemberGraph:
         """The member's graph of a mode, by default of the network's."""
         mode = mode or ("train" if network.training else "eval")
-        graph = network.member_template.graphs[mode]
+        graph, _ = network.turn_form(mode)
         if id(graph) not in self._members:
             self._members[id(graph)] = MemberGraph(network, mode)
         return self._members[id(graph)]

@@ -43,7 +43,7 @@ class Execution:
         Raises:
             SpecError: there is no such strategy, or not for the network's device.
         """
-        known = require_known(name)
+        known = require_known(name, network.suited_strategies)
         require_device(known, device_of(network))
         self.strategy, self.parts = known, {}
         self.prepare(network, known)
@@ -80,7 +80,7 @@ class Execution:
         if self._plans is None and torch.compiler.is_compiling():
             return None  # what a compiler follows makes no graphs: see `prepare`
         plans = self._plans_of(network)
-        if plans.whole.reason_against(network):
+        if network.reason_against_turns() or plans.whole.reason_against(network):
             return None
         try:
             if parts:
@@ -99,13 +99,13 @@ class Execution:
             found = nearest(self.choices, device, inputs, training=network.training)
             if found is not None:
                 return found.strategy, found.parts
-        return default_strategy(network, device, inputs), {}
+        return default_strategy(network, device, inputs) if network.suited_strategies is None else network.suited_strategies[0], {}
 
     def reason_against(self, network: PackedNetwork) -> str:
         """Why the network runs grouped, whatever its strategy; empty where it does not."""
         if network.num_estimators == 1:
             return "one member is the network itself"
-        return self._plans_of(network).whole.reason_against(network)
+        return network.reason_against_turns() or self._plans_of(network).whole.reason_against(network)
 
     def turns(self, network: PackedNetwork) -> Iterator[Turn]:
         """Every member, to be trained one after the other.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,18 +111,18 @@ STRATEGIES: Mapping[str, Strategy] = {
 AUTO = "auto"
 
 
-def require_known(name: object) -> str:
-    """The name of a strategy.
+def require_known(name: object, suited: Collection[str] | None = None) -> str:
+    """The name of a strategy, one of those that suit a network; by default all do.
 
     Raises:
         SpecError: there is no strategy of that name.
     """
-    if isinstance(name, str) and (name == AUTO or name in STRATEGIES):
+    names = (AUTO, *(STRATEGIES if suited is None else suited))
+    if isinstance(name, str) and name in names:
         return name
-    known = ", ".join(map(repr, (AUTO, *STRATEGIES)))
-    raise SpecError(
-        "strategy", found=repr(name), why=f"a packed network is run in one of these ways: {known}", fix='set packed.strategy = "auto"'
-    )
+    what = "a packed network" if suited is None else "a network whose members share weights"
+    known = ", ".join(map(repr, names))
+    raise SpecError("strategy", found=repr(name), why=f"{what} is run in one of these ways: {known}", fix='set packed.strategy = "auto"')
 
 
 def require_device(name: str, device: torch.device) -> None:

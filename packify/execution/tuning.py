@@ -108,7 +108,7 @@ def tune_network(
             raise PackError(
                 "tune", found=best.note, why="no way to run the network works with these inputs", fix="call packed(x) to see the error"
             )
-        if network.num_estimators > 1 and best.strategy in ("grouped", "in turn"):
+        if network.num_estimators > 1 and network.suited_strategies is None and best.strategy in ("grouped", "in turn"):
             given = _in_format((args, kwargs), best.memory_format)
             tried = _with_parts(copies[best.memory_format], given, tried, train=train, device=device, budget_s=budget_s, progress=progress)
             best = tried[0]
@@ -196,8 +196,11 @@ def _ways(network: PackedNetwork, device: torch.device, train: bool) -> list[tup
     convs = any(parameter.dim() == 4 for parameter in network.parameters())
     both = convs and (own == "channels_last" or runs_in_channels_last(network))
     names = [own, *(name for name in FORMATS if name != own)] if both else [own]
-    strategies = [name for name, strategy in STRATEGIES.items() if strategy.device in ("", device.type)]
-    if device.type == "cpu" and torch.get_num_threads() < 2:
+    suited = STRATEGIES if network.suited_strategies is None else network.suited_strategies
+    strategies = [name for name in suited if STRATEGIES[name].device in ("", device.type)]
+    if network.reason_against_turns():
+        strategies = [name for name in strategies if name == "grouped"]
+    if "threads" in strategies and device.type == "cpu" and torch.get_num_threads() < 2:
         strategies.remove("threads")
     if train and "cuda graph" in strategies:
         strategies.remove("cuda graph")

@@ -53,7 +53,7 @@ class Turn:
 
 
 class _Delivery:
-    """Adds the gradient of a member's share to the packed gradient as soon as it is there."""
+    """Adds the gradient of a member's share, or of a tensor that all share, to the packed gradient as soon as it is there."""
 
     def __init__(self, packed: Tensor, members: int, member: int) -> None:
         self.packed, self.members, self.member = packed, members, member
@@ -65,7 +65,9 @@ class _Delivery:
         with torch.no_grad():
             if self.packed.grad is None:
                 self.packed.grad = torch.zeros_like(self.packed)
-            self.packed.grad.view(self.members, *own.shape)[self.member].add_(gradient)
+            shared = own.shape == self.packed.shape
+            share = self.packed.grad if shared else self.packed.grad.view(self.members, *own.shape)[self.member]
+            share.add_(gradient)
 
 
 def turns_of(network: PackedNetwork, plans: Plans) -> Iterator[Turn]:
@@ -74,6 +76,9 @@ def turns_of(network: PackedNetwork, plans: Plans) -> Iterator[Turn]:
     Raises:
         PackError: modules have to be called that a member's own graph does not call.
     """
+    reason = network.reason_against_turns()
+    if reason:
+        raise _refused(reason, "train with one pass for all members: criterion(network(x), targets)")
     reason = plans.whole.reason_against(network)
     if reason:
         raise _refused(

@@ -192,7 +192,9 @@ def _check_free(deployment: Deployment, larger: Sequence[Tensor]) -> None:
 def _strategy(network: nn.Module, wished: str | None, fuse: bool, kind: Format) -> str:
     """The strategy by which a network is traced; empty for one that has no members."""
     if isinstance(network, PackedNetwork):
-        return require_known(wished) if wished else network.strategy if network.strategy != AUTO else _SUITED[kind]
+        return (
+            require_known(wished, network.suited_strategies) if wished else network.strategy if network.strategy != AUTO else _SUITED[kind]
+        )
     if wished or fuse:
         raise SpecError(
             "strategy" if wished else "fuse",

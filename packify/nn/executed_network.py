@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -65,6 +65,8 @@ class ExecutedNetwork(GraphNetwork):
 
     executor: Executor | None = None
     fused: bool = False
+    suited_strategies: ClassVar[tuple[str, ...] | None] = None
+    """The names of the strategies that suit such a network, the default one first; None are all."""
 
     @property
     def strategy(self) -> str:

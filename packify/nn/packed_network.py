@@ -178,6 +178,14 @@ class PackedNetwork(ExecutedNetwork):
         """Every member's own output for one batch that all share, ``"m b ..."``, in either mode."""
         return self.restructure(list(self.run(*args, **kwargs)))
 
+    def turn_form(self, mode: str) -> tuple[fx.Graph, nn.Module]:
+        """The graph that runs one member on its share of the tensors, in ``"eval"`` or ``"train"`` mode, and a tree with their shapes."""
+        return self.member_template.graphs[mode], self.member_template.body
+
+    def reason_against_turns(self) -> str:
+        """Why members cannot run one after the other in the mode that the network is in; empty where they can."""
+        return ""
+
     def _require_batch_per_member(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for tensor in self.flat_inputs(args, kwargs):
             if not tensor.dim() or tensor.shape[0] % self.num_estimators:

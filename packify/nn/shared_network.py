@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, fx, nn
 
+from packify.core.errors import PackError
 from packify.core.method_report import MethodReport
-from packify.core.method_specs import MethodSpec
+from packify.core.method_specs import METHOD_TITLES, MethodSpec
+from packify.nn.executed_network import Executor
 from packify.nn.folding import Fold
 from packify.nn.graph_network import Cut, Interface, MemberNetwork
 from packify.nn.packed_network import PackedNetwork, Repacker, member_share
@@ -30,6 +32,7 @@ class SharedNetwork(PackedNetwork):
         added: the names of those that the reference does not have.
         folds: what is multiplied into a shared weight to make a member's, by the weight's name.
         coupled: shared norms, by their names, whose statistics in training mode are those of all members' activations.
+        repacker: keeps the graphs of one member beside the shared weights.
     """
 
     spec: Any
@@ -38,6 +41,8 @@ class SharedNetwork(PackedNetwork):
     added: frozenset[str]
     folds: Mapping[str, Fold]
     coupled: tuple[str, ...]
+    repacker: Any
+    suited_strategies: ClassVar[tuple[str, ...] | None] = ("grouped", "in turn", "threads")
     separable: ClassVar[bool] = True
     """Each member is a network of its own, see `extract`."""
     promises: ClassVar[tuple[str, ...]] = ()
@@ -67,6 +72,7 @@ class SharedNetwork(PackedNetwork):
         output_choices: Mapping[str, str] | None = None,
         unused: frozenset[str] = frozenset(),
         cut: Cut | None = None,
+        executor: Executor | None = None,
     ) -> None:
         given: Any = {"spec": spec, "report": report}
         super().__init__(
@@ -84,6 +90,7 @@ class SharedNetwork(PackedNetwork):
             output_choices=output_choices,
             unused=unused,
             cut=cut,
+            executor=executor,
         )
         state = self.__dict__
         state["own"], state["added"], state["folds"], state["coupled"] = own, added, dict(folds), coupled
@@ -92,12 +99,43 @@ class SharedNetwork(PackedNetwork):
     @property
     def does_not_hold(self) -> tuple[str, ...]:
         """The laws that do not hold here, and why."""
-        return (*self.exceptions, *((_COUPLED,) if self.coupled else ()))
+        return (*self.exceptions, *((f"in training mode {_COUPLED}: members see each other there",) if self.coupled else ()))
 
     @property
     def method(self) -> str:
         """The method's name, such as ``"batch-ensemble"``."""
         return str(self.spec.method)
+
+    def turn_form(self, mode: str) -> tuple[fx.Graph, nn.Module]:
+        """The graph of one member, with what it has of its own beside the shared weights, and a tree with their shapes."""
+        form: tuple[fx.Graph, nn.Module] = self.repacker.turn_form(mode)
+        return form
+
+    def reason_against_turns(self) -> str:
+        """Why members cannot run one after the other in the mode that the network is in; empty where they can."""
+        if not self.separable:
+            return f"{METHOD_TITLES[self.method][0]}, whose members are one network between its first and its last layers"
+        return f"training mode, in which {_COUPLED}" if self.training and self.coupled else ""
+
+    def fuse(self) -> Self:
+        """Refused: members' own tensors stand between the shared layers and their norms.
+
+        Raises:
+            PackError: always.
+        """
+        raise self._refused("fuse", "batch norms are folded into layers whose members share nothing", "fuse none: run it as it is")
+
+    def resize(self, name: str, size: int, *, seed: int = 0) -> None:
+        """Refused: a new head is one of the reference.
+
+        Raises:
+            PackError: always.
+        """
+        why = "a head is drawn anew for members that share nothing"
+        raise self._refused(f"resize({name!r}, {size!r})", why, "give the reference its new head, and convert that")
+
+    def _refused(self, what: str, why: str, fix: str) -> PackError:
+        return PackError(what, found=METHOD_TITLES[self.method][0], why=why, fix=fix)
 
     def member_tensor(self, name: str, member: int, shape: torch.Size) -> Tensor:
         """Member `member`'s tensor called `name` of the extracted network, in that network's `shape`."""
@@ -107,4 +145,4 @@ class SharedNetwork(PackedNetwork):
         return self.folds[name].of_member(tensor, lambda factors: held_tensor(self, factors), member) if name in self.folds else tensor
 
 
-_COUPLED = "shared batch norms take, in training mode, the statistics of all members' activations: members see each other there"
+_COUPLED = "shared batch norms take the statistics of all members' activations"

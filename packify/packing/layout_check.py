@@ -5,6 +5,7 @@ What only numbers can tell, `packify.verify` measures; this check needs no data 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -26,13 +27,14 @@ _READS_KIND = frozenset(("to", "type_as"))
 _PASS = "packing"  # noqa: S105  the name of a pass
 
 
-def check_layouts(graph: fx.Graph, root: nn.Module, members: int) -> None:
+def check_layouts(graph: fx.Graph, root: nn.Module, members: int, shared: Collection[str] = frozenset()) -> None:
     """Check a packed graph as the packing pass leaves it.
 
     Args:
         graph: of one mode.
         root: the packed network's module tree.
         members: M.
+        shared: names of parameters and buffers that all members share.
 
     Raises:
         GraphBroken: naming the first node at fault.
@@ -45,7 +47,7 @@ def check_layouts(graph: fx.Graph, root: nn.Module, members: int) -> None:
         for node in graph.nodes:
             run.visit(node)
             _check_value(node, run.values.get(node), members)
-            _check_operands(node, root)
+            _check_operands(node, root, shared)
 
 
 def _check_value(node: fx.Node, found: Any, members: int) -> None:
@@ -71,7 +73,7 @@ def packed_shape(shape: tuple[int, ...], axis: int | None, members: int) -> tupl
     return (members, *shape) if axis == FRONT else (*shape[:axis], members * shape[axis], *shape[axis + 1 :])
 
 
-def _check_operands(node: fx.Node, root: nn.Module) -> None:
+def _check_operands(node: fx.Node, root: nn.Module, shared: Collection[str]) -> None:
     """Packed tensors meet only where their members are on the same axis, unless the function is made to keep them apart."""
     if not node.op.startswith("call") or _keeps_apart(node.target):
         return
@@ -80,8 +82,10 @@ def _check_operands(node: fx.Node, root: nn.Module) -> None:
     if not packed:  # nothing to meet: a number, such as a count of groups
         return
     if node.op == "call_module":
-        per_channel = any(tensor.dim() for tensor in part_of(root, str(node.target)).parameters())
-        together = not per_channel or all(source.meta["axis"] == min(1, source.meta["val"].dim() - 1) for source in packed)
+        parameters = part_of(root, str(node.target)).named_parameters()
+        per_channel = {f"{node.target}.{name}" not in shared for name, tensor in parameters if tensor.dim()}
+        wanted = 1 if True in per_channel else 0  # one layer for all members takes them as samples
+        together = not per_channel or all(source.meta["axis"] == min(wanted, source.meta["val"].dim() - 1) for source in packed)
     elif node.meta["op"] in _PER_CHANNEL:
         together = _on_channels(node, packed)
     else:

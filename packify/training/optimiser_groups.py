@@ -1,4 +1,4 @@
-"""Parameter groups for an optimiser: factors and biases of members get no weight decay, factors a smaller step."""
+"""Parameter groups for an optimiser: the factors of members get no weight decay and a smaller step."""
 
 from __future__ import annotations
 

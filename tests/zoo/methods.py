@@ -1,7 +1,8 @@
 """The paper's other ensembles over the zoo: ``python -m tests.zoo.methods --update`` writes methods.tsv and METHODS.md.
 
-Every architecture is recorded once and made into each method's network on the meta device. A row says what it has of the reference's
-parameters, or why it cannot be. ``--families`` takes one of each family, ``--only PATTERN`` some names; other rows stay.
+Every architecture is recorded once and made into each method's network on the meta device, and a member of it into a network of its own.
+A row says what the ensemble has of the reference's parameters, and for Masksembles what its first member alone has, or why it cannot be.
+``--families`` takes one of each family, ``--only PATTERN`` some names; other rows stay. ``--resume`` leaves out what has a row.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import argparse
 import csv
 import fnmatch
+import gc
+import statistics
 import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -21,6 +25,7 @@ from packify.core.method_specs import BatchEnsembleSpec, MasksemblesSpec, Method
 from packify.ensembles.methods.making import make
 from packify.ensembles.methods.member import Source
 from packify.ensembles.recording import record
+from tests.zoo import outcome
 from tests.zoo.architectures import Architecture, architectures, build
 from tests.zoo.convert import one_line
 from tests.zoo.outcome import FOLDER
@@ -31,35 +36,61 @@ SPECS: dict[str, MethodSpec] = {"batch_ensemble": BatchEnsembleSpec(4), "masksem
 
 @dataclass(frozen=True)
 class Row:
-    """One architecture: per method the parameters over the reference's, or the reason why not."""
+    """One architecture: per method the parameters over the reference's, or the reason why not.
+
+    Attributes:
+        part: the submodule that is converted; empty for the whole model.
+        slim: parameters of the first member of Masksembles alone, over the reference's.
+    """
 
     label: str
     family: str
+    part: str = ""
     batch_ensemble: str = ""
     masksembles: str = ""
+    slim: str = ""
     mimo: str = ""
+
+    @property
+    def architecture(self) -> Architecture:
+        library, _, name = self.label.partition(":")
+        return Architecture(library, name, self.family, self.part)
 
 
 def convert(one: Architecture) -> Row:
     """The row of one architecture. Never raises: an error is an outcome."""
-    row = Row(one.label, one.family)
+    row = Row(one.label, one.family, one.part)
+    gc.collect()
+    gc.disable()  # graphs are many small objects that live as long as the conversion
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             built = build(one)
             recording = record(built.model, built.example_inputs)
             nowhere = Source(recording.graphs.root, built.example_inputs, recording.graphs, {}, recording.table)
-            return replace(row, **{name: _outcome(spec, nowhere) for name, spec in SPECS.items()})
+            found = {name: _outcome(spec, nowhere) for name, spec in SPECS.items()}
+            return replace(row, **{name: said for name, (said, _) in found.items()}, slim=found["masksembles"][1])
     except Exception as error:
-        return replace(row, **dict.fromkeys(SPECS, f"{type(error).__name__}: {one_line(error)}"))
+        return replace(row, **dict.fromkeys(SPECS, _said(error)))
+    finally:
+        gc.enable()
 
 
-def _outcome(spec: MethodSpec, source: Source) -> str:
+def _outcome(spec: MethodSpec, source: Source) -> tuple[str, str]:
+    """The ensemble's parameters over the reference's, and its first member's, or why there is none."""
     try:
-        report = make(spec, source, average="none").report
+        network = make(spec, source, average="none")
+        report = network.report
+        alone = sum(parameter.numel() for parameter in network.extract(0).parameters()) if network.separable else 0
+        if network.separable and alone != report.member_params[0]:
+            raise ArithmeticError(f"{alone} parameters of a member alone, {report.member_params[0]} predicted")
     except Exception as error:
-        return f"{type(error).__name__}: {one_line(error)}"
-    return f"{report.params / report.reference_params:.4f}"
+        return _said(error), ""
+    return f"{report.params / report.reference_params:.4f}", f"{alone / report.reference_params:.4f}"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def read() -> dict[str, Row]:
@@ -71,20 +102,29 @@ def read() -> dict[str, Row]:
 
 
 def write(rows: Iterable[Row]) -> None:
-    """Write table and page."""
+    """Write table and page; an interrupted run leaves the old ones."""
     ordered = sorted(rows, key=lambda row: row.label)
-    with TABLE.open("w", newline="") as file:
+    fresh = TABLE.with_suffix(".new")
+    with fresh.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(map(asdict, ordered))
+    fresh.replace(TABLE)
     PAGE.write_text(page(ordered))
 
 
 def page(rows: list[Row]) -> str:
     """The page as Markdown: totals, and the reasons with how often each was met."""
     parts = ["# The paper's other ensembles over the zoo\n", __doc__.strip().partition("\n\n")[2] + "\n"]
-    parts.append(f"{len(rows)} architectures.\n\n| method | converted |\n|---|---|")
-    parts += [f"| {name} | {sum(_converted(getattr(row, name)) for row in rows)} |" for name in SPECS]
+    parts.append(f"{len(rows)} architectures of {len({row.family for row in rows})} families, M = 4.\n")
+    parts.append("| method | converted | parameters over the reference's: median | most |\n|---|---|---|---|")
+    for name in SPECS:
+        ratios = [float(getattr(row, name)) for row in rows if _converted(getattr(row, name))]
+        parts.append(
+            f"| {name} | {len(ratios)} | {statistics.median(ratios):.4f} | {max(ratios):.4f} |" if ratios else f"| {name} | 0 | | |"
+        )
+    slim = [float(row.slim) for row in rows if row.slim]
+    parts += [f"\nA member of Masksembles alone: {statistics.median(slim):.4f} of the reference (median)."] if slim else []
     for name in SPECS:
         reasons = Counter(getattr(row, name) for row in rows if not _converted(getattr(row, name)))
         parts.append(f"\n## {name}: not converted\n")
@@ -96,12 +136,22 @@ def _converted(outcome: str) -> bool:
     return outcome.replace(".", "").isdigit()
 
 
+def smallest(every: Iterable[Architecture]) -> list[Architecture]:
+    """Of each family the architecture with the smallest graph."""
+    nodes = {label: row.nodes for label, row in outcome.read().items() if row.nodes}
+    found: dict[tuple[str, str], Architecture] = {}
+    for one in sorted(every, key=lambda one: nodes.get(one.label, sys.maxsize)):
+        found.setdefault((one.library, one.family), one)
+    return list(found.values())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the zoo."""
     parser = argparse.ArgumentParser(prog="python -m tests.zoo.methods")
     parser.add_argument("--update", action="store_true", required=True, help="convert on the meta device and write both files")
     parser.add_argument("--only", action="append", metavar="PATTERN", help="only names, labels or families that match")
-    parser.add_argument("--families", action="store_true", help="only one architecture of each family")
+    parser.add_argument("--families", action="store_true", help="only one architecture of each family: that with the smallest graph")
+    parser.add_argument("--resume", action="store_true", help="leave out what has a row")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     chosen = architectures()
@@ -110,12 +160,14 @@ def main(arguments: list[str] | None = None) -> int:
             one for one in chosen if any(fnmatch.fnmatch(text, glob) for glob in given.only for text in (one.name, one.label, one.family))
         ]
     if given.families:
-        chosen = list({(one.library, one.family): one for one in reversed(chosen)}.values())
-    rows = read()
-    for one in chosen:
-        rows[one.label] = convert(one)
-        sys.stderr.write(f"{rows[one.label]}\n")
-        write(rows.values())
+        chosen = smallest(chosen)
+    for number, one in enumerate(chosen, 1):
+        if given.resume and one.label in read():
+            continue
+        began = time.perf_counter()
+        row = convert(one)
+        sys.stderr.write(f"{number} of {len(chosen)}, {time.perf_counter() - began:.1f} s: {row}\n")
+        write({**read(), one.label: row}.values())  # read again: another run may go through other names
     return 0
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from packify.core.errors import SpecError
 from packify.core.method_report import MethodLayer as LayerRow
 from packify.core.method_report import MethodReport
 from packify.core.method_specs import BatchEnsembleSpec
 from packify.ensembles.methods.building import build
 from packify.ensembles.methods.editing import GraphEdit
-from packify.ensembles.methods.layers import MethodLayer, Names, chosen, foldable, layers_of, left_out_notes, parameters_of, tensor_numbers
+from packify.ensembles.methods.layers import MethodLayer, Names, parameters_of
 from packify.ensembles.methods.member import MethodMember, Source, add_tensor, meta_tree
 from packify.ensembles.methods.norms import norm_tensors
+from packify.ensembles.methods.treated import treated_layers
 from packify.nn.folding import Fold
 from packify.nn.scaling import scale_channels, shift_channels
 from packify.nn.shared_network import SharedNetwork
@@ -68,40 +68,26 @@ def _signs(tensor: Tensor, generator: torch.Generator) -> Tensor:
 def _member(spec: BatchEnsembleSpec, source: Source) -> MethodMember:
     """The reference with factors in every layer that the patterns choose."""
     recorded, table, root, alone = source.graphs, source.table, meta_tree(source.graphs), meta_tree(source.graphs)
-    graphs = {id(graph): graph for graph in recorded.graphs.values()}
-    layers = {key: layers_of(graph, recorded.root, table) for key, graph in graphs.items()}
-    every = [layer for found in layers.values() for layer in found]
-    keys, left_out = chosen(every, spec.layers, "members get factors in the layers that match")
-    treated = {layer.key for layer in every if layer.key in keys and not layer.fixed}
-    report = MethodReport(spec)
-    report.left_out = left_out_notes(every, left_out, {layer.key: layer.fixed for layer in every if layer.fixed})
-    if not treated:
-        raise SpecError(
-            "layers",
-            found=f"{len({layer.key for layer in every})} layers, none of which gets factors",
-            why="members differ by factors in convs and linears" + "".join(f"; {note}" for note in report.left_out[:1]),
-            fix="leave layers out, or pass a network with convs or linears",
-        )
-    folded = foldable(every, tensor_numbers(recorded.root), treated)
+    treated = treated_layers(source, spec.layers, "factors", lambda layer: layer.fixed)
+    treated.require_some("factors", "members differ by factors in convs and linears")
+    report = MethodReport(spec, left_out=treated.left_out)
     names, added = Names(root), set[str]()
     own: set[str] = norm_tensors(recorded, table) if spec.norms == "member" else set()
     folds: dict[str, Fold] = {}
     edited, plain = {}, {}
-    for key, graph in graphs.items():
+    for key, graph in {id(graph): graph for graph in recorded.graphs.values()}.items():
         full, rest = GraphEdit(graph, table), GraphEdit(graph, table)
-        for layer in layers[key]:
-            if layer.key not in treated:
-                continue
+        for layer in treated.of(graph):
             r, s = names.of(layer, "r"), names.of(layer, "s")
             own |= parameters_of(layer.bias, recorded.root)
             if r not in added:
                 added |= {r, s}
                 for name, width in ((r, layer.width_in), (s, layer.width_out)):
                     add_tensor(root, name, _factors(layer, width))
-                    if layer.key not in folded:
+                    if layer.key not in treated.foldable:
                         add_tensor(alone, name, _factors(layer, width))
                 report.layers.append(_row(spec, layer, r, s))
-            if layer.key in folded and layer.parameter is not None:
+            if layer.key in treated.foldable and layer.parameter is not None:
                 folds[_first_name(recorded.root, layer.parameter)] = Fold(r, s, layer.transposed, layer.groups)
             else:
                 _put_factors(rest, layer, r, s)

@@ -18,7 +18,9 @@ from packify.ensembles.averages import averages_of
 from packify.ensembles.methods.member import MethodMember, Source, named_tensors, shared_names, with_ties
 from packify.ensembles.methods.norms import from_inputs
 from packify.ensembles.methods.packing import MethodRepacker, packed_members
+from packify.ensembles.repacking import check_forms
 from packify.ensembles.report_notes import hook_notes, unused_leaves, unused_notes
+from packify.execution.running import Execution
 from packify.nn.graph_network import Interface, MemberNetwork
 from packify.nn.shared_network import SharedNetwork
 from packify.nn.tree import add_constants, is_constant, sized_tree
@@ -60,10 +62,11 @@ def build(
             check_graph(graph, spec.method)
     root, packed = packed_members(member, source, members)
     tree, graphs = member.alone
-    alone = sized_tree(tree, lambda _, tensor: tensor, recorded.leaves)
-    for each in (root, alone):
-        add_constants(each, recorded.constants, torch.device("meta") if each is alone else first_device(source.model))
+    alone, turning = (sized_tree(each, lambda _, tensor: tensor, recorded.leaves) for each in (tree, member.root))
+    for each in (root, alone, turning):
+        add_constants(each, recorded.constants, first_device(source.model) if each is root else torch.device("meta"))
         match_modes(each, source.model)
+    check_forms(packed.values(), root, members, shared_names(member))
     interface = Interface(recorded.signature, recorded.input_template, recorded.outputs)
     averages = averages_of(recorded, recorded.graphs, source.model, average, source.table)
     report, coupled = member.report, _coupled(member, root) if kind.separable else ()
@@ -81,7 +84,7 @@ def build(
         inputs=inputs,
         example_inputs=shapes_only(source.example_inputs),
         batched=recorded.any_batch,
-        repacker=MethodRepacker(source.rules, member),
+        repacker=MethodRepacker(source.rules, member, turning),
         own=frozenset(member.own),
         added=member.added,
         folds=member.folds,
@@ -90,6 +93,7 @@ def build(
         output_choices=recorded.output_choices,
         unused=recorded.unused,
         cut=Nest(recorded.calls, members),
+        executor=Execution(),
     )
     report.holds, report.does_not_hold = network.promises, network.does_not_hold
     report.params = sum(parameter.numel() for parameter in network.parameters())

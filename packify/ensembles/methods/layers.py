@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from torch import Tensor, fx, nn
 from packify.capture.binding import arguments
 from packify.capture.operators import rule_of
 from packify.core.errors import SpecError
-from packify.core.report import Note
 from packify.ensembles.methods.norms import from_inputs
 from packify.widths.gamma import Place, places
 
@@ -183,15 +182,16 @@ class Names:
         return prefix + name
 
 
-def foldable(layers: Iterable[MethodLayer], roots: Mapping[str, int], treated: Iterable[str]) -> set[str]:
+def foldable(layers: Sequence[MethodLayer], root: nn.Module, treated: Iterable[str]) -> set[str]:
     """The keys of the layers into whose weight factors can be multiplied: a parameter that nothing reads but this layer, in any graph.
 
     Args:
         layers: of all graphs.
-        roots: by name, one number for all names of one tensor.
+        root: holds the weights.
         treated: the keys of the layers that get factors.
     """
-    layers, treated = list(layers), set(treated)
+    roots = {name: id(tensor) for name, tensor in root.named_parameters(remove_duplicate=False)}  # one number for all names of a tensor
+    treated = set(treated)
     as_weight: dict[int, set[str]] = {}
     graphs = {id(layer.node.graph): layer.node.graph for layer in layers}
     read_by = {layer.node: layer for layer in layers}
@@ -208,27 +208,6 @@ def foldable(layers: Iterable[MethodLayer], roots: Mapping[str, int], treated: I
         for layer in layers
         if layer.key in treated and layer.parameter is not None and as_weight.get(roots[layer.parameter]) == {layer.key}
     }
-
-
-def tensor_numbers(root: nn.Module) -> dict[str, int]:
-    """One number for all names of one parameter."""
-    return {name: id(tensor) for name, tensor in root.named_parameters(remove_duplicate=False)}
-
-
-def left_out_notes(layers: Iterable[MethodLayer], left_out: Collection[str], why: Mapping[str, str]) -> list[Note]:
-    """The layers that stay as they are, each once, and why.
-
-    Args:
-        layers: of all graphs.
-        left_out: the keys of those that patterns leave out.
-        why: by key, what else speaks against a layer.
-    """
-    found: dict[str, Note] = {}
-    for layer in layers:
-        reason = why.get(layer.key) or ("the patterns leave it out" if layer.key in left_out else "")
-        if reason:
-            found.setdefault(layer.key, Note(layer.name, layer.node.meta["source"], "stays as it is", reason))
-    return list(found.values())
 
 
 def parameters_of(value: fx.Node | None, root: nn.Module) -> set[str]:

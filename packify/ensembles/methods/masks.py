@@ -15,7 +15,8 @@ from packify.core.errors import SpecError
 from packify.core.method_specs import MAX_SCALE
 
 MIN_CHANNELS = 10
-"""Fewer channels than that make masks that are all alike, or that keep next to nothing."""
+"""Fewer channels than that get no masks."""
+TOO_NARROW = "they would be all alike, or keep next to nothing"
 _ROUNDS, _TRIES = 40, 25
 
 
@@ -60,15 +61,15 @@ def draw_masks(channels: int, members: int, scale: float, seed: int, name: str) 
     )
 
 
-def too_narrow(layers: list[tuple[str, int]]) -> SpecError:
-    """The error about layers with too few channels, with a line that leaves all of them out."""
+def too_narrow(layers: list[tuple[str, int]], *, alone: bool = False) -> SpecError:
+    """The error about layers with too few channels, which the user names, or which are `alone`: all that there are."""
     shown = ", ".join(f"{name} ({channels})" for name, channels in layers[:6])
     more = f" and {len(layers) - 6} more" if len(layers) > 6 else ""
     return SpecError(
         f"masks of {layers[0][0]}",
         found=f"layers of fewer than {MIN_CHANNELS} channels: {shown}{more}",
-        why="masks on so few channels are all alike or keep next to nothing",
-        fix=f"leave them out: layers={['!' + name for name, _ in layers]}",
+        why=f"masks on so few channels say nothing: {TOO_NARROW}",
+        fix="pass a wider network, or packify.batch_ensemble" if alone else "name other layers: narrow ones stay unmasked by themselves",
     )
 
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from packify.core.errors import SpecError
 from packify.core.method_report import MethodLayer as LayerRow
 from packify.core.method_report import MethodReport
 from packify.core.method_specs import MasksemblesSpec
 from packify.ensembles.methods.building import build
 from packify.ensembles.methods.editing import GraphEdit
-from packify.ensembles.methods.layers import MethodLayer, Names, chosen, foldable, layers_of, left_out_notes, tensor_numbers
-from packify.ensembles.methods.masks import MIN_CHANNELS, draw_masks, kept_channels, too_narrow
+from packify.ensembles.methods.layers import MethodLayer, Names
+from packify.ensembles.methods.masks import MIN_CHANNELS, TOO_NARROW, draw_masks, kept_channels, too_narrow
 from packify.ensembles.methods.member import MethodMember, Source, add_tensor, meta_tree
 from packify.ensembles.methods.slim_member import MaskSlimmer
+from packify.ensembles.methods.treated import Treated, treated_layers
 from packify.nn.graph_network import MemberNetwork
 from packify.nn.scaling import scale_channels
 from packify.nn.shared_network import SharedNetwork
@@ -60,7 +60,7 @@ def make_masksembles(spec: MasksemblesSpec, source: Source, *, seed: int, inputs
     """The Masksembles of a recorded network, whose trained weights become the shared ones.
 
     Raises:
-        SpecError: a pattern matches no layer, a layer has too few channels, or no layer gets masks.
+        SpecError: a pattern matches no layer, a layer that it names has too few channels, or no layer gets masks.
     """
     member, drawn = _member(spec, source)
 
@@ -76,31 +76,15 @@ def make_masksembles(spec: MasksemblesSpec, source: Source, *, seed: int, inputs
 def _member(spec: MasksemblesSpec, source: Source) -> tuple[MethodMember, dict[str, Tensor]]:
     """The reference with a mask in every layer that the patterns choose, and the masks of all members."""
     recorded, table, root = source.graphs, source.table, meta_tree(source.graphs)
-    graphs = {id(graph): graph for graph in recorded.graphs.values()}
-    layers = {key: layers_of(graph, recorded.root, table) for key, graph in graphs.items()}
-    every = [layer for found in layers.values() for layer in found]
-    keys, left_out = chosen(every, spec.layers, "members get masks in the layers that match")
-    why = {layer.key: _unmasked(layer, spec) for layer in every if _unmasked(layer, spec)}
-    treated = [layer for layer in every if layer.key in keys and layer.key not in why]
-    report = MethodReport(spec, left_out=left_out_notes(every, left_out, why))
-    if not treated:
-        raise SpecError(
-            "layers",
-            found=f"{len({layer.key for layer in every})} layers, none of which gets masks",
-            why="masks are on what convs and linears behind the first one read" + "".join(f"; {note}" for note in report.left_out[:1]),
-            fix="leave layers out, or pass a network with more than one layer",
-        )
-    narrow = {layer.name: _width(layer, spec) for layer in treated if _width(layer, spec) < MIN_CHANNELS}
-    if narrow:
-        raise too_narrow(list(narrow.items()))
-    folded = foldable(every, tensor_numbers(recorded.root), {layer.key for layer in treated})
+    treated = treated_layers(source, spec.layers, "masks", lambda layer: _unmasked(layer, spec))
+    _require_wide(treated, spec)
+    treated.require_some("masks", "masks are on what convs and linears behind the first one read")
+    report = MethodReport(spec, left_out=treated.left_out)
     names, drawn = Names(root), dict[str, Tensor]()
     edited = {}
-    for key, graph in graphs.items():
+    for key, graph in {id(graph): graph for graph in recorded.graphs.values()}.items():
         edit = GraphEdit(graph, table)
-        for layer in treated:
-            if layer.node.graph is not graph:
-                continue
+        for layer in treated.of(graph):
             name = names.of(layer, "mask")
             if name not in drawn:
                 width = _width(layer, spec)
@@ -108,7 +92,7 @@ def _member(spec: MasksemblesSpec, source: Source) -> tuple[MethodMember, dict[s
                 add_tensor(root, name, _mask(layer, spec))
                 kept = kept_channels(width, spec.num_estimators, spec.scale)
                 report.layers.append(LayerRow(layer.name, layer.kind, layer.width_in, layer.width_out, name, 0, kept))
-            _put_mask(edit, layer, spec, name, cut=layer.key in folded and layer.groups == 1)
+            _put_mask(edit, layer, spec, name, cut=layer.key in treated.foldable and layer.groups == 1)
         edited[key] = edit.without_unread()
     modes = recorded.graphs.items()
     made = {mode: edited[id(graph)] for mode, graph in modes}
@@ -119,11 +103,25 @@ def _unmasked(layer: MethodLayer, spec: MasksemblesSpec) -> str:
     """Why a layer gets no mask; empty if it does."""
     if layer.fixed:
         return layer.fixed
-    if spec.masked == "outputs":
-        return "it is a last layer" if layer.place.last else ""
-    if layer.place.first:
+    if spec.masked == "outputs" and layer.place.last:
+        return "it is a last layer"
+    if spec.masked == "inputs" and layer.place.first:
         return "it is a first layer"
-    return "it is depthwise: what reads a channel of it makes one, so nothing can be cut" if layer.depthwise else ""
+    if spec.masked == "inputs" and layer.depthwise:
+        return "it is depthwise: what reads a channel of it makes one, so nothing can be cut"
+    return f"{_width(layer, spec)} channels are too few for masks: {TOO_NARROW}" if _width(layer, spec) < MIN_CHANNELS else ""
+
+
+def _require_wide(treated: Treated, spec: MasksemblesSpec) -> None:
+    """Layers with few channels stay unmasked, unless they are named, or there are no others.
+
+    Raises:
+        SpecError: naming them.
+    """
+    narrow = {layer.name: _width(layer, spec) for layer in treated.matching if TOO_NARROW in _unmasked(layer, spec)}
+    named = {name: width for name, width in narrow.items() if name in spec.layers}
+    if named or (narrow and not treated.layers):
+        raise too_narrow(list((named or narrow).items()), alone=not (treated.layers or spec.layers))
 
 
 def _width(layer: MethodLayer, spec: MasksemblesSpec) -> int:

@@ -30,6 +30,7 @@ class Mimo(SharedNetwork):
     """One network with M inputs and M outputs: first and last layers are the members' own, ``"(m o) i ..."``, everything else is shared."""
 
     separable = False
+    suited_strategies = ("grouped",)
     promises = (
         "members(x) is what the network makes of x repeated for every member",
         "first and last layers hold one member after the other on their leading axis",

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from packify.capture.functionalise import stored_in
 from packify.ensembles.assembly import first_device
 from packify.ensembles.methods.member import MethodMember, Source, named_tensors, shared_names, with_ties
+from packify.ensembles.repacking import check_forms
 from packify.nn.layers import pack_layer
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import build_tree
@@ -84,16 +85,22 @@ class MethodRepacker:
     Args:
         rules: the user's own operator rules, wrapped.
         member: what the method made of the recording.
+        tree: of one member, on meta, with everything that its graphs read.
     """
 
-    def __init__(self, rules: Mapping[Any, Rule], member: MethodMember) -> None:
-        self.rules, self.member = rules, member
+    def __init__(self, rules: Mapping[Any, Rule], member: MethodMember, tree: nn.Module) -> None:
+        self.rules, self.member, self.tree = rules, member, tree
+
+    def turn_form(self, mode: str) -> tuple[fx.Graph, nn.Module]:
+        """The graph of one member beside the shared weights, and a tree with the shapes of what it reads."""
+        return self.member.graphs[mode], self.tree
 
     def independent(self, packed: PackedNetwork) -> dict[str, fx.Graph]:
         """The packed graphs that take inputs ``"(m b) ..."``, by mode."""
         graphs, members, table = self.member.graphs, packed.num_estimators, merged(self.rules)
-        made = {id(graph): pack(graph, packed.body, members, table, self.member, independent=True).graph for graph in graphs.values()}
-        return {mode: made[id(graph)] for mode, graph in graphs.items()}
+        made = {id(graph): pack(graph, packed.body, members, table, self.member, independent=True) for graph in graphs.values()}
+        check_forms(made.values(), packed.body, members, shared_names(self.member))
+        return {mode: made[id(graph)].graph for mode, graph in graphs.items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MethodRepacker:
         """Nothing changes it."""
@@ -105,4 +112,4 @@ class MethodRepacker:
             pickle.dumps(rules)
         except Exception:  # whatever a user's function raises: the network itself can be pickled all the same
             rules = {}
-        return {"rules": rules, "member": self.member}
+        return {"rules": rules, "member": self.member, "tree": self.tree}

@@ -126,3 +126,16 @@ def test_a_users_rule_that_lies_is_named() -> None:
     rule = packify.Rule("lies", RULES["neg"].widths, pack)
     with pytest.raises(GraphBroken, match="members on axis"):
         packify.pack(Negative(), torch.randn(3, 4), alpha=2, num_estimators=MEMBERS, rules={"neg": rule})
+
+
+def test_a_layer_that_members_share_takes_them_as_samples() -> None:
+    network = packify.batch_ensemble(_Net(), torch.randn(2, 3, 4, 4), num_estimators=MEMBERS, average="mean")
+    graph, shared = (
+        network.graphs["eval"],
+        {"norm.weight", "norm.bias", "norm.running_mean", "norm.running_var", "norm.num_batches_tracked"},
+    )
+    check_layouts(graph, network.body, MEMBERS, shared)
+    norm = next(node for node in graph.nodes if node.op == "call_module" and node.target == "norm")
+    assert norm.meta["axis"] == 0
+    with pytest.raises(GraphBroken, match="they meet"):
+        check_layouts(graph, network.body, MEMBERS)

@@ -140,12 +140,21 @@ def test_members_are_the_extracted_networks(name: str, masked: Any, monkeypatch:
         )
 
 
-def test_layers_of_few_channels_are_named_with_a_line_that_leaves_them_out() -> None:
-    with pytest.raises(packify.SpecError, match="fewer than 10 channels: conv2 \\(6\\)") as caught:
-        packify.masksembles(images.LeNet(), torch.randn(2, 1, 24, 24))
-    assert caught.value.fix == "leave them out: layers=['!conv2']"
-    network = packify.masksembles(images.LeNet(), torch.randn(2, 1, 24, 24), layers=["!conv2"])
+@pytest.mark.parametrize("layers", ["*", "[cf]*", "!fc1"])
+def test_layers_of_few_channels_stay_unmasked_and_are_told(layers: Any) -> None:
+    network = packify.masksembles(images.LeNet(), torch.randn(2, 1, 24, 24), layers=layers)
     assert "conv2.mask" not in network.masks
+    (note,) = (note for note in network.report.left_out if note.node == "conv2")
+    assert note.why.startswith("6 channels are too few for masks")
+
+
+def test_layers_of_few_channels_that_are_named_or_alone_are_an_error() -> None:
+    with pytest.raises(packify.SpecError, match="fewer than 10 channels: conv2 \\(6\\)") as caught:
+        packify.masksembles(images.LeNet(), torch.randn(2, 1, 24, 24), layers=["conv2", "fc1"])
+    assert "stay unmasked" in caught.value.fix
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(packify.SpecError, match="fewer than 10 channels: 2 \\(6\\), 4 \\(8\\)"):
+        packify.masksembles(model, torch.randn(2, 4), average="mean")
 
 
 @pytest.mark.parametrize(
