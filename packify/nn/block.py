@@ -16,7 +16,7 @@ from torch import fx, nn
 from packify.nn.exchange import Exchangeable
 from packify.nn.owners import choose_strategy, strategy_of
 from packify.nn.ports import ports_of
-from packify.nn.printing import Body, Names, body_of, without_frees
+from packify.nn.printing import Body, Names, as_shown, body_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,8 +204,8 @@ def functions_from(source: str, names: Mapping[str, Any], kind: str) -> dict[str
 
 
 def shown(source: str) -> str:
-    """Code as a person reads it: without what it lets go of."""
-    return "\n".join(map(without_frees, source.splitlines()))
+    """Code as a person reads it; see `packify.nn.printing.as_shown`."""
+    return "\n".join(map(as_shown, source.splitlines()))
 
 
 def code_key(graph: fx.Graph, base: type[nn.Module]) -> Any:

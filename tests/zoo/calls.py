@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import packify
+from packify.core import nested
 from packify.sources.resolving import resolve
 from tests.zoo import numeric
 from tests.zoo.architectures import Architecture, architectures
@@ -52,26 +54,59 @@ def without_data(one: Architecture) -> tuple[nn.Module, Any]:
 
 
 def calls_differ(model: nn.Module, networks: Iterable[nn.Module], inputs: Any) -> str:
-    """Where the calls of networks first differ from the reference's, in either mode; nothing if they do not."""
-    for network, training in itertools.product(networks, (False, True)):
-        wanted, found = (calls_of(each.train(training), inputs) for each in (model, network))
+    """Where the calls of networks first differ from the reference's, in either mode, forward or backward; nothing if they do not."""
+    for network, training, backward in itertools.product(networks, (False, True), (False, True)):
+        wanted, found = (calls_of(each.train(training), inputs, backward=backward) for each in (model, network))
         for number, (one, other) in enumerate(itertools.zip_longest(wanted, found)):
             if one != other:
-                mode = "train" if training else "eval"
-                return f"{type(network).__name__}, {mode}, call {number}: {other} for {one} ({len(found)} calls for {len(wanted)})"
+                where = f"{type(network).__name__}, {'train' if training else 'eval'}, {'backward' if backward else 'forward'}"
+                return f"{where}, call {number}: {other} for {one} ({len(found)} calls for {len(wanted)})"
     return ""
 
 
-def calls_of(network: nn.Module, inputs: Any) -> list[str]:
-    """The forward-pre hooks and the forward hooks that fire, in order: ``"> layer1.0.conv1"``, ``"< layer1.0.conv1"``."""
+def calls_of(network: nn.Module, inputs: Any, *, backward: bool = False) -> list[str]:
+    """The forward-pre hooks and the forward hooks that fire, in order: ``"> layer1.0.conv1"``, ``"< layer1.0.conv1"``.
+
+    With `backward` the full backward hooks instead, of a backward pass from everything that the network returns.
+    """
     seen: list[str] = []
     handles = []
     for name, module in network.named_modules():
-        if not isinstance(module, torch.jit.ScriptModule):
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        if backward:
+            handles.append(module.register_full_backward_pre_hook(lambda *_, name=name: seen.append(f"> {name}")))
+            handles.append(module.register_full_backward_hook(lambda *_, name=name: seen.append(f"< {name}")))
+        else:
             handles.append(module.register_forward_pre_hook(lambda *_, name=name: seen.append(f"> {name}"), with_kwargs=True))
             handles.append(module.register_forward_hook(lambda *_, name=name: seen.append(f"< {name}")))
-    with torch.no_grad():
-        network(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-    for handle in handles:
-        handle.remove()
+    args = inputs if isinstance(inputs, tuple) else (inputs,)
+    try:
+        if backward:
+            with OutOfPlace():
+                _backward(network(*args))
+        else:
+            with torch.no_grad():
+                network(*args)
+    finally:
+        for handle in handles:
+            handle.remove()
     return seen
+
+
+def _backward(outputs: Any) -> None:
+    leaves = [leaf for leaf in nested.leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+    torch.autograd.backward(leaves, [torch.ones_like(leaf) for leaf in leaves])
+
+
+class OutOfPlace(TorchFunctionMode):
+    """Code that writes to a tensor makes a new one instead: torch lets nobody write to what a full backward hook watches."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = str(getattr(func, "__name__", ""))
+        if kwargs.get("inplace"):
+            kwargs["inplace"] = False
+        elif name.endswith("_") and not name.startswith("__") and isinstance(args[0], torch.Tensor) and args[0].requires_grad:
+            func = getattr(torch.Tensor, name[:-1], func)
+        return func(*args, **kwargs)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from packify.nn.printing import Names, body_of, parameter_name, without_frees
+from packify.nn.printing import Names, body_of, parameter_name, as_shown
 
 
 class Pair(NamedTuple):
@@ -24,7 +24,7 @@ def _code(build: Callable[[fx.Graph, fx.Node], Any], hidden: Callable[[str], boo
     graph.output(build(graph, graph.placeholder("x")))
     body = body_of(graph, names, hidden)
     assert body.parameters == ["x"]
-    return "\n".join(map(without_frees, body.lines)), names, graph
+    return "\n".join(map(as_shown, body.lines)), names, graph
 
 
 def _twice(code: str, names: Names, graph: fx.Graph, x: Any, root: nn.Module | None = None) -> tuple[Any, Any]:
