@@ -113,15 +113,27 @@ class Frames:
 
     def _move_stores(self) -> None:
         """A buffer is written at the end of the call that computes its value, if nobody reads it as it was after that."""
-        for node in self.graph.find_nodes(op="call_function", target=store):
+        stores = self.graph.find_nodes(op="call_function", target=store)
+        if not stores:
+            return
+        ends, readers = self._ends(), _ReadersOfMemory(self.graph)
+        for node in stores:
             held, value = node.args
             frame = self.home.get(value) if isinstance(value, fx.Node) else None
             if frame is None or not isinstance(held, fx.Node):
                 continue
-            end = max(self._places[other][0] for other, home in self.home.items() if home.within(frame) and other is not node)
-            if all(self._places[reader][0] <= end for reader in _readers_of_memory(self.graph, held) if reader is not node):
+            end = ends[frame]
+            if all(self._places[reader][0] <= end for reader in readers.of(held) if reader is not node):
                 self.home[node] = frame
                 self._places[node] = (end + 0.25, 0)
+
+    def _ends(self) -> dict[Frame, float]:
+        """The place of the last node of every call, or of the calls inside it."""
+        ends: dict[Frame, float] = {}
+        for node, home in self.home.items():
+            for frame in (*home.up_to(self.root), self.root):
+                ends[frame] = max(ends.get(frame, 0.0), self._places[node][0])
+        return ends
 
     def _fill(self, frames: Sequence[Frame]) -> None:
         """Give every call its nodes and calls in order. A call without nodes stays where it passes on what there is by then."""
@@ -219,13 +231,20 @@ def own_module(node: fx.Node) -> str:
     return str(module.target) if isinstance(module, fx.Node) else ""
 
 
-def _readers_of_memory(graph: fx.Graph, held: fx.Node) -> set[fx.Node]:
+class _ReadersOfMemory:
     """Everything that reads a buffer or a view of it."""
-    storage = storage_of(held.meta["val"]) if isinstance(held.meta.get("val"), torch.Tensor) else None
-    views = [node for node in graph.nodes if node is held or _in_memory(node, storage)]
-    return {user for view in views for user in view.users}
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self._nodes: dict[int, dict[fx.Node, None]] = {}
+        for node in graph.nodes:
+            for storage in _memory_of(node):
+                self._nodes.setdefault(storage, {})[node] = None
+
+    def of(self, held: fx.Node) -> set[fx.Node]:
+        views = [held, *(node for storage in _memory_of(held) for node in self._nodes[storage])]
+        return {user for view in views for user in view.users}
 
 
-def _in_memory(node: fx.Node, storage: Any) -> bool:
+def _memory_of(node: fx.Node) -> set[int]:
     value = node.meta.get("member_node", node).meta.get("val")
-    return any(isinstance(leaf, torch.Tensor) and storage_of(leaf) == storage for leaf in nested.leaves(value))
+    return {storage_of(leaf) for leaf in nested.leaves(value) if isinstance(leaf, torch.Tensor)}

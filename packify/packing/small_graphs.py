@@ -85,8 +85,10 @@ class _Writer:
 
     def _take_arguments(self) -> None:
         parameters = self._parameters(self.frame)
-        for name, value in (*parameters.positional, *((name, value) for name, _, value in parameters.keyword)):
-            self._bind(self._placeholder(name, self._layouts(value)), value)
+        named = (*parameters.positional, *((name, value) for name, _, value in parameters.keyword))
+        given = [(self._placeholder(name, self._layouts(value)), value) for name, value in named]
+        for local, value in sorted(given, key=lambda one: isinstance(one[1], (Ref, fx.Node))):  # what a list holds besides is read as itself
+            self._bind(local, value)
         for value, name in parameters.needs.items():
             self.env[value] = self._placeholder(name, layout_of(value))
 

@@ -96,7 +96,9 @@ def calls_of(network: nn.Module, inputs: Any, *, backward: bool = False) -> list
 
 def _backward(outputs: Any) -> None:
     leaves = [leaf for leaf in nested.leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
-    torch.autograd.backward(leaves, [torch.ones_like(leaf) for leaf in leaves])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")  # of a part whose inputs take no gradient
+        torch.autograd.backward(leaves, [torch.ones_like(leaf) for leaf in leaves])
 
 
 class OutOfPlace(TorchFunctionMode):

@@ -158,6 +158,26 @@ class PassesOn(nn.Module):
         return self.last(self.drop(self.choose(x, x.relu()) + self.table(x.shape[1], x)))
 
 
+class Gathers(nn.Module):
+    """A part that is given a tensor, and the same one in a list of what it is to read at its end."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.last = nn.Linear(8, 8), nn.Linear(16, 8)
+
+        def forward(self, x: Tensor, gathered: list[Tensor]) -> Tensor:
+            return self.last(torch.cat([self.linear(x), *gathered], -1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.part, self.last = nn.Linear(6, 8), self.Part(), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(self.part(x, [x]))
+
+
 class Counts(nn.Module):
     """A part with a buffer that it writes to, called twice, and a norm that is kept whole."""
 
@@ -181,7 +201,7 @@ class Counts(nn.Module):
         return self.last(self.part(self.part(self.stem(x))))
 
 
-_NETWORKS = (SharedInTwoWays, Foreign, LeavesThingsBehind, Structures, Interleaved, PassesOn, Counts)
+_NETWORKS = (SharedInTwoWays, Foreign, LeavesThingsBehind, Structures, Interleaved, PassesOn, Gathers, Counts)
 
 
 @pytest.mark.parametrize("kind", _NETWORKS)
