@@ -87,7 +87,7 @@ class _Writer:
         parameters = self._parameters(self.frame)
         named = (*parameters.positional, *((name, value) for name, _, value in parameters.keyword))
         given = [(self._placeholder(name, self._layouts(value)), value) for name, value in named]
-        for local, value in sorted(given, key=lambda one: isinstance(one[1], (Ref, fx.Node))):  # what a list holds besides is read as itself
+        for local, value in sorted(given, key=lambda one: isinstance(one[1], (Ref, fx.Node))):  # last, so not read out of a list
             self._bind(local, value)
         for value, name in parameters.needs.items():
             self.env[value] = self._placeholder(name, layout_of(value))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from packify.nn.printing import Names, body_of, parameter_name, as_shown
+from packify.nn.printing import Names, as_shown, body_of, parameter_name
 
 
 class Pair(NamedTuple):
