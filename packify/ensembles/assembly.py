@@ -58,6 +58,7 @@ def assemble(
     unused = recorded.unused if member.spec.unused == "drop" else frozenset()
     report = report_of(member, model, {id(graph): graph for graph in graphs.values()}, averages.by_mode, recorded)
     report.averaging = averages.notes
+    cut = Nest(recorded.calls, member.spec.num_estimators)
     packed = PackedNetwork(
         root,
         {mode: graph.graph for mode, graph in graphs.items()},
@@ -71,11 +72,12 @@ def assemble(
         batched=recorded.any_batch,
         repacker=book,
         leaves=recorded.leaves,
-        cut=Nest(recorded.calls, member.spec.num_estimators),
+        cut=cut,
         output_choices=recorded.output_choices,
         unused=unused,
         executor=Execution(),
     )
+    packed.report.notes += cut.notes
     note = settle_format(packed, model)
     packed.report.formats = [note] if note is not None else []
     packed.report.packed_params = sum(parameter.numel() for parameter in packed.parameters())

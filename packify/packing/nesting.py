@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from packify.capture.calls import ModuleCall
 from packify.core import nested as values
+from packify.core.report import Note
 from packify.nn.block import LAYER_FORMS, Form, OwnCode, base_of, block_class, code_key, remove_blocks, whole_forms
 from packify.nn.exchange import PLACE, exchanged_parts, mark_places
 from packify.nn.layouts import Layout
@@ -22,7 +23,7 @@ from packify.nn.ports import PORTS, Ports
 from packify.nn.wrappers import part_of
 from packify.packing.frames import Frame, Frames
 from packify.packing.plain_layers import runs_its_own_forward
-from packify.packing.ports import OwnNames, SettledPorts
+from packify.packing.ports import OwnNames, SettledPorts, port_notes
 from packify.packing.small_graphs import SmallGraph, small_graph
 
 
@@ -36,6 +37,7 @@ class Nested:
         layers: of every layer whose own forward computes the same.
         ports: what goes in and out of every module that is called; several where it is called with several layouts.
         once_per_member: the modules whose own code runs once per member.
+        notes: blocks that are called otherwise than the reference's modules: with weights of others, with more to return, or not at all.
     """
 
     roots: dict[str, Form] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Nested:
     layers: dict[str, tuple[Form, ...]] = field(default_factory=dict)
     ports: dict[str, tuple[Ports, ...]] = field(default_factory=dict)
     once_per_member: set[str] = field(default_factory=set)
+    notes: list[Note] = field(default_factory=list)
 
 
 def nest(graphs: Mapping[str, fx.Graph], calls: Mapping[str, Sequence[ModuleCall]], tree: nn.Module, members: int) -> Nested:
@@ -98,6 +101,7 @@ class _Nesting:
         for path in self._inner_first():
             self._settle(path)
         graphs = {mode: small_graph(mode.frames, mode.ports, mode.frames.root).graph for mode in self.modes}
+        self.found.notes = list(dict.fromkeys(note for mode in self.modes for note in port_notes(mode.frames)))
         self.found.roots = {kind: Form(graphs[evaluation], graphs[training]) for kind, (evaluation, training) in self.pairs.items()}
         return self.found
 
@@ -198,16 +202,19 @@ class Nest:
     Attributes:
         calls: of modules in the recording, by mode.
         members: M; 1 for a member.
+        notes: for the report, of the last time.
     """
 
     calls: Mapping[str, Sequence[ModuleCall]]
     members: int
+    notes: list[Note] = field(default_factory=list, compare=False)
 
     def __call__(self, graphs: Mapping[str, fx.Graph], tree: nn.Module) -> dict[str, Form]:
         """Make blocks of the modules of `tree`; what is left is what the network itself runs."""
         others = exchanged_parts(tree) if PLACE in vars(tree) else {}
         remove_blocks(tree)
         nested = nest(graphs, self.calls, tree, self.members)
+        self.notes[:] = nested.notes
         for path, ports in nested.ports.items():
             vars(part_of(tree, path))[PORTS] = ports
         if not others:

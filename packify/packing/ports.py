@@ -5,12 +5,14 @@ A block reads what is its own for itself: parameters below it, sizes of what it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import fx, nn
 
 from packify.capture.calls import refs
 from packify.core import nested
+from packify.core.report import Note
 from packify.nn.wrappers import plain_name, unwrapped
 from packify.packing.frames import Frame, Frames, is_number, reads_attribute
 
@@ -132,6 +134,24 @@ class SettledPorts:
             returned = home.within(frame) and all(value in self.results(inner) for inner in home.up_to(frame))
             return returned or self._is_given(frame, value) or value in frame.needs
         return self._is_given(frame, value) or self.can_repeat(frame, value)
+
+
+def port_notes(frames: Frames) -> Iterator[Note]:
+    """What a user should know of blocks that are called otherwise than the reference's modules."""
+    for path in frames.dissolved:
+        yield Note(path, "", "is no block in one of its calls", "code calls it that it is no part of, or it calls a module kept whole so")
+    for frame in frames.root.frames():
+        for value in frame.needs:
+            if reads_attribute(value):
+                name = value.target if value.op == "get_attr" else value.meta.get("member_node", value).target
+                yield Note(frame.path, "", f"is given {name}", "its code reads a tensor of another module, passed in by the code around")
+        if any(value in frames.home for value in frame.gives):
+            what = f"returns more than its result: {', '.join(_port_origin(value) for value in frame.gives if value in frames.home)}"
+            yield Note(frame.path, "", what, "its code writes to what it is given, or leaves values where other code reads them")
+
+
+def _port_origin(value: fx.Node) -> str:
+    return str(value.meta.get("op") or value.name)
 
 
 def arguments_of_module(node: fx.Node) -> list[fx.Node]:

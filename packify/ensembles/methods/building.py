@@ -73,6 +73,7 @@ def build(
     _tell(report, source, packed, coupled)
     report.averages = dict(zip(nested.paths(recorded.outputs["eval"]), averages.by_mode["eval"], strict=True))
     report.averaging = averages.notes
+    cut = Nest(recorded.calls, members)
     network = kind(
         root,
         {mode: packed[id(graph)].graph for mode, graph in member.graphs.items()},
@@ -92,9 +93,10 @@ def build(
         leaves=recorded.leaves,
         output_choices=recorded.output_choices,
         unused=recorded.unused,
-        cut=Nest(recorded.calls, members),
+        cut=cut,
         executor=Execution(),
     )
+    report.notes += cut.notes
     report.holds, report.does_not_hold = network.promises, network.does_not_hold
     report.params = sum(parameter.numel() for parameter in network.parameters())
     _fill(network, source.model, members, fill, start)

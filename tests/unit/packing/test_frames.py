@@ -230,6 +230,34 @@ def test_blocks_compute_what_the_flat_graphs_do(kind: type[nn.Module]) -> None:
             assert torch.equal(one, flat.run(_X.clone())[0])
 
 
+def test_the_report_says_which_blocks_are_called_otherwise() -> None:
+    class Reads(nn.Module):
+        def __init__(self, other: nn.Linear) -> None:
+            super().__init__()
+            self.own, self.others = nn.Linear(8, 8), [other]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.own(x) @ self.others[0].weight.t()
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.other, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+            self.reader = Reads(self.other)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.reader(self.other(self.stem(x))))
+
+    def told(model: nn.Module) -> list[tuple[str, str]]:
+        report = packify.pack(model, _X, alpha=2, num_estimators=2).report
+        return [(note.node, note.what) for note in report.notes]
+
+    assert ("reader", "is given other.weight") in told(Tied())
+    assert ("part", "returns more than its result: mul, relu") in told(LeavesThingsBehind())
+    assert ("other", "is no block in one of its calls") in told(Foreign())
+    assert told(Gathers()) == []
+
+
 def test_a_shared_part_that_is_called_in_two_ways_says_which() -> None:
     packed = packify.pack(SharedInTwoWays(), _X, alpha=2, num_estimators=2)
     assert "form=1" in packed.code
