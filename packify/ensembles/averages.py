@@ -94,7 +94,7 @@ def _average_of(leaf: Any, path: str, asked: Any, model: nn.Module, rules: Mappi
         return "none" if asked == "none" else "vote"
     if asked is not None:
         return str(asked)
-    made_by = maker(leaf, lambda node: traits_of(rules, node))
+    made_by = _behind_a_pool(maker(leaf, lambda node: traits_of(rules, node)), model, rules)
     where = f"output {path}".rstrip()
     if not could_be_logits(value, traits_of(rules, made_by)):
         return "mean"
@@ -112,6 +112,19 @@ def _average_of(leaf: Any, path: str, asked: Any, model: nn.Module, rules: Mappi
     return "mean"
 
 
+def _behind_a_pool(made_by: fx.Node, model: nn.Module, rules: Mapping[Any, Any]) -> fx.Node:
+    """The conv or linear layer whose numbers are averaged over positions, as a fully convolutional classifier's are; else the same node.
+
+    A network that says that it has no classes pools features.
+    """
+    if made_by.meta["op"] not in POOLS or any(_is_count(getattr(model, name, None), 0) for name in _COUNTS):
+        return made_by
+    (pooled, *_) = made_by.all_input_nodes
+    layer = maker(pooled, lambda node: traits_of(rules, node))
+    return layer if str(layer.meta["op"]).startswith(_LAYERS) else made_by
+
+
+_LAYERS = ("conv", "linear")
 _UNSETTLED = "averaged by the mean; settle it with"
 
 
@@ -147,7 +160,7 @@ def _along(node: fx.Node) -> Any:
 def _elsewhere(value: Tensor, leaf: fx.Node, made_by: fx.Node) -> int:
     """How many numbers the last layer makes for each position, where they are not on the axis of classes: ``"b k n"``, ``"b h w k"``."""
     layer, made = str(made_by.meta["op"]), made_by.meta["val"]
-    if not layer.startswith(("conv", "linear")):
+    if not layer.startswith(_LAYERS):
         return 0
     own, axis = (1 if layer.startswith("conv") else made.dim() - 1), class_axis(value.dim())
     size = int(made.shape[own])

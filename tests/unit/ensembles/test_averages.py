@@ -45,6 +45,19 @@ class Dense(nn.Module):
         return F.interpolate(y, size=x.shape[-2:], mode="bilinear") if self.resize else y
 
 
+class Pooled(nn.Module):
+    """A network in network: the last conv makes a map for every class, of which the mean is taken."""
+
+    def __init__(self, last: str, **attributes: Any) -> None:
+        super().__init__()
+        self.dense = Dense(last, 5)
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(self.dense(x), 1).flatten(1)
+
+
 class Series(nn.Module):
     """Convs along a series, ``"b k n"`` or ``"b n k"``."""
 
@@ -98,6 +111,9 @@ _CASES = [
     ("sigmoids", Net("fc", after=torch.sigmoid), X, "mean", False),
     ("features behind a norm", Net("out", after=lambda y: F.layer_norm(y, (4,))), X, "mean", False),
     ("pooled features", nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), IMAGE, "mean", False),
+    ("classes of a conv, pooled", Pooled("classifier"), IMAGE, "probs", False),
+    ("numbers of a conv, pooled", Pooled("out"), IMAGE, "mean", True),
+    ("features of a conv, pooled", Pooled("conv_head", num_classes=0), IMAGE, "mean", False),
     ("a segmentation", Dense("classifier", 5), IMAGE, "probs", False),
     ("a segmentation, resized", Dense("segmentation_head", 5, resize=True), IMAGE, "probs", False),
     ("an image from an image", Dense("conv_last", 3), IMAGE, "mean", True),
