@@ -23,7 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "found"))
 
 
 # Of a test with more cases than this, the quick suite runs as many, chosen by their names; -m cases runs the others.
-_QUICK_CASES = 3
+_QUICK_CASES = 2
 
 
 @pytest.hookimpl(tryfirst=True)

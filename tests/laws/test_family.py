@@ -24,7 +24,7 @@ def _checked(pair: Pair) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
-@pytest.mark.slow_cases("swin", "convnext")
+@pytest.mark.slow_cases("swin", "convnext", "cait_s24_224 -> cait_xs24_384", "cait_s24_224 -> cait_xxs24_224")
 @pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("pair", QUICK, ids=str)
 def test_a_member_is_the_next_size(pair: Pair) -> None:
@@ -37,6 +37,7 @@ def test_a_member_is_the_next_size_of_every_family(pair: Pair) -> None:
     _checked(pair)
 
 
+@pytest.mark.slow_cases("vit_base_patch16_224 -> vit_small_patch16_224", "vit_small_patch16_224 -> vit_tiny_patch16_224")
 @pytest.mark.parametrize("pair", [PAIRS[0], PAIRS[1]], ids=str)
 def test_an_ensemble_of_the_next_size_has_the_digest_of_the_packed_network(pair: Pair) -> None:
     """So a Packed-Ensemble of a large network can start from trained networks of the next size."""

@@ -117,6 +117,7 @@ _norms, _factors = st.sampled_from(["shared", "member"]), st.sampled_from(["norm
 _scales, _seeds = st.sampled_from([1.0, 1.5, 2.0, 3.0]), st.integers(0, 3)
 
 
+@pytest.mark.slow
 @_calm(2)
 @given(network=_networks, members=_members, norms=_norms, factors=_factors)
 def test_batch_ensembles(network: Any, members: int, norms: str, factors: str) -> None:

@@ -83,7 +83,7 @@ def _check_family(name: str) -> None:
     assert (looked > 0) != (name in WHOLE)
 
 
-@pytest.mark.slow_cases("xcit")
+@pytest.mark.slow_cases("xcit", "eva02_tiny_patch14_224")
 @pytest.mark.parametrize("name", QUICK)
 def test_parts_of_families(name: str) -> None:
     _check_family(name)

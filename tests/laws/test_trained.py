@@ -94,6 +94,7 @@ def _check(packed: packify.PackedNetwork, build: Callable[[], nn.Module]) -> Non
     checks.check_budget(packed, build())
 
 
+@pytest.mark.slow_cases("attention", "convolutional")
 def test_it_was_trained_for_real(trained: tuple[packify.PackedNetwork, Callable[[], nn.Module]]) -> None:
     packed, _ = trained
     assert _accuracy(packed) > 0.75

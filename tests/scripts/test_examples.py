@@ -16,6 +16,7 @@ from tests.examples import example
 pytest.importorskip("matplotlib")
 
 
+@pytest.mark.slow
 def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = example("regression").main(["--quick", "--out", str(tmp_path / "r.png")])
     assert list(found) == ["diabetes", "houses"]
@@ -27,6 +28,7 @@ def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_segmentation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = example("segmentation").main(["--quick", "--out", str(tmp_path / "s.png")])
     assert found["packed (2, 4, 1)"].samples == 8 * 16 * 16

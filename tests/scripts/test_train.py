@@ -73,6 +73,7 @@ def test_it_is_short_enough_to_read() -> None:
     assert len((EXAMPLES / "train.py").read_text().splitlines()) < 250
 
 
+@pytest.mark.slow
 def test_digits_are_learned_and_the_artefact_is_what_was_evaluated(
     train: ModuleType, conv: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

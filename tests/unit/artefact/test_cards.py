@@ -29,6 +29,7 @@ def test_what_it_tells(saved: Path, conv: sources.Reference) -> None:
     assert "Not evaluated" in text
 
 
+@pytest.mark.slow
 def test_a_registrys_network_and_its_line_that_loads(tmp_path: Path) -> None:
     reference = sources.resolve("test_resnet", num_classes=4, input_size=(3, 32, 32))
     folder = packify.save(pack_small(reference).eval(), tmp_path / "net", source=reference.source)
@@ -42,6 +43,7 @@ def test_a_registrys_network_and_its_line_that_loads(tmp_path: Path) -> None:
     assert "| reference |" in text  # costs, without asking for the network
 
 
+@pytest.mark.slow
 def test_published_weights_are_credited(tmp_path: Path) -> None:
     source = sources.Source("timm", "resnet18.a1_in1k", {"num_classes": 4}, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     reference = sources.resolve("resnet18", num_classes=4, input_size=(3, 32, 32))

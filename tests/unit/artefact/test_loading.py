@@ -25,6 +25,7 @@ def test_a_double_reference(nets: Path, tmp_path: Path) -> None:
     assert torch.equal(packify.load(tmp_path / "net", model=model)(example), packed(example))
 
 
+@pytest.mark.slow
 def test_a_registrys_name_is_enough(tmp_path: Path) -> None:
     reference = sources.resolve("resnet18", num_classes=4, input_size=(3, 32, 32))
     packed = pack_small(reference).eval()
@@ -162,7 +163,7 @@ def test_a_name_that_the_registry_does_not_know(saved: Path) -> None:
         packify.load(saved)
 
 
-@pytest.mark.slow_cases("eps")
+@pytest.mark.slow_cases("eps", "1-momentum")
 @pytest.mark.parametrize(("name", "setting"), [("1", "eps"), ("1", "momentum"), ("2", "p")])
 def test_a_reference_with_another_setting_is_refused(tmp_path: Path, name: str, setting: str) -> None:
     def net() -> nn.Module:

@@ -47,7 +47,7 @@ def reference(name):
     return model, torch.zeros(2, *model.default_cfg["input_size"])
 
 
-@pytest.mark.slow_cases("convnext")
+@pytest.mark.slow_cases("convnext", "test_resnet-2-4-2-uniform")
 @pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec[0]}-{spec[1]}-{spec[2]}-{spec[3]}")
 @pytest.mark.parametrize("name", [*BUILT, "recurrent"])
@@ -64,6 +64,7 @@ def test_a_built_network_costs_what_was_predicted(name, spec):
     assert measured(model, x[:1]) == found.reference.mult_adds
 
 
+@pytest.mark.slow_cases("test_coatnet")
 @pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("name", timm.list_models("test_*"))
 def test_references_agree_with_flop_counter_mode_and_torchinfo(name):

@@ -14,6 +14,7 @@ def test_the_picture_is_written(found, tmp_path):
         assert plot(found, tmp_path / name).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_legend_stands_outside_the_axes_and_labels_inside_the_picture(found):
     figure = draw(found, "title")
     figure.canvas.draw()

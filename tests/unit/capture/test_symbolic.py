@@ -32,6 +32,7 @@ class _Recorder:
 _STEPS = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(_STEPS), st.integers(1, 9), st.booleans()), min_size=1, max_size=5), st.integers(1, 30))
 def test_a_number_is_what_its_expression_comes_to(steps: list[tuple[Any, int, bool]], start: int) -> None:

@@ -20,6 +20,7 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(app, args)
 
 
+@pytest.mark.slow
 def test_everything(artefact: tuple[str, ...], folders: dict[str, str], tmp_path: Path) -> None:
     picture = tmp_path / "e.png"
     result = run(*artefact, "--data", folders["data"], "--ood", folders["ood"], "--shift", folders["shift"], "--plot", str(picture))
@@ -82,6 +83,7 @@ def test_networks_of_no_images(folders: dict[str, str], nets: Path, tmp_path: Pa
         check_refused(("evaluate", str(tmp_path / name), "--model", f"{nets}:{name}", "--data", folders["data"]), 2, says)
 
 
+@pytest.mark.slow_cases("--data empty--")
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [

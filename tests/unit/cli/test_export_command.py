@@ -8,6 +8,7 @@ import torch
 from tests.unit.cli.commands import check_refused, document, run
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.__version__ < (2, 12), reason="export in torch 2.11 cannot prove that members and batch are merged for any batch")
 def test_a_file(converted: Path) -> None:
     found = document("export", str(converted), "--to", "pt2", "--model", "nets.py:conv", "--outputs", "mean,members")

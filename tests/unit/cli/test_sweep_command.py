@@ -23,6 +23,7 @@ def test_json_is_one_document_and_nothing_else() -> None:
     assert len(found["rows"]) == 3 * 2 * 3
 
 
+@pytest.mark.slow
 def test_a_table_and_a_picture(tmp_path: Path) -> None:
     result = run(*COMMAND, "--csv", str(tmp_path / "s.csv"), "--plot", str(tmp_path / "s.png"))
     assert result.exit_code == 0, result.output

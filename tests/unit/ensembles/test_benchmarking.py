@@ -34,6 +34,7 @@ def test_everything_is_measured_in_both_formats(measured: Bench) -> None:
     assert all(line.seconds is not None for line in measured.lines), [line.note for line in measured.lines if line.note]
 
 
+@pytest.mark.slow
 def test_ratios_and_rooflines(measured: Bench) -> None:
     assert min(line.to_single for line in measured.lines if line.contender == "single") == 1
     for line in measured.lines:

@@ -94,6 +94,7 @@ def test_something_that_is_no_module(model: Any, hint: str) -> None:
         packify.pack_submodule(model, "0", x, **spec)
 
 
+@pytest.mark.slow
 def test_wrappers_are_taken_off() -> None:
     model = small_network()
     for wrapped in (nn.DataParallel(model), torch.compile(model)):

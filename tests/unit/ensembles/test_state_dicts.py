@@ -93,7 +93,7 @@ def _reference() -> nn.Module:
     return net
 
 
-@pytest.mark.slow_cases("2")
+@pytest.mark.slow_cases("2", "1")
 @pytest.mark.parametrize("gamma", [1, 2])
 def test_a_packed_resnet_of_torch_uncertaintys_layout(gamma: int) -> None:
     torch.manual_seed(0)

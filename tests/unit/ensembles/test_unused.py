@@ -113,6 +113,7 @@ def test_laws() -> None:
     checks.check_budget(packed, model)
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_gradient() -> None:
     packed = packify.pack(*_model(), **OPTIONS).train()
     packed(torch.randn(2, 3, 8, 8)).sum().backward()

@@ -12,6 +12,7 @@ from packify.execution.compiling import strategy_to_compile
 from tests.unit.execution.networks import image, packed_convs
 
 
+@pytest.mark.slow
 def test_compiled_it_gives_the_same_and_members_are_unrolled() -> None:
     packed = packed_convs().eval()
     graphs: list[torch.fx.GraphModule] = []
@@ -30,6 +31,7 @@ def test_compiled_it_gives_the_same_and_members_are_unrolled() -> None:
     assert strategy_to_compile(packed, torch.device("cpu")) == "in turn"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_runs_as_it_is() -> None:
     packed = packed_convs().eval()
 
@@ -43,6 +45,7 @@ def test_what_cannot_be_compiled_runs_as_it_is() -> None:
     torch.testing.assert_close(packed(image()), expected)
 
 
+@pytest.mark.slow
 def test_copies_and_pickles_are_not_compiled() -> None:
     packed = packed_convs().eval()
     packed.compile(backend="eager")

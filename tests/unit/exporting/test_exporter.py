@@ -76,6 +76,7 @@ def test_members_and_single_networks(tmp_path: Path) -> None:
     assert "mean" in single.outputs
 
 
+@pytest.mark.slow
 def test_several_inputs_by_name(tmp_path: Path) -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -91,6 +92,7 @@ def test_several_inputs_by_name(tmp_path: Path) -> None:
     assert found.inputs == {"input0": "int64 b 6", "input1": "float32 b 6"}
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_like_torch_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         exporter, "open_file", lambda kind, path, outputs: lambda tensors: {name: torch.zeros(len(tensors[0]), 5) for name in outputs}
@@ -100,6 +102,7 @@ def test_a_file_that_is_not_like_torch_gets_no_name(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     packed = packed_of(conv_net())
     (tmp_path / "net.pt2").write_text("mine")

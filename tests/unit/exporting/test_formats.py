@@ -14,6 +14,7 @@ from tests.unit.exporting.networks import Attention, packed_of
 X = torch.randn(2, 3, 8, 8)
 
 
+@pytest.mark.slow_cases("pt2")
 @pytest.mark.parametrize("kind", ["pt2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in FORMATS if kind != "pt2")])
 def test_written_and_run(kind: str, tmp_path: Path) -> None:
     if kind == "onnx":

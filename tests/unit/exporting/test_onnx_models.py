@@ -11,6 +11,7 @@ from tests.unit.exporting.networks import Attention, Biased, conv_net, packed_of
 from tests.unit.exporting.test_diagnosis import Odd
 
 
+@pytest.mark.slow
 def test_without_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ExportError, match=r"packify-torch\[export\]"):

@@ -15,6 +15,7 @@ import packify
 from tests.models.catalogue import CASES
 
 
+@pytest.mark.slow_cases("random encoder")
 @pytest.mark.parametrize(
     "name",
     [

@@ -66,6 +66,7 @@ def test_a_pickle_names_the_written_class() -> None:
     assert torch.equal(again(_X), packed(_X))
 
 
+@pytest.mark.slow
 def test_copies_of_a_network_that_is_compiled_run_their_own_weights() -> None:
     packed = _packed().eval()
     packed.compile(backend="eager")

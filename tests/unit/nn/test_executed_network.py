@@ -54,6 +54,7 @@ def test_a_network_without_an_executor_runs_its_modules() -> None:
         packed.strategy = "in turn"
 
 
+@pytest.mark.slow
 def test_a_fused_network_is_not_trained() -> None:
     fused = packed_convs().eval().fuse()
     with pytest.raises(packify.PackError, match="a fused network"):

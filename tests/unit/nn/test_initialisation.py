@@ -117,6 +117,7 @@ def test_a_trained_reference_is_recognised_and_said_to_be() -> None:
     assert not [note for note in fresh.report.notes if "trained" in note.what]
 
 
+@pytest.mark.slow
 def test_a_trained_network_that_packify_built_is_drawn_as_it_was() -> None:
     model = packify.load_reference("resnet18", num_classes=10)
     with torch.no_grad():

@@ -347,7 +347,7 @@ def test_autocast(name: str) -> None:
         checks.close(out.float(), _first(packed.members, inputs).float(), "autocast", 0.1)
 
 
-@pytest.mark.slow_cases("unet", "vit")
+@pytest.mark.slow_cases("unet", "vit", "dict output", "lenet", "mixer")
 @pytest.mark.parametrize("name", ["lenet", "unet", "vit", "window", "mixer", "reused", "dict output", "text"])
 def test_compiles(name: str) -> None:
     packed, inputs = _packed(name, num_estimators=2)
@@ -359,6 +359,7 @@ def test_compiles(name: str) -> None:
             checks.close(_first(compiled, inputs), _first(packed, inputs), "compiled", 1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_through_a_compiled_network() -> None:
     packed, x = _packed("lenet", num_estimators=2)
     torch.compiler.reset()

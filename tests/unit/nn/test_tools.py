@@ -21,6 +21,7 @@ def _packed(name: str) -> tuple[nn.Module, packify.PackedNetwork, Tensor]:
     return model, packify.pack(model, x, alpha=2, num_estimators=2).eval(), x
 
 
+@pytest.mark.slow_cases("resnet18")
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
 def test_torchinfo_sees_every_layer(name: str) -> None:
     torchinfo = pytest.importorskip("torchinfo")
@@ -31,6 +32,7 @@ def test_torchinfo_sees_every_layer(name: str) -> None:
     assert own.total_params == sum(parameter.numel() for parameter in packed.parameters())
 
 
+@pytest.mark.slow
 def test_a_profile_names_the_modules() -> None:
     _, packed, x = _packed("resnet18")
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_modules=True, record_shapes=True) as profile:

@@ -26,6 +26,7 @@ def _check(packed: packify.PackedNetwork, x: torch.Tensor) -> None:
     checks.check_activations(network, x)
 
 
+@pytest.mark.slow_cases("batch: einsum implicit")
 @pytest.mark.parametrize(("table", "context", "name"), _CASES, ids=[f"{context}: {name}" for _, context, name in _CASES])
 def test_operator(table: Table, context: str, name: str) -> None:
     torch.manual_seed(0)

@@ -40,6 +40,7 @@ def test_an_axis_has_the_size_of_the_tensor_that_it_is_reshaped_as() -> None:
     assert [dim.root() for dim in dims] == [dim.root() for dim in other]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_members_stay_where_their_axis_starts(data: st.DataObject) -> None:
     before = tuple(data.draw(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=4)))

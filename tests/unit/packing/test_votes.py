@@ -19,7 +19,7 @@ _SWIN = {"img_size": 56, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 5
 _CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
 
 
-@pytest.mark.slow_cases("swin")
+@pytest.mark.slow_cases("swin", "convnext")
 @pytest.mark.parametrize(
     ("build", "size", "most"),
     [

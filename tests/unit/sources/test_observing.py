@@ -230,6 +230,7 @@ def test_builds_on_the_meta_device() -> None:
     assert recipe.label == "trunc_normal_(std=0.02)"
 
 
+@pytest.mark.slow_cases("swin_tiny_patch4_window7_224", "torchvision:regnet_y_400mf")
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "efficientnet_b0", "torchvision:regnet_y_400mf", "nf_regnet_b0"])
 def test_every_tensor_of_libraries_networks_has_a_recipe(name: str) -> None:
     model = load_reference(name)

@@ -246,6 +246,7 @@ def _system(draw: st.DrawFn) -> tuple[list[Dim], list[Sides]]:
     return pool, pairs
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_whatever_was_equated_stays_equal(data: st.DataObject) -> None:

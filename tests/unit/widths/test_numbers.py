@@ -51,6 +51,7 @@ class Attention(nn.Module):
         return self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2)).mean(1)
 
 
+@pytest.mark.slow_cases("q-mul-0.1767766952966369")
 @pytest.mark.parametrize(
     ("how", "operator", "wanted"),
     [

@@ -49,7 +49,7 @@ def _alone(name: str, spec: Spec) -> Any:
     return _summary(Slimmer(_recorded(name), RULES), spec)
 
 
-@pytest.mark.slow_cases("unet")
+@pytest.mark.slow_cases("unet", "encoder")
 @pytest.mark.parametrize("name", NETWORKS)
 @settings(max_examples=6)
 @given(order=st.lists(st.sampled_from(SPECS), min_size=2, max_size=6))

@@ -100,6 +100,7 @@ def test_a_slim_member_has_the_columns_of_its_masks_and_the_channels_that_are_re
         assert stream == {int(read.sum())}
 
 
+@pytest.mark.slow
 def test_masks_are_seeded_buffers_that_move_with_the_network(tmp_path: Any) -> None:
     model, x = _residual(), torch.randn(2, 3, 6, 6).double()
     network = packify.masksembles(model, x, seed=3).eval()
