@@ -83,7 +83,10 @@ _QUICK = (("mlp", "batch-ensemble"), ("unet", "masksembles"), ("mlp", "mimo"))
 def each(test: Any) -> Any:
     """Every network by every method; of these a few in the quick suite."""
     pairs = [(name, method) for name in CASES for method in METHODS]
-    cases = [pytest.param(*pair, marks=() if pair in _QUICK else pytest.mark.slow) for pair in pairs]
+    others = [pair for pair in pairs if pair not in _QUICK]
+    slow, rest = others[::4], [pair for pair in others if pair not in others[::4]]
+    marked = ((_QUICK, ()), (slow, pytest.mark.slow), (rest, pytest.mark.cases))
+    cases = [pytest.param(*pair, marks=marks) for some, marks in marked for pair in some if pair in pairs]
     return pytest.mark.quick_cases(len(pairs))(pytest.mark.parametrize(("name", "method"), cases)(test))
 
 
@@ -160,6 +163,7 @@ def test_trained(name: str, method: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.__version__ < (2, 12), reason="export in torch 2.11 cannot prove that members and batch are merged for any batch")
+@pytest.mark.quick_cases(5)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", CASES)
 def test_exported(name: str, method: str, tmp_path: Path) -> None:

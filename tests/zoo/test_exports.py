@@ -13,6 +13,7 @@ _LIGHTEST = numeric.representatives(row for row in read().values() if row.label 
 
 
 @pytest.mark.slow
+@pytest.mark.quick_cases(2)
 @pytest.mark.families
 @pytest.mark.parametrize("row", _LIGHTEST[:8], ids=lambda row: row.label)
 def test_a_small_member_of_the_family_is_exported_to_pt2(row: Outcome) -> None:
