@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -55,9 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         whole = not (given.resume or given.only or given.again or given.families)
         _update(chosen, console, fresh=whole, resume=given.resume, quick=given.quick)
     if given.numeric:
-        _numeric(chosen, console, resume=given.resume)
+        _by_family(numeric, chosen, console, resume=given.resume)
     if given.exports:
-        _exports(chosen, console, resume=given.resume)
+        _by_family(exports, chosen, console, resume=given.resume)
     if given.calls:
         return _calls({one.label for one in chosen}, console)
     summary.write()
@@ -98,24 +99,15 @@ def _update(chosen: list[Architecture], console: Console, *, fresh: bool, resume
     sys.stdout.write("\n".join([*summary.totals(rows.values()), *times.summary(times.read())]) + "\n")
 
 
-def _numeric(chosen: list[Architecture], console: Console, *, resume: bool) -> None:
-    rows = numeric.read()
+def _by_family(table: Any, chosen: list[Architecture], console: Console, *, resume: bool) -> None:
+    """Check a small member of each family, and write the table after every one; `table` is `numeric` or `exports`."""
+    rows = table.read()
     for one in _progress(_lightest(chosen, rows if resume else {}), console):
         with _alarm():
-            row = numeric.check(one)
+            row = table.check(one)
         rows[row.family] = row
-        numeric.write(rows.values())
-        console.print(f"{one.label} {row.input}: {row.outcome} {row.reason}", markup=False, highlight=False)
-
-
-def _exports(chosen: list[Architecture], console: Console, *, resume: bool) -> None:
-    rows = exports.read()
-    for one in _progress(_lightest(chosen, rows if resume else {}), console):
-        with _alarm():
-            row = exports.check(one)
-        rows[row.family] = row
-        exports.write(rows.values())
-        console.print(f"{one.label}: pt2 {row.pt2} {row.pt2_reason}; onnx {row.onnx} {row.onnx_reason}", markup=False, highlight=False)
+        table.write(rows.values())
+        console.print(f"{one.label} {row}", markup=False, highlight=False)
 
 
 def _lightest(chosen: list[Architecture], done: Container[str]) -> list[Architecture]:

@@ -36,7 +36,7 @@ def difference(one: Architecture) -> str:
 
 
 def _difference(model: nn.Module, inputs: Any) -> str:
-    packed = packify.pack(model, inputs, alpha=numeric.ALPHA, num_estimators=numeric.ESTIMATORS, min_channels_per_group=1)
+    packed = numeric.packed(model, inputs)
     return calls_differ(model, (packed, packed.extract(1)), inputs)
 
 

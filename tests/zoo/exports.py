@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import tempfile
 import warnings
 from collections.abc import Iterable
@@ -13,10 +11,10 @@ from typing import Any, Literal
 
 import packify
 from packify.core.errors import ExportError
-from tests.zoo import numeric
+from tests.zoo import numeric, tables
 from tests.zoo.architectures import BATCH, Architecture
 from tests.zoo.convert import one_line
-from tests.zoo.outcome import FOLDER
+from tests.zoo.tables import FOLDER
 
 TABLE = FOLDER / "exports.tsv"
 
@@ -39,24 +37,18 @@ class Exported:
     onnx: str = ""
     onnx_reason: str = ""
 
-
-_FIELDS = [field.name for field in dataclasses.fields(Exported)]
+    def __str__(self) -> str:
+        return f"{self.input}: pt2 {self.pt2} {self.pt2_reason}; onnx {self.onnx} {self.onnx_reason}"
 
 
 def read(path: Path = TABLE) -> dict[str, Exported]:
     """The table by family; empty if there is none."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        return {row["family"]: Exported(**row) for row in csv.DictReader(file, delimiter="\t")}
+    return {row.family: row for row in tables.read(Exported, path)}
 
 
 def write(rows: Iterable[Exported], path: Path = TABLE) -> None:
     """Replace the table, sorted by family."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(_FIELDS)
-        writer.writerows([getattr(row, name) for name in _FIELDS] for row in sorted(rows, key=lambda row: row.family))
+    tables.write(Exported, sorted(rows, key=lambda row: row.family), path)
 
 
 def check(one: Architecture, formats: tuple[str, ...] = ("pt2", "onnx")) -> Exported:
@@ -66,14 +58,12 @@ def check(one: Architecture, formats: tuple[str, ...] = ("pt2", "onnx")) -> Expo
         warnings.simplefilter("ignore")  # what a network's own code warns of is no outcome
         try:
             model, inputs = numeric.small(one)
-            shapes = ", ".join("x".join(map(str, tensor.shape[1:])) for tensor in (inputs if isinstance(inputs, tuple) else (inputs,)))
-            options = {"alpha": numeric.ALPHA, "num_estimators": numeric.ESTIMATORS, "min_channels_per_group": 1}
-            packed = packify.pack(model, inputs, **options).eval()  # type: ignore[arg-type]
+            packed = numeric.packed(model, inputs).eval()
         except Exception as error:
             return replace(row, pt2=type(error).__name__, pt2_reason=one_line(error))
         for to in formats:
             outcome, reason = _exported(packed, Path(folder) / f"net.{to}")
-            row = replace(row, input=shapes, **{to: outcome, f"{to}_reason": reason})
+            row = replace(row, input=numeric.shapes_of(inputs), **{to: outcome, f"{to}_reason": reason})
         return row
 
 

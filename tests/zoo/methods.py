@@ -8,7 +8,6 @@ A row says what the ensemble has of the reference's parameters, and for Masksemb
 from __future__ import annotations
 
 import argparse
-import csv
 import fnmatch
 import gc
 import statistics
@@ -17,7 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,10 +24,10 @@ from packify.core.method_specs import BatchEnsembleSpec, MasksemblesSpec, Method
 from packify.ensembles.methods.making import make
 from packify.ensembles.methods.member import Source
 from packify.ensembles.recording import record
-from tests.zoo import outcome
+from tests.zoo import outcome, tables
 from tests.zoo.architectures import Architecture, architectures, build
 from tests.zoo.convert import one_line
-from tests.zoo.outcome import FOLDER
+from tests.zoo.tables import FOLDER
 
 TABLE, PAGE = FOLDER / "methods.tsv", FOLDER / "METHODS.md"
 SPECS: dict[str, MethodSpec] = {"batch_ensemble": BatchEnsembleSpec(4), "masksembles": MasksemblesSpec(4), "mimo": MimoSpec(4)}
@@ -95,21 +94,13 @@ def _said(error: Exception) -> str:
 
 def read() -> dict[str, Row]:
     """The checked-in rows by label."""
-    if not TABLE.exists():
-        return {}
-    with TABLE.open(newline="") as file:
-        return {row["label"]: Row(**row) for row in csv.DictReader(file, delimiter="\t")}
+    return {row.label: row for row in tables.read(Row, TABLE)}
 
 
 def write(rows: Iterable[Row]) -> None:
     """Write table and page; an interrupted run leaves the old ones."""
     ordered = sorted(rows, key=lambda row: row.label)
-    fresh = TABLE.with_suffix(".new")
-    with fresh.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, ordered))
-    fresh.replace(TABLE)
+    tables.write(Row, ordered, TABLE)
     PAGE.write_text(page(ordered))
 
 

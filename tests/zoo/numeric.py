@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,9 +13,11 @@ from torch import nn
 
 import packify
 from packify.sources.resolving import resolve
+from tests.zoo import tables
 from tests.zoo.architectures import BATCH, Architecture
 from tests.zoo.convert import one_line
-from tests.zoo.outcome import FOLDER, Outcome
+from tests.zoo.outcome import Outcome
+from tests.zoo.tables import FOLDER
 
 TABLE = FOLDER / "numeric.tsv"
 ALPHA, ESTIMATORS = 0.5, 2
@@ -34,24 +34,18 @@ class Check:
     outcome: str = "holds"
     reason: str = ""
 
-
-_FIELDS = [field.name for field in dataclasses.fields(Check)]
+    def __str__(self) -> str:
+        return f"{self.input}: {self.outcome} {self.reason}"
 
 
 def read(path: Path = TABLE) -> dict[str, Check]:
     """The table by family; empty if there is none."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        return {row["family"]: Check(**row) for row in csv.DictReader(file, delimiter="\t")}
+    return {row.family: row for row in tables.read(Check, path)}
 
 
 def write(rows: Iterable[Check], path: Path = TABLE) -> None:
     """Replace the table, sorted by family."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(_FIELDS)
-        writer.writerows([getattr(row, name) for name in _FIELDS] for row in sorted(rows, key=lambda row: row.family))
+    tables.write(Check, sorted(rows, key=lambda row: row.family), path)
 
 
 def representatives(rows: Iterable[Outcome]) -> list[Outcome]:
@@ -78,13 +72,21 @@ def check(one: Architecture, *, gamma: int = 1) -> Check:
 def _checked(one: Architecture, row: Check, gamma: int) -> Check:
     try:
         model, inputs = small(one)
-        shapes = ", ".join("x".join(map(str, tensor.shape[1:])) for tensor in (inputs if isinstance(inputs, tuple) else (inputs,)))
-        row = replace(row, input=shapes)
-        packed = packify.pack(model, inputs, alpha=ALPHA, num_estimators=ESTIMATORS, gamma=gamma, min_channels_per_group=1)
-        packify.verify(packed)
+        row = replace(row, input=shapes_of(inputs))
+        packify.verify(packed(model, inputs, gamma=gamma))
     except Exception as error:
         return replace(row, outcome=type(error).__name__, reason=one_line(error))
     return row
+
+
+def shapes_of(inputs: Any) -> str:
+    """The shapes of inputs without their batch: ``"3x64x64, 3x64x64"``."""
+    return ", ".join("x".join(map(str, tensor.shape[1:])) for tensor in (inputs if isinstance(inputs, tuple) else (inputs,)))
+
+
+def packed(model: nn.Module, inputs: Any, *, gamma: int = 1) -> packify.PackedNetwork:
+    """A small packed network of a reference, with subgroups as small as they come."""
+    return packify.pack(model, inputs, alpha=ALPHA, num_estimators=ESTIMATORS, gamma=gamma, min_channels_per_group=1)
 
 
 def small(one: Architecture) -> tuple[nn.Module, Any]:

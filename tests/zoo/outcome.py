@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tests.zoo import tables
 from tests.zoo.architectures import Architecture
+from tests.zoo.tables import FOLDER
 
-FOLDER = Path(__file__).parent
 TABLE = FOLDER / "outcomes.tsv"
 TOLERATED = 0.10
 """How much heavier than ideal a member may be before its row has to say why."""
@@ -73,34 +71,11 @@ class Outcome:
         return self.excess > TOLERATED
 
 
-_FIELDS = dataclasses.fields(Outcome)
-_READ: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
-
-
 def read(path: Path = TABLE) -> dict[str, Outcome]:
     """The table by label; empty if there is none."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        rows = [_parsed(row) for row in csv.DictReader(file, delimiter="\t")]
-    return {row.label: row for row in rows}
-
-
-def _parsed(row: dict[str, str]) -> Outcome:
-    values: dict[str, Any] = {field.name: _READ[str(field.type)](row[field.name]) for field in _FIELDS}
-    return Outcome(**values)
+    return {row.label: row for row in tables.read(Outcome, path)}
 
 
 def write(rows: Iterable[Outcome], path: Path = TABLE) -> None:
     """Replace the table, sorted by library, family and name."""
-    ordered = sorted(rows, key=lambda row: (row.library, row.family, row.name))
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow([field.name for field in _FIELDS])
-        writer.writerows([_text(getattr(row, field.name)) for field in _FIELDS] for row in ordered)
-    fresh.replace(path)
-
-
-def _text(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    tables.write(Outcome, sorted(rows, key=lambda row: (row.library, row.family, row.name)), path)

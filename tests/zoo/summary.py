@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from tests.zoo import numeric, outcome
 from tests.zoo.numeric import Check
-from tests.zoo.outcome import FOLDER, TOLERATED, Outcome
+from tests.zoo.outcome import TOLERATED, Outcome
+from tests.zoo.tables import FOLDER
 
 PAGE = FOLDER / "OUTCOMES.md"
 

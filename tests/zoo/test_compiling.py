@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-import packify
 from tests.zoo import calls, numeric
 from tests.zoo.architectures import Architecture
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.families
 @pytest.mark.parametrize("one", calls.families(), ids=lambda one: one.label)
 def test_a_family_compiles_without_graph_breaks(one: Architecture) -> None:
     model, inputs = numeric.small(one)
-    packed = packify.pack(model, inputs, alpha=numeric.ALPHA, num_estimators=numeric.ESTIMATORS, min_channels_per_group=1)
+    packed = numeric.packed(model, inputs)
     for training in (False, True):
         torch.compiler.reset()
         compiled = torch.compile(packed.train(training), backend="eager", fullgraph=True)

@@ -7,7 +7,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from tests.zoo.convert import Seconds
-from tests.zoo.outcome import FOLDER
+from tests.zoo.tables import FOLDER
 
 TIMES = FOLDER / "times.tsv"
 
