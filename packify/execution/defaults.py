@@ -2,7 +2,7 @@
 
 On a CPU a grouped conv is one call of oneDNN for all members, which blocks its memory well only for some widths; a conv of one member
 always is, but is small. So members in turn win as soon as there is enough to do in one call, and grouped kernels where there is not.
-Channels last suits convs that are not depthwise, and convs between layers that read channels last anyway, as a ConvNeXt's do.
+Channels last suits convs that are not depthwise, and depthwise ones between layers that read channels last anyway.
 
 Three borders, each from measurements:
 

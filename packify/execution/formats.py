@@ -63,7 +63,7 @@ def wants_channels_last(network: PackedNetwork) -> bool:
     """Whether most of a member's Mult-Adds are in convs of images whose kernels are larger than their strides, depthwise ones aside.
 
     A transformer's patch embedding is a conv too, but everything after it is made of linear layers. Where most convs, depthwise or not,
-    are read as ``"b h w c"``, as a ConvNeXt's are, channels last saves the way there.
+    are read as ``"b h w c"``, by norms and linear layers, channels last saves the way there.
     """
     graph = network.member_template.graphs["eval"]
     inner = [node for node in graph.nodes if CONVS.get(node.target) == 2 and not _cuts_patches(node)]

@@ -131,10 +131,7 @@ def _written_inputs(own: nn.Module, graph: fx.Graph, ports: Ports) -> frozenset[
     leaves = {name: list(nested.leaves(value)) for name, value in values.items()}
     if not all(isinstance(leaf, Layout) for own_leaves in leaves.values() for leaf in own_leaves):
         return frozenset(names)
-    examples = {
-        name: nested.map_leaves(value, lambda leaf: torch.empty(leaf.shape, dtype=leaf.dtype, device="meta"))
-        for name, value in values.items()
-    }
+    examples = {name: nested.map_leaves(value, _without_data) for name, value in values.items()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             _Noting(own, graph=graph).run(*(examples[name] for name in names))

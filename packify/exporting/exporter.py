@@ -31,7 +31,7 @@ _SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".pt2": "pt2"}
 _BATCHES = (1, 2, 5)
 _OPSETS = (18, 23)
 # What is exported where nothing was chosen; examples/export_speed.py measures it for a target.
-_SUITED: dict[Format, str] = {"onnx": "grouped", "pt2": "grouped", "aoti": "grouped"}
+_SUITED = "grouped"
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,13 @@ def export(
     began = time.perf_counter()
     target, kind = _target(path, to, force)
     _check(network, batch, resolution, dtype, quantise, opset, kind)
-    way = _strategy(network, strategy, fuse, kind)
+    way = _strategy(network, strategy, fuse)
     free = resolution == "dynamic"
     deployment = _deployed(network, example_inputs, outputs, average, dtype, fuse)
     sizes = _BATCHES if batch == "dynamic" else (batch,) * 3
     batches = [_inputs(deployment, size, seed, seed * free) for seed, size in enumerate(sizes)]
     if free:
-        _check_free(deployment, batches[-1])
+        _check_larger(deployment, batches[-1])
     traced = _inputs(deployment, 2 if batch == "dynamic" else batch, 0)
     with run_by(deployment.network, way):
         program = program_of(deployment, traced, batch == "dynamic", free)
@@ -176,7 +176,7 @@ def run_by(network: Any, strategy: str) -> Iterator[None]:
         network.strategy = before
 
 
-def _check_free(deployment: Deployment, larger: Sequence[Tensor]) -> None:
+def _check_larger(deployment: Deployment, larger: Sequence[Tensor]) -> None:
     try:
         with torch.no_grad():
             deployment(*larger)
@@ -189,12 +189,12 @@ def _check_free(deployment: Deployment, larger: Sequence[Tensor]) -> None:
         ) from error
 
 
-def _strategy(network: nn.Module, wished: str | None, fuse: bool, kind: Format) -> str:
+def _strategy(network: nn.Module, wished: str | None, fuse: bool) -> str:
     """The strategy by which a network is traced; empty for one that has no members."""
     if isinstance(network, PackedNetwork):
-        return (
-            require_known(wished, network.suited_strategies) if wished else network.strategy if network.strategy != AUTO else _SUITED[kind]
-        )
+        if wished:
+            return require_known(wished, network.suited_strategies)
+        return _SUITED if network.strategy == AUTO else network.strategy
     if wished or fuse:
         raise SpecError(
             "strategy" if wished else "fuse",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import keyword
 from collections.abc import Callable, Iterable, Mapping
 from types import EllipsisType, FunctionType
 from typing import Any
@@ -13,6 +12,7 @@ from unittest.mock import patch
 from torch import fx, nn
 
 from packify.nn.block import Form, functions_from, source_of
+from packify.nn.printing import attribute
 
 # What a user may hand to torch.compile: `packed`, which runs `forward`, or `packed.members`.
 _ENTRIES = ("forward", "members")
@@ -37,7 +37,7 @@ def function_of(graph: fx.Graph, file: str) -> Callable[..., Any]:
 
 def _reached(base: str, target: str) -> str:
     for name in target.split("."):
-        base = f"{base}.{name}" if name.isidentifier() and not keyword.iskeyword(name) else f"getattr({base}, {name!r})"
+        base = attribute(base, name)
     return base
 
 

@@ -67,7 +67,7 @@ def as_shown(line: str) -> str:
 
     ``x = self._modules['conv1'](y);  del y`` is shown as ``x = self.conv1(y)``; what runs is a look-up in a dict, twenty times as fast.
     """
-    return _PART.sub(lambda found: _attribute("self", found[1]), _FREED.sub("", line))
+    return _PART.sub(lambda found: attribute("self", found[1]), _FREED.sub("", line))
 
 
 class _Printer:
@@ -146,7 +146,7 @@ class _Printer:
             elif base == "self" and (is_module or name != target):
                 base = f"self._modules[{name!r}]"
             else:
-                base = _attribute(base, name)
+                base = attribute(base, name)
         return base
 
     def _arguments(self, args: Any, kwargs: Mapping[str, Any]) -> str:
@@ -212,7 +212,8 @@ class _Printer:
         return name
 
 
-def _attribute(base: str, name: str) -> str:
+def attribute(base: str, name: str) -> str:
+    """``base.name`` in Python, also where a name is a keyword or none at all."""
     return f"{base}.{name}" if name.isidentifier() and not keyword.iskeyword(name) else f"getattr({base}, {name!r})"
 
 
