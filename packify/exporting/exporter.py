@@ -164,16 +164,16 @@ def export(
 
 @contextlib.contextmanager
 def run_by(network: Any, strategy: str) -> Iterator[None]:
-    """A packed network with another strategy, as long as the block lasts; nothing for other networks."""
+    """A packed network with another strategy, for all its parts, as long as the block lasts; nothing for other networks."""
     if not strategy:
         yield
         return
-    before = network.strategy
+    before, parts = network.strategy, network.strategies
     try:
         network.strategy = strategy
         yield
     finally:
-        network.strategy = before
+        network.strategy, network.strategies = before, parts
 
 
 def _check_larger(deployment: Deployment, larger: Sequence[Tensor]) -> None:

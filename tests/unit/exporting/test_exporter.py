@@ -16,6 +16,7 @@ from torch import nn
 import packify
 from packify.core.errors import ExportError, SpecError
 from packify.exporting import exporter
+from packify.exporting.exporter import run_by
 from tests.unit.exporting.networks import Attention, conv_net, packed_of
 
 X = torch.randn(2, 3, 8, 8)
@@ -145,6 +146,17 @@ def test_a_single_network_has_no_members_to_run(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="leave it out"):
         packify.export(conv_net(), tmp_path / "net.pt2", example_inputs=X, strategy="in turn")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_networks_own_strategies_come_back() -> None:
+    packed = packed_of(conv_net()).eval()
+    packed.strategies = {"0": "in turn"}
+    with run_by(packed, "grouped"):
+        assert packed.strategies == {}
+    assert (packed.strategy, packed.strategies) == ("auto", {"0": "in turn"})
+    with pytest.raises(ZeroDivisionError), run_by(packed, "in turn"):
+        raise ZeroDivisionError
+    assert (packed.strategy, packed.strategies) == ("auto", {"0": "in turn"})
 
 
 def _operators(found: packify.Export) -> list[str]:
