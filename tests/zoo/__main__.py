@@ -13,13 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.zoo import calls, exports, numeric, outcome, summary, times
+from tests.zoo import calls, compare, exports, numeric, outcome, summary, times
 from tests.zoo.architectures import Architecture, architectures
 from tests.zoo.convert import SPECS, convert
 
@@ -36,14 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--calls", action="store_true", help="count the calls of modules in every family that holds in numeric.tsv")
     parser.add_argument("--exports", action="store_true", help="export a small member of every family and write exports.tsv")
     parser.add_argument("--page", action="store_true", help="write OUTCOMES.md from both tables, nothing else")
+    parser.add_argument(
+        "--compare", metavar="TABLE", help="say what is lost, wider or newly falls back in outcomes.tsv against a copy of it from before"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the last run stopped")
     parser.add_argument("--only", action="append", metavar="PATTERN", help="only names, labels (timm:resnet50) or families that match")
     parser.add_argument("--again", action="store_true", help="only what has not converted, falls back or is heavy in the table")
     parser.add_argument("--quick", action="store_true", help="with --update: build the packed graph at (2, 4, 2) only")
     parser.add_argument("--families", action="store_true", help="only one architecture of each family")
     given = parser.parse_args(arguments)
-    if not (given.update or given.numeric or given.calls or given.exports or given.page):
-        parser.error("pass --update, --numeric, --calls, --exports or --page")
+    if not (given.update or given.numeric or given.calls or given.exports or given.page or given.compare):
+        parser.error("pass --update, --numeric, --calls, --exports, --page or --compare")
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     torch.set_num_threads(1)
     console = Console(stderr=True)
@@ -62,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.calls:
         return _calls({one.label for one in chosen}, console)
     summary.write()
-    return 0
+    return _compare(Path(given.compare)) if given.compare else 0
 
 
 def _chosen(every: list[Architecture], patterns: list[str] | None, families: bool) -> list[Architecture]:
@@ -125,6 +129,15 @@ def _calls(wanted: set[str], console: Console) -> int:
         differing += bool(found)
         console.print(f"{one.label}: {found or 'as often and in the order of the reference'}", markup=False, highlight=False)
     return int(differing > 0)
+
+
+def _compare(path: Path) -> int:
+    before, after = outcome.read(path), outcome.read()
+    for column in ("half", "half_gamma", "pinned", "rounded"):
+        sys.stdout.write(f"{column}: {len(compare.changed(before, after, column))} of {len(before)} rows changed\n")
+    worse = compare.lost(before, after)
+    sys.stdout.write("\n".join([*worse, f"{len(worse)} lost, wider or with a new fallback"]) + "\n")
+    return int(bool(worse))
 
 
 def _in_turns(chosen: list[Architecture]) -> list[Architecture]:
