@@ -46,10 +46,16 @@ def compared(
                 f"output {index} of member {member} in {'train' if network.training else 'eval'} mode",
                 found=f"members(x) differs from extract({member})(x) by {error:.2e} of the largest value",
                 why="a packed member must compute what it computes alone (law of equality)",
-                fix="please report this network; the first node that differs is "
+                fix=("take the hooks off and verify again; " if _has_hooks(network) else "please report this network; ")
+                + "the first node that differs is "
                 + _first_difference(network, single, inputs, member, tolerance),
             )
     return worst
+
+
+def _has_hooks(network: PackedNetwork) -> bool:
+    """A user's hooks may change what parts compute; members that are taken out have none."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
 def _first_difference(network: PackedNetwork, single: MemberNetwork, inputs: Batch, member: int, tolerance: float) -> str:

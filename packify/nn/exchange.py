@@ -142,14 +142,14 @@ def _misfit(where: str, old: nn.Module, new: nn.Module, ports: Ports, found: str
     inputs, outputs = ([layout.packed_shape(ports.members) for layout in part] for part in (ports.inputs, ports.outputs))
     return PackError(
         where,
-        found=f"the new {type(new).__name__}: {found}",
-        why=f"the {type(old).__name__} there is given {_shapes(inputs)} and returns {_shapes(outputs)}, members at {ports}",
+        found=f"the new {new._get_name()}: {found}",
+        why=f"the {old._get_name()} there is given {_shapes(inputs)} and returns {_shapes(outputs)}, members at {ports}",
         fix=f"give it M = {ports.members} times the channels and groups, or packed.resize({where!r}, size) for a head of another size",
     )
 
 
 def _refused(where: str, found: nn.Module, why: str, fix: str) -> PackError:
-    return PackError(where, found=f"a {type(found).__name__}", why=why, fix=fix)
+    return PackError(where, found=f"a {found._get_name()}", why=why, fix=fix)
 
 
 # -- what exchanged parts are for members -----------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def require_own_parts(network: nn.Module, what: str) -> None:
     for where, module in exchanged_parts(network).items():
         raise PackError(
             where,
-            found=f"a {type(module).__name__} that was put there after packing",
+            found=f"a {module._get_name()} that was put there after packing",
             why=f"{what} is made again from the reference, which has another part there",
             fix="put it into the reference and pack that, and then load_state_dict",
         )
@@ -181,14 +181,14 @@ def member_parts(network: nn.Module, member: int) -> dict[str, nn.Module]:
         if any(True for _ in (*module.parameters(), *module.buffers())):
             raise PackError(
                 where,
-                found=f"a {type(module).__name__} with weights that was put there after packing",
+                found=f"a {module._get_name()} with weights that was put there after packing",
                 why=f"which of them are member {member}'s is not known",
                 fix="put the layer into the reference and pack that; packed.resize(name, size) gives every member a new head",
             )
         if not all(_treats_members_alike(module, ports) for ports in ports_of(module)):
             raise PackError(
                 where,
-                found=f"a {type(module).__name__} that computes something else of all members together than of each one alone",
+                found=f"a {module._get_name()} that computes something else of all members together than of each one alone",
                 why="so there is no such part for a member alone, and members are not independent",
                 fix="exchange it for one that works on each member's channels, or put it into the reference and pack that",
             )
@@ -241,20 +241,23 @@ def _member_of(tensor: Tensor, layout: Layout, members: int, member: int) -> Ten
 def replace_parts(network: nn.Module, which: Any, make: Callable[[nn.Module], nn.Module]) -> list[str]:
     """Exchange every part of some types, or that a function chooses, for what `make` makes of it.
 
+    A block of a module of the user's own is one of that module's type.
+
     Raises:
         PackError: there is no such part, or a new one does not fit; those before it are exchanged.
     """
-    kinds = isinstance(which, (type, tuple))
+    kinds = which if isinstance(which, tuple) else (which,) if isinstance(which, type) else ()
     chosen: dict[int, tuple[nn.Module, list[str]]] = {}
     for name, module in network.named_modules(remove_duplicate=False):
-        if name and (isinstance(module, which) if kinds else which(module)) and ports_of(module):
+        if name and ports_of(module) and (_is_one_of(module, kinds) if kinds else which(module)):
             chosen.setdefault(id(module), (module, []))[1].append(name)
     if not chosen:
+        called = {part._get_name() for name, part in network.named_modules() if name and ports_of(part)}
         raise PackError(
             f"replace({getattr(which, '__name__', which)!r})",
             found="no part of that kind that is called",
             why="a replacement that changes nothing is a mistake",
-            fix=f"choose one of {', '.join(sorted({type(module).__name__ for module in network.modules() if ports_of(module)}))}",
+            fix=f"choose one of {', '.join(sorted(called))}",
         )
     for module, names in chosen.values():
         new = make(module)
@@ -262,6 +265,11 @@ def replace_parts(network: nn.Module, which: Any, make: Callable[[nn.Module], nn
             path, _, own = name.rpartition(".")
             setattr(network.get_submodule(path), own, new)
     return [name for _, names in chosen.values() for name in names]
+
+
+def _is_one_of(module: nn.Module, kinds: tuple[type, ...]) -> bool:
+    """Of a type, or the block of a module that is: a block only has the name of its module's type."""
+    return isinstance(module, kinds) or (isinstance(module, Exchangeable) and module._get_name() in {kind.__name__ for kind in kinds})
 
 
 # -- layouts for hooks ------------------------------------------------------------------------------------------------
@@ -286,7 +294,7 @@ def by_member(module: nn.Module, value: Any, of: str = "output") -> Any:
     fitting = {tuple(layout.axis for layout in layouts[: len(tensors)]) for layouts in kinds if _have_axes(tensors, layouts)}
     if len(fitting) != 1:
         raise PackError(
-            type(module).__name__,
+            module._get_name(),
             found=f"tensors of shapes {[tuple(tensor.shape) for tensor in tensors]}",
             why=f"it is called with members at {', '.join(map(str, ports_of(module))) or 'no known place'}",
             fix="pass what a forward hook of a packed network's part is given: by_member(module, output), by_member(module, args, 'input')",

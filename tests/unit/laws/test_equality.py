@@ -20,6 +20,15 @@ def test_the_first_node_that_differs_is_named() -> None:
     assert "tanh" in caught.value.fix
 
 
+def test_hooks_that_change_what_a_part_computes_are_told() -> None:
+    network = packed()
+    part = next(module for name, module in network.named_modules() if name and not list(module.children()))
+    part.register_forward_hook(lambda module, args, output: output * 2)
+    with pytest.raises(LawBroken) as caught:
+        measure_equality(network, BATCH, 1e-8)
+    assert "take the hooks off" in caught.value.fix
+
+
 def test_what_is_written_to_is_not_the_networks() -> None:
     network = packed()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -12,7 +12,7 @@ from torch import nn
 import packify
 from packify.core.errors import PackError
 from packify.nn.exchange import by_member, exchanged_parts
-from tests.unit.nn.exchanged import IMAGES, Network
+from tests.unit.nn.exchanged import IMAGES, Network, ResidualBlock
 
 
 @pytest.fixture
@@ -38,6 +38,15 @@ def test_all_of_a_kind_are_replaced(packed: packify.PackedNetwork) -> None:
     assert packed.replace(lambda part: isinstance(part, nn.GELU), lambda old: nn.Tanh()) == ["layers.0.act", "layers.1.act"]
     with pytest.raises(PackError, match="no part of that kind"):
         packed.replace(nn.LSTM, lambda old: old)
+
+
+def test_blocks_are_of_the_type_of_their_module(packed: packify.PackedNetwork) -> None:
+    with pytest.raises(PackError, match=r"choose one of (?!.*Network).*ResidualBlock"):
+        packed.replace(nn.LSTM, lambda old: old)
+    assert packed.replace(ResidualBlock, lambda old: nn.Identity()) == ["layers.0", "layers.1"]
+    assert packed.eval()(IMAGES).shape == (2, 5)
+    with pytest.raises(PackError, match="the Identity there is given"):
+        packed.layers[0] = nn.Flatten()
 
 
 def test_what_does_not_fit_is_told_with_both_shapes(packed: packify.PackedNetwork) -> None:
