@@ -95,6 +95,10 @@ class _Functionaliser:
     history: set[fx.Node] = field(default_factory=set)
     remade: dict[tuple[fx.Node, fx.Node], fx.Node] = field(default_factory=dict)
     current: fx.Node | None = None
+    parameters: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parameters = frozenset(name for name, _ in self.root.named_parameters())
 
     def run(self) -> fx.Graph:
         places = Places(self.calls)
@@ -343,7 +347,7 @@ class _Functionaliser:
         if not floating or made.meta["op"] in HISTORY:
             return
         if made.op == "get_attr":
-            carries = any(name == made.target for name, _ in self.root.named_parameters())
+            carries = made.target in self.parameters
         else:
             carries = made.op in ("placeholder", "call_module") or any(source in self.history for source in made.all_input_nodes)
         if carries:
