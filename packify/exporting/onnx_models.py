@@ -102,14 +102,19 @@ def int8_weights(path: Path) -> None:
     whole.unlink()
 
 
-def _libraries() -> None:
+def missing_libraries() -> list[str]:
+    """Those of the libraries that write and run ONNX models that are not installed."""
     missing = []
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             __import__(name)
         except ImportError:
             missing.append(name)
-    if missing:
+    return missing
+
+
+def _libraries() -> None:
+    if missing := missing_libraries():
         raise ExportError(
             "onnx",
             found=f"{', '.join(missing)} not installed",

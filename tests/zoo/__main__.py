@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from packify.exporting.onnx_models import missing_libraries
 from tests.zoo import calls, compare, exports, numeric, outcome, summary, times
 from tests.zoo.architectures import Architecture, architectures
 from tests.zoo.convert import SPECS, convert
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if not (given.update or given.numeric or given.calls or given.exports or given.page or given.compare):
         parser.error("pass --update, --numeric, --calls, --exports, --page or --compare")
+    if given.exports and (missing := missing_libraries()):  # a row would lose the outcome that it has
+        parser.error(f"--exports fills a column for onnx, which needs {', '.join(missing)}: pip install 'packify-torch[export]'")
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     torch.set_num_threads(1)
     console = Console(stderr=True)

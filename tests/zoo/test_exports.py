@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.zoo import exports, numeric
+from tests.zoo.__main__ import main
 from tests.zoo.architectures import architectures
 from tests.zoo.outcome import Outcome, read
 
@@ -31,3 +34,13 @@ def test_what_a_format_cannot_hold_says_why() -> None:
 
 def test_every_family_of_the_table_of_laws_is_named_alike() -> None:
     assert exports.read().keys() <= numeric.read().keys()
+
+
+def test_without_the_libraries_of_a_column_no_row_is_touched(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    before = exports.TABLE.read_bytes()
+    with pytest.raises(SystemExit) as caught:
+        main(["--exports", "--only", "timm:resnet"])
+    assert caught.value.code == 2
+    assert "onnxruntime: pip install 'packify-torch[export]'" in capsys.readouterr().err
+    assert exports.TABLE.read_bytes() == before
