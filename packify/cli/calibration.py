@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from packify.evaluation.classes import Given
+
 
 def saved_temperature(directory: Path) -> float:
     """The temperature that is saved with the artefact; 1 where there is none."""
@@ -38,11 +40,11 @@ def check_calibration(directory: Path, temperature: float | None) -> None:
     with_calibration(artefact.read_config(directory), directory, Calibration(TemperatureScaling()))
 
 
-def fit_temperature(directory: Path, network: nn.Module, loader: Any, dtype: torch.dtype) -> float:
+def fit_temperature(directory: Path, network: nn.Module, loader: Any, dtype: torch.dtype, outputs: Given = "logits") -> float:
     """The temperature that fits held-out data, after it was saved with the artefact."""
     from packify import artefact
     from packify.evaluation import TemperatureScaling
 
-    scaling = TemperatureScaling().fit(network, loader, split=lambda batch: (batch[0].to(dtype), batch[1]))
+    scaling = TemperatureScaling().fit(network, loader, outputs=outputs, split=lambda batch: (batch[0].to(dtype), batch[1]))
     artefact.save_calibration(directory, dataclasses.replace(artefact.load_calibration(directory), temperature=scaling))
     return scaling.temperature

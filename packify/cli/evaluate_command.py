@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -56,6 +56,10 @@ Std = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.", rich_help_panel=_DATA)]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Processes that read images.", rich_help_panel=_DATA)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps ...")]
+Given = Annotated[
+    Literal["logits", "probabilities"],
+    typer.Option("--outputs", help="What the network gives: probabilities where it ends in a softmax."),
+]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="Divides the ensemble's logits.", show_default="the artefact's own, or 1")
 ]
@@ -86,6 +90,7 @@ def evaluate(
     batch_size: BatchSize = 64,
     workers: Workers = 0,
     device: Device = "cpu",
+    outputs: Given = "logits",
     temperature: Temperature = None,
     calibrate: Calibrate = None,
     model: ReferenceOption = None,
@@ -121,7 +126,7 @@ def evaluate(
         held_out = None if calibrate is None else labelled_images(calibrate, size, classes=images.classes, **numbers)
         if held_out is not None:
             report(f"calibrating {directory}", 0, 1)
-            temperature = fit_temperature(directory, network, _loader(held_out, batch_size, workers), dtype)
+            temperature = fit_temperature(directory, network, _loader(held_out, batch_size, workers), dtype, outputs)
         temperature = saved_temperature(directory) if temperature is None else temperature
         loaders = [_loader(one, batch_size, workers) for one in (images, others, shifted)]
         found = measure(
@@ -130,6 +135,7 @@ def evaluate(
             kind="classification",
             ood=loaders[1],
             shift=loaders[2],
+            outputs=outputs,
             temperature=temperature,
             split=lambda batch: (batch[0].to(dtype), batch[1]),
             progress=lambda done, total: report(f"evaluating {directory}", done, total),

@@ -85,7 +85,7 @@ class ClassTask:
                 "outputs",
                 found="numbers that are not negative and sum to 1",
                 why="they are taken for logits, and a softmax of probabilities is wrong everywhere",
-                fix='pass outputs="probabilities"',
+                fix='pass --outputs probabilities (outputs="probabilities")',
             )
         samples = outputs.shape[1] if outputs.dim() > 1 else 1
         for part in parts_of(samples, outputs.numel()):

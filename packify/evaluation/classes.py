@@ -156,5 +156,5 @@ def _no_probabilities(found: str) -> DataError:
         'outputs="probabilities"',
         found=found,
         why="probabilities are not negative, and those of the classes sum to 1",
-        fix='pass outputs="logits" for a network that does not end in a softmax or sigmoid',
+        fix='pass --outputs logits (outputs="logits") for a network that does not end in a softmax or sigmoid',
     )

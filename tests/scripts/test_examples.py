@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,17 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 @pytest.mark.slow
 def test_export_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--size", "32", "--to", "eager,pt2", "--seconds", "0.1", "--files", str(tmp_path)]
-    found = example("export_speed").main(["resnet10t", *options])["resnet10t"]
-    assert list(found) == [(to, what) for to in ("eager", "pt2") for what in ("single", "grouped", "in turn")]
-    assert all(milliseconds > 0 for milliseconds in found.values())
-    assert len(list(tmp_path.iterdir())) == 3
-    assert "packed over single" in capsys.readouterr().out
+    script, path = example("export_speed"), tmp_path / "cells.json"
+    options = ["resnet10t", "--size", "32", "--rounds", "2", "--files", str(tmp_path / "files"), "--out", str(path)]
+    found = script.main([*options, "--to", "eager,pt2", "--only", "*/pt2"])
+    assert list(found) == ["resnet10t/pt2"]
+    assert list(found["resnet10t/pt2"]) == ["single", "grouped", "in turn", "per layer"]
+    assert len(list((tmp_path / "files").iterdir())) == 4
+    again = script.main([*options, "--to", "eager,pt2"])  # the cell that is done is kept, the other is added
+    assert list(again) == ["resnet10t/pt2", "resnet10t/eager"]
+    assert again["resnet10t/pt2"] == found["resnet10t/pt2"] == json.loads(path.read_text())["cells"]["resnet10t/pt2"]
+    assert all(one["ms"] > 0 and one["ratio"] > 0 for cell in again.values() for one in cell.values())
+    assert again["resnet10t/eager"]["single"]["ratio"] == 1
+    assert capsys.readouterr().out.count("| resnet10t |") == 3
+    with pytest.raises(SystemExit, match="choose another --out"):
+        script.main([*options, "--alpha", "3"])

@@ -83,6 +83,24 @@ def test_networks_of_no_images(folders: dict[str, str], nets: Path, tmp_path: Pa
         check_refused(("evaluate", str(tmp_path / name), "--model", f"{nets}:{name}", "--data", folders["data"]), 2, says)
 
 
+def test_networks_that_end_in_a_softmax(folders: dict[str, str], nets: Path, tmp_path: Path) -> None:
+    nets.write_text(nets.read_text() + "\n\ndef soft():\n    return nn.Sequential(conv(), nn.Softmax(-1))\n")
+    packed = packify.pack(packify.load_reference(f"{nets}:soft"), torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2).eval()
+    packify.save(packed, tmp_path / "soft")
+    command = ("evaluate", str(tmp_path / "soft"), "--model", f"{nets}:soft", "--data", folders["data"], "--json")
+    check_refused(command, 1, "--outputs probabilities")
+    document = json.loads(run(*command, "--outputs", "probabilities", "--calibrate", folders["shift"]).stdout)
+    from packify.sources.images import labelled_images
+
+    images = labelled_images(folders["data"], (3, 8, 8))
+    with torch.no_grad():
+        p = packed.members(torch.stack([image for image, _ in images])).mean(0)
+    labels = torch.tensor([label for _, label in images])
+    scaled = (p.log() / document["temperature"]).log_softmax(-1)
+    assert document["temperature"] != 1
+    assert document["evaluation"]["nll"] == pytest.approx(torch.nn.functional.nll_loss(scaled, labels).item(), rel=1e-4)
+
+
 @pytest.mark.slow_cases("--data empty--")
 @pytest.mark.parametrize(
     ("options", "code", "says"),
