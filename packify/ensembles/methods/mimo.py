@@ -23,6 +23,8 @@ from packify.nn.scaling import mix_members, shift_channels
 from packify.nn.shared_network import SharedNetwork
 from packify.training.mimo_batches import mimo_batch
 
+_EMBEDDINGS = frozenset(("embedding", "embedding_bag"))
+_LOOK_UPS = _EMBEDDINGS | {"getitem", "index_select", "gather", "take", "take_along_dim"}
 _OTHERS = "packify.batch_ensemble and packify.masksembles take this network"
 
 
@@ -96,7 +98,7 @@ def _member(spec: MimoSpec, source: Source) -> tuple[MethodMember, set[str]]:
     edited: dict[int, fx.Graph] = {}
     told: set[str] = set()
     for key, graph in {id(graph): graph for graph in recorded.graphs.values()}.items():
-        _require_real_inputs(graph)
+        _require_channels(graph)
         layers = layers_of(graph, recorded.root, table)
         firsts = _first_layers(graph, layers)
         lasts = [layer for layer in layers if layer.place.last and not layer.fixed]
@@ -162,16 +164,25 @@ def _row(spec: MimoSpec, layer: MethodLayer, what: str, root: nn.Module) -> Laye
     return LayerRow(layer.name, layer.kind, layer.width_in, layer.width_out, f"{spec.num_estimators} {what}", params)
 
 
-def _require_real_inputs(graph: fx.Graph) -> None:
-    for node in graph.find_nodes(op="placeholder"):
-        value = node.meta["val"]
-        if not value.is_floating_point() and not value.is_complex():
+def _require_channels(graph: fx.Graph) -> None:
+    """Whole numbers may be inputs where the network makes real ones of them, as of images of bytes; what it looks up may not, as token ids.
+
+    Raises:
+        PackError: something is looked up by an input.
+    """
+    whole: set[fx.Node] = set()
+    for node in graph.nodes:
+        read = whole.intersection(node.all_input_nodes)
+        if read and node.meta["op"] in _LOOK_UPS and (node.meta["op"] in _EMBEDDINGS or read != {node.args[0]}):
             raise PackError(
-                f"input {node.target}",
-                found=f"whole numbers ({str(value.dtype).removeprefix('torch.')})",
+                f"{node.meta['path'] or node.name} ({node.meta['source']})",
+                found=f"{node.meta['op']} by whole numbers of an input",
                 why="MIMO puts inputs side by side as channels of one layer, and numbers that are looked up in a table are no channels",
                 fix=_OTHERS,
             )
+        value = node.meta["val"]
+        if (read or node.op == "placeholder") and isinstance(value, Tensor) and not value.is_floating_point() and not value.is_complex():
+            whole.add(node)
 
 
 def _require_both(firsts: list[MethodLayer], lasts: list[MethodLayer]) -> None:

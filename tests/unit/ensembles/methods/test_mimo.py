@@ -86,13 +86,51 @@ def test_first_and_last_layers_start_from_the_references_values_in_orders_of_the
     assert not torch.equal(last[0], last[1])
 
 
+class _Bytes(nn.Module):
+    """Reads images as files hold them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = images.LeNet()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.net(x[:, [0]].float() / 255 - 0.5)
+        return found
+
+
+class _Table(nn.Module):
+    """Looks token ids up without an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.mixed, self.head = nn.Parameter(torch.randn(9, 4)), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.mixed(self.table[x]).relu().mean(1))
+        return found
+
+
+def test_images_of_bytes_are_cast_by_the_network() -> None:
+    torch.manual_seed(0)
+    network = packify.mimo(_Bytes(), torch.zeros(2, 1, 24, 24, dtype=torch.uint8), num_estimators=3).train()
+    x = torch.randint(0, 256, (6, 1, 24, 24)).to(torch.uint8)
+    inputs, targets = network.training_batch(x, torch.arange(6) % 3)
+    assert inputs.dtype == torch.uint8
+    packify.EnsembleLoss(nn.CrossEntropyLoss(), num_estimators=3)(network(inputs), targets).backward()
+    by_itself = packify.mimo(images.LeNet(), torch.zeros(2, 1, 24, 24), num_estimators=3)
+    by_itself.load_state_dict({name.removeprefix("net."): tensor for name, tensor in network.state_dict().items()})
+    assert relative(network.eval().members(x), by_itself.eval().members(x.float() / 255 - 0.5)) < 1e-6
+
+
 def test_members_are_not_separable_and_token_ids_are_no_channels() -> None:
     network = packify.mimo(images.LeNet(), torch.randn(2, 1, 24, 24))
     with pytest.raises(packify.PackError, match="not separable"):
         network.extract(0)
     case = CASES["text"]
-    with pytest.raises(packify.PackError, match="whole numbers"):
+    with pytest.raises(packify.PackError, match="embedding by whole numbers of an input"):
         packify.mimo(case.build(), case.inputs())
+    with pytest.raises(packify.PackError, match="getitem by whole numbers of an input"):
+        packify.mimo(_Table(), torch.zeros(2, 5, dtype=torch.long))
     with pytest.raises(packify.PackError, match="both the first and the last"):
         packify.mimo(nn.Linear(3, 2), torch.randn(2, 3), average="mean")
 
