@@ -73,7 +73,7 @@ def pack(builder: PackBuilder, node: Any, /, **arguments: Any) -> Any:
             map_packed_values(args, lambda r: _front(builder, r, value.dim())),
             map_packed_values(kwargs, lambda r: _front(builder, r, value.dim())),
         )
-        return builder.back(made, value)
+        return builder.back(made, value, _axis_of_memory(operands, value))
     back = axis - value.dim()
     args, kwargs = (map_packed_values(part, lambda r: _aligned(builder, r, back)) for part in (args, kwargs))
     return builder.native(node, args, kwargs, axis)
@@ -105,6 +105,11 @@ def common_axis(operands: list[PackedValue], value: torch.Tensor) -> int | None:
         fits = all(other.axis != FRONT and other.ndim >= -back and other.shape[back] == size for other in packed)
         return axis if fits else FRONT
     return FRONT
+
+
+def _axis_of_memory(operands: list[PackedValue], value: torch.Tensor) -> int:
+    """Where the members of a result lie in memory: torch gives it the order of the first operand of its shape, if there is one."""
+    return next((int(one.axis) for one in operands if one.axis not in (None, FRONT) and one.val.shape == value.shape), 0)
 
 
 def _aligned(builder: PackBuilder, tensor: PackedValue, back: int) -> PackedValue:

@@ -186,7 +186,8 @@ class PackBuilder:
         if self.current is None:
             return None
         whole = [one for one in operands if one.axis is not None and one.axis != FRONT and one.ndim == value.dim()]
-        self.meetings.append(Meeting(self.current, [Place(member_node(one), int(one.axis or 0), one.val.numel()) for one in whole]))
+        full = [one for one in whole if one.val.shape == value.shape]  # what is broadcast is read where it lies
+        self.meetings.append(Meeting(self.current, [Place(member_node(one), int(one.axis or 0), one.val.numel()) for one in full]))
         wish = self.wishes.get(self.current)
         return wish if wish is not None and any(one.shape[wish] == value.shape[wish] for one in whole) else None
 
@@ -208,12 +209,12 @@ class PackBuilder:
             node = self.emit(torch.unsqueeze, node, 1)
         return node
 
-    def back(self, node: fx.Node, value: Any) -> Any:
-        """``"m ..."`` folded into the batch axis; tensors without axes keep one of their own."""
+    def back(self, node: fx.Node, value: Any, axis: int = 0) -> Any:
+        """``"m ..."`` folded into an axis, by default the batch; tensors without axes keep one of their own."""
         if isinstance(value, torch.Tensor):
-            return self._made(self.emit(merge_members, node, 0), 0, value) if value.dim() else self._made(node, FRONT, value)
+            return self._made(self.emit(merge_members, node, axis), axis, value) if value.dim() else self._made(node, FRONT, value)
         if isinstance(value, (tuple, list)):
-            return tuple(self.back(self.emit(operator.getitem, node, index), item) for index, item in enumerate(value))
+            return tuple(self.back(self.emit(operator.getitem, node, index), item, axis) for index, item in enumerate(value))
         return node
 
     def times(self, count: Any) -> Any:

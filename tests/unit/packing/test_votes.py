@@ -38,9 +38,30 @@ def test_no_relayout_that_can_be_avoided(build: Callable[[], nn.Module], size: i
     assert report.relayout_bytes == most * 2 * 16 * 192 * 4  # two members' tokens, in float32
 
 
-def _blocks_of_a_convnext() -> nn.Module:
-    """Two blocks as torchvision writes them: linear layers between convs, and a scale ``"c 1 1"`` on the way back to the stream."""
-    return nn.Sequential(nn.Conv2d(3, 8, 1), *(convnext.CNBlock(8, 1e-6, 0.0) for _ in range(2)), nn.Conv2d(8, 5, 1))
+def _blocks_of_a_convnext(chance: float) -> nn.Module:
+    """Two blocks as torchvision writes them: linear layers between convs, and a scale ``"c 1 1"`` on the way back to the stream.
+
+    Where branches are left out by chance, training multiplies them by numbers ``"b 1 1 1"`` of every member.
+    """
+    return nn.Sequential(nn.Conv2d(3, 8, 1), *(convnext.CNBlock(8, 1e-6, chance) for _ in range(2)), nn.Conv2d(8, 5, 1))
+
+
+class _CosineAttention(nn.Module):
+    """As Swin V2 writes it: what is added to the weights of attention comes from rows of a table that are put side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.qkv, self.out, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 5)
+        self.table = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+        self.register_buffer("grid", torch.randn(31, 2))
+        self.register_buffer("places", torch.randint(31, (256,)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x).reshape(x.shape[0], 16, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        near = self.table(self.grid)[self.places].view(16, 16, -1).permute(2, 0, 1).contiguous().unsqueeze(0)
+        weights = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).transpose(-2, -1) + 16 * near.sigmoid()
+        return self.head((weights.softmax(-1) @ v).transpose(1, 2).flatten(2) + self.out(x)).mean(1)
 
 
 def _vit_of_torchvision() -> nn.Module:
@@ -50,12 +71,14 @@ def _vit_of_torchvision() -> nn.Module:
 @pytest.mark.parametrize(
     ("build", "most"),
     [
-        (_blocks_of_a_convnext, 2),  # one in a block: what a linear layer returns is elsewhere than what a conv reads
+        (lambda: _blocks_of_a_convnext(0.0), 2),  # one in a block: what a linear layer returns is elsewhere than what a conv reads
+        (lambda: _blocks_of_a_convnext(0.3), 2),
         (_vit_of_torchvision, 1),  # from the conv of the patches to tokens
+        (_CosineAttention, 0),
     ],
-    ids=["convnext", "vit"],
+    ids=["convnext", "convnext with chance", "vit", "cosine attention"],
 )
-def test_streams_of_torchvision_do_not_go_to_and_fro(build: Callable[[], nn.Module], most: int) -> None:
+def test_streams_do_not_go_to_and_fro(build: Callable[[], nn.Module], most: int) -> None:
     with torch.device("meta"):
         model, x = build(), torch.empty(2, 3, 32, 32)
     assert len(packify.pack(model, x, alpha=2, num_estimators=2).report.relayouts) == most
