@@ -42,7 +42,7 @@ class Parameter:
     Attributes:
         default: `REQUIRED` where there is none.
         kind: as `inspect.Parameter.kind`; a variadic one holds all further arguments, as a tuple or a dict.
-        type: what torch's schema says, e.g. ``"List[int]"``; empty where nothing is said.
+        type: what torch's schema says, e.g. ``"List[int]"`` or ``"ScalarType"``; empty where nothing is said.
         sized: a list of this type may be given as one number.
     """
 
@@ -203,7 +203,7 @@ def _is_int(value: Any) -> bool:
 
 
 _NUMBERS = (int, float, complex, numbers.Number)
-_ENUMERATIONS = (torch.dtype, torch.layout, torch.memory_format)
+_ENUMERATIONS = {"ScalarType": (torch.dtype, type), "Layout": torch.layout, "MemoryFormat": torch.memory_format}
 
 
 def _fits(parameter: Parameter, value: Any, strict: bool) -> bool:
@@ -224,7 +224,9 @@ def _fits(parameter: Parameter, value: Any, strict: bool) -> bool:
         return kind == "Tensor" or (not strict and value.dim() == 0 and kind in ("int", "float", "number", "bool"))
     simple: dict[str, Any] = {"number": _NUMBERS, "float": _NUMBERS, "bool": bool, "str": str, "Device": (torch.device, str, int)}
     if kind == "int":
-        return _is_int(value) or isinstance(value, _ENUMERATIONS) or (not strict and isinstance(value, bool))
+        return _is_int(value) or (not strict and isinstance(value, bool))
+    if kind in _ENUMERATIONS:
+        return isinstance(value, _ENUMERATIONS[kind]) or (not strict and _is_int(value))
     if kind == "Tensor":
         return not strict and isinstance(value, _NUMBERS)
     if kind in simple:
@@ -290,7 +292,7 @@ def of_schema(schema: Any) -> Signature:
         default = argument.default_value if argument.has_default_value() else REQUIRED
         kind = inspect.Parameter.KEYWORD_ONLY if argument.kwarg_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
         default = tuple(default) if isinstance(default, list) else default
-        parameters.append(Parameter(name, default, kind, str(argument.type), argument.N is not None))
+        parameters.append(Parameter(name, default, kind, str(argument.real_type), argument.N is not None))
     if {"pin_memory", "dtype"} <= taken:  # of torch's factories, which take it beside what their schemas say
         parameters.append(Parameter("requires_grad", False, inspect.Parameter.KEYWORD_ONLY))
     return Signature(tuple(parameters))

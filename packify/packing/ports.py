@@ -108,10 +108,16 @@ class SettledPorts:
                     self._repeat(frame, source)
             return
         inside = [source for source in _tensors_read(value) if source in self.frames.home and self.frames.home[source].within(frame)]
-        if inside:
-            self._give(max((self._seen_at(source, frame) for source in inside), key=_depth), frame, value)
-        else:
+        if not inside:
             frame.needs[value] = None
+            return
+        innermost = max((self._seen_at(source, frame) for source in inside), key=_depth)
+        numbers = [source for source in value.all_input_nodes if source not in self.frames.home]
+        if self.can_repeat(innermost, value) or not numbers:
+            self._give(innermost, frame, value)
+        else:  # of tensors in several calls
+            for number in numbers:
+                self._repeat(frame, number)
 
     def _seen_at(self, value: fx.Node, reader: Frame) -> Frame:
         """The outermost call, up to `reader`, to which the calls inside return a value."""

@@ -29,6 +29,7 @@ _CALLS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str
     (torch.std, (X,), {"dim": (1, 2), "correction": 0, "keepdim": True}, {"dim": (1, 2), "keepdim": True}),
     (Tensor.view, (X, 2, -1), {}, {"shape": (2, -1)}),
     (Tensor.view, (X, (2, -1)), {}, {"shape": (2, -1)}),
+    (Tensor.view, (X, -1), {}, {"shape": (-1,)}),
     (Tensor.reshape, (X, -1), {}, {"shape": (-1,)}),
     (torch.reshape, (X,), {"shape": (2, -1)}, {"shape": (2, -1)}),
     (Tensor.permute, (X, 0, 2, 3, 1), {}, {"dims": (0, 2, 3, 1)}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import packify
 from packify.packing.ports import OwnNames, below
 from tests.unit.packing.trees import Network, calls_of, cut
 
@@ -81,3 +82,34 @@ def test_what_a_module_holds_is_found_by_its_own_name_also_where_it_is_tied() ->
     assert own.module("a", "c") is None
     assert own.reaches("b", "c")
     assert not own.reaches("a", "b")
+
+
+class _Pool(nn.Module):
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(8, 8, 3, stride, 1, groups=8), nn.ReLU()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x = self.conv(x)
+        return self.act(x).flatten(2), (x.shape[2], x.shape[3])
+
+
+class _PooledAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.query, self.key, self.head = nn.Conv2d(3, 8, 3, padding=1), _Pool(1), _Pool(2), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        query, (_, wide) = self.query(x)
+        key, (_, narrow) = self.key(x)
+        scores = query.transpose(1, 2) @ key * (wide / narrow)
+        return self.head((scores.softmax(-1) @ key.transpose(1, 2)).mean(1))
+
+
+def test_numbers_of_sizes_that_several_calls_have_left_are_computed_where_both_are_known() -> None:
+    x = torch.randn(2, 3, 8, 8)
+    packed = packify.pack(_PooledAttention(), x, alpha=2, num_estimators=2, average="probs")
+    packify.verify(packed)
+    assert packed.eval()(torch.randn(3, 3, 12, 12)).shape == (3, 5)
+    assert "/" in packed.code
