@@ -21,7 +21,8 @@ _FAMILIES = numeric.representatives(row for row in read().values() if row.label 
 _TABLES = (
     "attention_biases", "bias_table", "rel_pos_bias", "logit_scale", "temperature", "proj_l.weight", "proj_l.bias", "proj_w.weight",
     "proj_w.bias", "cpb_mlp.2.weight", "cpb_mlp.fc2.weight", "meta_mlp.fc2.weight", "meta_mlp.fc2.bias", "rel_pos.mlp.fc2.weight",
-    "rel_pos.mlp.fc2.bias",
+    "rel_pos.mlp.fc2.bias", "talking_head1.weight", "talking_head1.bias", "talking_head2.weight", "talking_head2.bias", "gating_param",
+    "pos_proj.weight", "pos_proj.bias", "rel_pos_h", "rel_pos_w",
 )  # fmt: skip
 
 
