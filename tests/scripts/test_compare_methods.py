@@ -22,7 +22,7 @@ def test_all_methods_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[
     module.main(given)
     printed = capsys.readouterr().out
     for name in METHODS:
-        assert sum(line.startswith(f"| {name} ") for line in printed.splitlines()) == 2
+        assert sum(line.startswith(f"| {name} ") for line in printed.splitlines()) == 3
     assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
     kept = (tmp_path / "methods.jsonl").read_text().splitlines()
     (tmp_path / "methods.jsonl").write_text("\n".join(kept[:-1]) + "\n")  # as an interrupted run leaves it

@@ -2,21 +2,27 @@
 
 Every architecture is recorded once and made into each method's network on the meta device, and a member of it into a network of its own.
 A row says what the ensemble has of the reference's parameters, and for Masksembles what its first member alone has, or why it cannot be.
-``--families`` takes one of each family, ``--only PATTERN`` some names; other rows stay. ``--resume`` leaves out what has a row.
+``--families`` takes one of each family, ``--only PATTERN`` some names; other rows stay. ``--resume`` leaves out what has a row, with
+``--families`` every family that has one. A row is written as soon as it is made, and two runs may write side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import fnmatch
 import gc
+import resource
+import signal
 import statistics
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -30,6 +36,8 @@ from tests.zoo.convert import one_line
 from tests.zoo.tables import FOLDER
 
 TABLE, PAGE = FOLDER / "methods.tsv", FOLDER / "METHODS.md"
+_MEMORY_BYTES = 14_000_000_000
+_CPU_SECONDS_EACH = 300
 SPECS: dict[str, MethodSpec] = {"batch_ensemble": BatchEnsembleSpec(4), "masksembles": MasksemblesSpec(4), "mimo": MimoSpec(4)}
 
 
@@ -57,7 +65,7 @@ class Row:
 
 
 def convert(one: Architecture) -> Row:
-    """The row of one architecture. Never raises: an error is an outcome."""
+    """The row of one architecture: what a method cannot do is an outcome; time and memory that ran out are errors, and none."""
     row = Row(one.label, one.family, one.part)
     gc.collect()
     gc.disable()  # graphs are many small objects that live as long as the conversion
@@ -69,6 +77,8 @@ def convert(one: Architecture) -> Row:
             nowhere = Source(recording.graphs.root, built.example_inputs, recording.graphs, {}, recording.table)
             found = {name: _outcome(spec, nowhere) for name, spec in SPECS.items()}
             return replace(row, **{name: said for name, (said, _) in found.items()}, slim=found["masksembles"][1])
+    except MemoryError:
+        raise
     except Exception as error:
         return replace(row, **dict.fromkeys(SPECS, _said(error)))
     finally:
@@ -83,6 +93,8 @@ def _outcome(spec: MethodSpec, source: Source) -> tuple[str, str]:
         alone = sum(parameter.numel() for parameter in network.extract(0).parameters()) if network.separable else 0
         if network.separable and alone != report.member_params[0]:
             raise ArithmeticError(f"{alone} parameters of a member alone, {report.member_params[0]} predicted")
+    except MemoryError:
+        raise
     except Exception as error:
         return _said(error), ""
     return f"{report.params / report.reference_params:.4f}", f"{alone / report.reference_params:.4f}"
@@ -136,6 +148,44 @@ def smallest(every: Iterable[Architecture]) -> list[Architecture]:
     return list(found.values())
 
 
+class Late(BaseException):
+    """An architecture has had its time; whatever handles errors on the way does not handle this."""
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """One architecture never holds up the others; CPU seconds, so that other work on the machine does not count.
+
+    Raises:
+        Late: after so many.
+    """
+
+    def late(*_: object) -> None:
+        raise Late(f"not done after {seconds:g} CPU seconds")
+
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def add(row: Row) -> None:
+    """Put a row into the files as they are now: another run may go through other names."""
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write({**read(), row.label: row}.values())
+
+
+def undone(chosen: Iterable[Architecture], families: bool) -> list[Architecture]:
+    """What has no row, or whose family has none."""
+    rows = read()
+    done = {(row.architecture.library, row.family) for row in rows.values()}
+    return [one for one in chosen if ((one.library, one.family) not in done if families else one.label not in rows)]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the zoo."""
     parser = argparse.ArgumentParser(prog="python -m tests.zoo.methods")
@@ -152,14 +202,22 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     if given.families:
         chosen = smallest(chosen)
+    if given.resume:
+        chosen = undone(chosen, given.families)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    failed = 0
     for number, one in enumerate(chosen, 1):
-        if given.resume and one.label in read():
+        began = time.process_time()
+        try:
+            with alarm(_CPU_SECONDS_EACH):
+                row = convert(one)
+        except (Late, MemoryError) as error:
+            failed += 1
+            sys.stderr.write(f"{number} of {len(chosen)}, {one.label}: no row: {type(error).__name__}: {error}\n")
             continue
-        began = time.perf_counter()
-        row = convert(one)
-        sys.stderr.write(f"{number} of {len(chosen)}, {time.perf_counter() - began:.1f} s: {row}\n")
-        write({**read(), one.label: row}.values())  # read again: another run may go through other names
-    return 0
+        sys.stderr.write(f"{number} of {len(chosen)}, {time.process_time() - began:.1f} s: {row}\n")
+        add(row)
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
