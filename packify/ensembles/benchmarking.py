@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -99,6 +100,7 @@ def bench(
     compiled: bool = False,
     budget_s: float = 30.0,
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Bench:
     """Measure.
 
@@ -112,6 +114,7 @@ def bench(
         compiled: also compile the single network and the packed one.
         budget_s: seconds for each batch and mode, about; tuning takes a third of it.
         progress: is told how far it is.
+        clock: seconds, as `measure_by_turns` takes them.
 
     Raises:
         SpecError: there is no batch.
@@ -127,7 +130,9 @@ def bench(
             for batch in batches:
                 x = inputs(batch)
                 functions = contenders(reference, packed, x, train=mode == "train", compiled=compiled, tuning_s=budget_s / 3)
-                timings = measure_by_turns(functions, device=device, budget_s=2 * budget_s / 3, too_slow=6.0, progress=progress)
+                timings = measure_by_turns(
+                    functions, device=device, budget_s=2 * budget_s / 3, too_slow=6.0, progress=progress, clock=clock
+                )
                 measured = _Measured(functions, timings, batch, mode, budget, device, (compute, copying))
                 lines += sorted((measured.line(key) for key in functions), key=lambda line: line.seconds or float("inf"))
     threads = torch.get_num_threads() if device.type == "cpu" else 0

@@ -123,11 +123,12 @@ class Execution:
         """
         return fuse(network)
 
-    def compile(self, network: PackedNetwork, *args: Any, **kwargs: Any) -> None:
+    def compile(self, network: PackedNetwork, freeze: bool | None, **settings: Any) -> None:
         """Let calls run compiled code, of the strategy that suits a compiler on this device if none was chosen."""
-        self.compiled = strategy_to_compile(network, device_of(network))
+        device = device_of(network)
+        self.compiled = strategy_to_compile(network, device)
         self.prepare(network, self.compiled)
-        compile_network(network, *args, **kwargs)
+        compile_network(network, device, freeze, **settings)
 
     def tune(self, network: PackedNetwork, inputs: Any, **settings: Any) -> Tuning:
         """Measure every strategy and use the fastest for inputs like these; see `packify.execution.tuning`.

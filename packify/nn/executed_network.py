@@ -41,7 +41,7 @@ class Executor(Protocol):
     def tune(self, network: Any, inputs: Any, **settings: Any) -> Any:
         """Choose a strategy by measurement."""
 
-    def compile(self, network: Any, *args: Any, **kwargs: Any) -> None:
+    def compile(self, network: Any, freeze: bool | None, **settings: Any) -> None:
         """Compile what a call runs."""
 
     def release(self) -> None:
@@ -162,15 +162,23 @@ class ExecutedNetwork(GraphNetwork):
         """
         return self._required_executor("tune").tune(self, inputs, mode=mode, budget_s=budget_s, progress=progress)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, *, freeze: bool | None = None, **settings: Any) -> None:
         """As ``torch.nn.Module.compile``, with what is right for the device; what cannot be compiled runs as it is, and a warning says why.
 
-        On a CPU the members of a network with strategy ``"auto"`` are unrolled, one after the other. The arguments are `torch.compile`'s.
+        On a CPU the members of a network with strategy ``"auto"`` are unrolled, one after the other, and weights may be frozen: constants
+        of the code that runs in evaluation mode without gradients, which takes their memory once more. Where they change afterwards a
+        warning says so, and code that reads them runs instead; only single numbers that are written past torch, as
+        ``weight.data[3] = 0`` does, may not be noticed: pass ``freeze=False`` or compile again.
+
+        Args:
+            freeze: True or False; None measures at the first call in evaluation mode without gradients, for about two seconds after
+                compiling both ways, and not where the network was called in training mode before.
+            settings: `torch.compile`'s.
         """
         if self.executor is None:
-            super().compile(*args, **kwargs)
+            super().compile(**settings)
         else:
-            self.executor.compile(self, *args, **kwargs)
+            self.executor.compile(self, freeze, **settings)
 
     def train(self, mode: bool = True) -> Self:
         """Training or evaluation mode, as torch sets it.

@@ -1,0 +1,108 @@
+"""The rows of the table of measurements, and the page that sums them up."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from packify.ensembles.benchmarking import Bench, Line
+from tests.bench.networks import Cell
+
+FOLDER = Path(__file__).parent
+TABLE, PAGE = FOLDER / "measured.tsv", FOLDER / "MEASURED.md"
+_BY_HAND = ("grouped", "in turn", "vmap")
+_HEAD = """# Measured by `python -m tests.bench`
+
+One line for a network, spec, mode, batch and number of threads: all contenders by turns, medians in ms, from `measured.tsv`.
+The best by hand is the fastest of grouped, in turn and vmap in either memory format. x single, x Mult-Adds: the tuned network's time over
+that of the single network in its faster format, and the same over the ratio of Mult-Adds.
+"""
+_COLUMNS = "cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "tuned x single", "x Mult-Adds", "compiled / it"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender of one cell on one machine; without time where it did not run.
+
+    Attributes:
+        machine: processor, and the cores that the run could use.
+        torch: its version.
+        clock: ``"wall"``, or ``"cpu"`` for the CPU time of the process.
+        cell: the label of what was measured.
+        contender, memory_format: what ran.
+        ms: the median; 0 where it did not run.
+        spread: half of the distance between the quartiles, as a share of the median.
+        rounds: how often it was timed.
+        to_single, to_mult_adds: see `Line`.
+        note: why it did not run, or was left out.
+    """
+
+    machine: str
+    torch: str
+    clock: str
+    cell: str
+    contender: str
+    memory_format: str
+    ms: float
+    spread: float
+    rounds: int
+    to_single: float
+    to_mult_adds: float
+    note: str
+
+
+def rows_of(cell: Cell, found: Bench, machine: str, clock: str) -> list[Row]:
+    """What was measured in one cell."""
+    return [_row(cell.label, line, (machine, found.torch, clock)) for line in found.lines]
+
+
+def _row(label: str, line: Line, where: tuple[str, str, str]) -> Row:
+    ms, note = 1e3 * (line.seconds or 0.0), " ".join(line.note.split())
+    values = line.spread, line.rounds, line.to_single, line.to_mult_adds
+    return Row(*where, label, line.contender, line.memory_format, ms, *values, note)
+
+
+def failed(cell: Cell, machine: str, torch: str, why: str) -> Row:
+    """A cell that could not be measured at all."""
+    return Row(machine, torch, "-", cell.label, "-", "-", 0.0, 0.0, 0, 0.0, 0.0, " ".join(why.split()))
+
+
+def machine_name(cores: int) -> str:
+    """The processor, by the name that the system has for it, and how many cores are used."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores"
+
+
+def page(rows: Iterable[Row]) -> str:
+    """The table as Markdown, a section for each machine."""
+    sections: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        sections.setdefault(f"{row.machine}, torch {row.torch}, {row.clock} time", {}).setdefault(row.cell, []).append(row)
+    text = [_HEAD]
+    for machine, by_cell in sections.items():
+        text += [f"## {machine}\n", _joined(_COLUMNS), "|---" * len(_COLUMNS) + "|"]
+        text += [*(_joined([cell, *_values(found)]) for cell, found in by_cell.items()), ""]
+    return "\n".join(text)
+
+
+def _joined(values: Iterable[str]) -> str:
+    return "| " + " | ".join(values) + " |"
+
+
+def _values(rows: list[Row]) -> list[str]:
+    """Of one cell, or why there are none."""
+
+    def best(*names: str) -> Row | None:
+        return min((row for row in rows if row.contender in names and row.ms), key=lambda row: row.ms, default=None)
+
+    single, hand, compiled = best("single"), best(*_BY_HAND), best("packed compiled")
+    converted, tuned = best("packed as converted"), best("packed tuned")
+    if single is None or hand is None or tuned is None or converted is None:
+        return [next((row.note for row in rows if row.note), "not measured")[:160].replace("|", "/")] + [""] * (len(_COLUMNS) - 2)
+    times = [f"{one.ms:.2f}" for one in (single, converted, tuned)] + [f"{hand.ms:.2f} {hand.contender} {hand.memory_format}"]
+    ratios = [tuned.ms / hand.ms, tuned.to_single, tuned.to_mult_adds, *([compiled.ms / hand.ms] if compiled else [])]
+    return times + [f"{one:.2f}" for one in ratios] + ([] if compiled else ["-"])
