@@ -243,7 +243,7 @@ def markdown(heads: list[str], rows: list[list[str]]) -> str:
 def draw(found: dict[str, list[Run]], fast: dict[str, float], path: Path) -> None:
     """Accuracy against images per second; the area of a disc is its method's number of parameters, bars are deviations over the seeds."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
@@ -256,8 +256,9 @@ def draw(found: dict[str, list[Run]], fast: dict[str, float], path: Path) -> Non
         axes.plot([], [], "o", color=f"C{number}", alpha=0.5, label=f"{name}, {runs[0].params / 1e3:,.0f} k")
     axes.set_xscale("log")
     axes.margins(0.15, 0.2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:,.0f}") if axes.get_xlim()[1] < 10 * axes.get_xlim()[0] else NullFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("images per CPU second at inference")
     axes.set_ylabel("accuracy (%)")
     axes.grid(color="0.92", which="both")
