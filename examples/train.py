@@ -131,7 +131,8 @@ def settings(given: argparse.Namespace, process: Process) -> dict[str, Any]:
 def run(given: argparse.Namespace, process: Process) -> packify.Evaluation | None:
     """Train, and on the first process (all of a mesh) evaluate and save."""
     last, other = (given.out / name for name in (("last", "last.pt") if process.mesh else ("last.pt", "last")))
-    if (last.exists() and not given.resume) or other.exists():
+    begun = last.exists() or last.with_name(f".{last.name}.old").exists()  # killed while a checkpoint was replaced
+    if (begun and not given.resume) or other.exists():
         raise packify.DataError(
             str(given.out), found="a run", why="it would be written over", fix="pass --resume to go on, or another --out"
         )
@@ -151,7 +152,7 @@ def run(given: argparse.Namespace, process: Process) -> packify.Evaluation | Non
     loader = train_loader(data.train, given.batch_size, given.workers, given.seed, process.copy, process.copies)
     training = Training(network, given, process, len(loader))
     members = training.packed.num_estimators
-    if last.exists():
+    if begun:
         training.load(last)
     given.out.mkdir(parents=True, exist_ok=True)
     test = DataLoader(data.test, given.batch_size, num_workers=given.workers)

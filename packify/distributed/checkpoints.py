@@ -58,9 +58,9 @@ class Saving:
                 ) from error
             self._future = None
         if dist.get_rank() == 0 and self._part.exists():
-            old = self._target.with_name(f".{self._target.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
+            old = _replaced(self._target)
             if self._target.exists():
+                shutil.rmtree(old, ignore_errors=True)
                 self._target.rename(old)
             self._part.rename(self._target)
             shutil.rmtree(old, ignore_errors=True)
@@ -115,8 +115,8 @@ def load_checkpoint(ensemble: DistributedEnsemble, folder: str | Path, optimizer
         ArtefactError: there is no whole checkpoint, or it is of another ensemble.
     """
     path = checked(folder)
-    said = json.loads((path / _EXTRA).read_text(encoding="utf-8"))
-    empty = {} if optimizer is None else _empty_moments(ensemble, FileSystemReader(path).read_metadata().state_dict_metadata)
+    extra, groups = _said(path)
+    empty = {} if optimizer is None else _empty_moments(ensemble, tensors_in(path))
     state = _tensors(ensemble)
     moments = {f"{name}.{key}": _whole(ensemble, name, value) for name, own in empty.items() for key, value in own.items()}
     try:
@@ -127,24 +127,61 @@ def load_checkpoint(ensemble: DistributedEnsemble, folder: str | Path, optimizer
         parameters = dict(ensemble.packed.named_parameters())
         for name, own in empty.items():
             optimizer.state[parameters[name]] = own
-        if len(said["groups"]) != len(optimizer.param_groups):
-            raise _differs(path, ValueError(f"{len(said['groups'])} groups of parameters, the optimiser has {len(optimizer.param_groups)}"))
-        for group, settings in zip(optimizer.param_groups, said["groups"], strict=True):
+        if len(groups) != len(optimizer.param_groups):
+            raise _differs(path, ValueError(f"{len(groups)} groups of parameters, the optimiser has {len(optimizer.param_groups)}"))
+        for group, settings in zip(optimizer.param_groups, groups, strict=True):
             group |= {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return dict(said["extra"])
+    return extra
 
 
 def checked(folder: str | Path) -> Path:
-    """The folder, if it holds a whole checkpoint.
+    """The folder that holds a whole checkpoint: the one of that name, or, of a process killed while it replaced that one, the one before.
 
     Raises:
-        ArtefactError: it does not.
+        ArtefactError: there is none.
     """
     path = Path(folder)
+    if not path.exists() and (_replaced(path) / ".metadata").is_file():
+        return _replaced(path)
     if not (path / ".metadata").is_file():
         why = "there is no such folder" if not path.is_dir() else "a checkpoint is whole when its .metadata is there"
         raise ArtefactError(str(folder), found="no checkpoint", why=why, fix="pass a folder that save_checkpoint wrote")
     return path
+
+
+def tensors_in(path: Path) -> dict[str, Any]:
+    """Shape and dtype of every tensor that a checkpoint holds, by name.
+
+    Raises:
+        ArtefactError: its table of contents cannot be read.
+    """
+    try:
+        return dict(FileSystemReader(path).read_metadata().state_dict_metadata)
+    except Exception as error:
+        raise _damaged(path / ".metadata", error) from error
+
+
+def _said(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the user has saved with a checkpoint, and the settings of the optimiser's groups."""
+    try:
+        said = json.loads((path / _EXTRA).read_text(encoding="utf-8"))
+        return dict(said["extra"]), [dict(group) for group in said["groups"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _damaged(path / _EXTRA, error) from error
+
+
+def _replaced(target: Path) -> Path:
+    """Where a checkpoint lies while the one that replaces it gets its name."""
+    return target.with_name(f".{target.name}.old")
+
+
+def _damaged(path: Path, error: Exception) -> ArtefactError:
+    return ArtefactError(
+        str(path),
+        found=f"{type(error).__name__}: {' '.join(str(error).split())}"[:300],
+        why="the checkpoint is damaged",
+        fix="take an earlier one",
+    )
 
 
 def _tensors(ensemble: DistributedEnsemble) -> dict[str, Any]:

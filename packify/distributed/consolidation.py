@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from packify.artefact.config import Config, read_config
@@ -17,7 +16,7 @@ from packify.artefact.saving import save
 from packify.artefact.states import freeze_only, set_modes
 from packify.artefact.tensors import held_tensors, put
 from packify.core.errors import ArtefactError
-from packify.distributed.checkpoints import checked
+from packify.distributed.checkpoints import checked, tensors_in
 from packify.nn.packed_network import PackedNetwork
 
 
@@ -47,7 +46,7 @@ def consolidate(checkpoint: str | Path, folder: str | Path, *, model: nn.Module 
 
 
 def _read(path: Path, network: PackedNetwork, config: Config) -> dict[str, torch.Tensor]:
-    known = FileSystemReader(path).read_metadata().state_dict_metadata
+    known = tensors_in(path)
     persistent = network.state_dict().keys()
     state: dict[str, dict[str, torch.Tensor]] = {"model": {}, "buffers": {}}
     for held in held_tensors(network):
@@ -62,7 +61,7 @@ def _read(path: Path, network: PackedNetwork, config: Config) -> dict[str, torch
                 why="the checkpoint is of another network",
                 fix="pass the network that was distributed as model=, or --model path/to/file.py:factory",
             )
-        state[part][name] = torch.empty(size, dtype=found.properties.dtype)  # type: ignore[union-attr] # a tensor's metadata
+        state[part][name] = torch.empty(size, dtype=found.properties.dtype)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is one process is meant

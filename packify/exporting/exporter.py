@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from packify.artefact.folder import not_written
 from packify.artefact.leftovers import clear_leftovers, own_workplace
 from packify.core import nested
 from packify.core.errors import ExportError, SpecError
@@ -142,9 +143,14 @@ def export(
             if check:
                 found = compare(open_file(kind, fresh, list(named)), deployment, batches, deployment.dtype, judge=quantise is None)
             seconds["compare"] = time.perf_counter() - began
-            size = sum(file.stat().st_size for file in place.part.iterdir())
-            for file in sorted(place.part.iterdir(), key=lambda one: one.name == target.name):  # the file itself comes last
+            files = sorted(place.part.iterdir(), key=lambda one: one.name == target.name)  # the file itself comes last
+            size = sum(file.stat().st_size for file in files)
+            for file in files:  # somebody else may have written one meanwhile
+                _refuse_taken(target.with_name(file.name), force)
+            for file in files:
                 file.replace(target.with_name(file.name))
+        except OSError as error:
+            raise not_written(target, error) from error
         finally:
             shutil.rmtree(place.part, ignore_errors=True)
     foreign = foreign_operators(program)
@@ -219,6 +225,16 @@ def _target(path: str | Path, to: str | None, force: bool) -> tuple[Path, Format
     if not target.parent.is_dir():
         raise ExportError(str(target), found=f"no folder {target.parent}", why="the file is written there", fix=f"mkdir -p {target.parent}")
     clear_leftovers(target)
+    _refuse_taken(target, force)
+    try:
+        with own_workplace(target):  # whether it can be written is known before minutes of work
+            pass
+    except OSError as error:
+        raise not_written(target, error) from error
+    return target, kind
+
+
+def _refuse_taken(target: Path, force: bool) -> None:
     if target.is_dir():
         raise ExportError(str(target), found="a folder", why="an export is one file", fix="choose another name: --out FILE")
     if target.exists() and not force:
@@ -228,7 +244,6 @@ def _target(path: str | Path, to: str | None, force: bool) -> tuple[Path, Format
             why="nothing is replaced unasked",
             fix="choose another name, or pass --force (force=True)",
         )
-    return target, kind
 
 
 def _check(network: Any, batch: Any, resolution: Any, dtype: Any, quantise: Any, opset: Any, kind: Format) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from packify.core.errors import ExportError
-from packify.exporting.programs import read_contiguous
+from packify.exporting.decompositions import decompose_by_tracing, decompose_in_place
 
 # A file of protocol buffers holds less than 2 GiB; larger weights lie in a file beside it.
 _LARGEST = 2**31 - 2**24
@@ -29,12 +30,17 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], ops
     import onnxscript.optimizer
     from onnx_ir.passes import common
 
-    read_contiguous(program)
+    translate = functools.partial(
+        torch.onnx.export, dynamo=True, verbose=False, optimize=False, opset_version=opset, output_names=list(outputs), external_data=False
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made: Any = torch.onnx.export(
-            program, dynamo=True, verbose=False, optimize=False, opset_version=opset, output_names=list(outputs), external_data=False
-        )
+        decompose_in_place(program)
+        try:
+            made: Any = translate(program)
+        except torch.onnx.OnnxExporterError:
+            decompose_by_tracing(program)
+            made = translate(program)
         model = made.model
         _name_axes(model)
         onnxscript.optimizer.fold_constants(model)

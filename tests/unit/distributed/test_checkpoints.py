@@ -8,7 +8,8 @@ import torch
 
 import packify
 from packify.core.errors import ArtefactError
-from packify.distributed.checkpoints import checked
+from packify.distributed import checkpoints
+from packify.distributed.checkpoints import Saving, checked, tensors_in
 from tests.unit.distributed.processes import OPTIONS, Net, adam, mesh_of, on_processes, recording, steps, whole
 
 
@@ -62,3 +63,41 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
             checked(folder)
         with pytest.raises(ArtefactError, match="no checkpoint"):
             packify.consolidate(folder, tmp_path / "net")
+
+
+def test_killed_while_a_checkpoint_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two renames the one before is found, and the next save removes it."""
+    monkeypatch.setattr(checkpoints.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(checkpoints.dist, "barrier", lambda: None)
+    target, part = tmp_path / "last", tmp_path / ".last.part"
+    rename, done = Path.rename, []
+
+    def killed(self: Path, to: Path) -> Path:
+        if self == part and len(done) == 1:
+            raise KeyboardInterrupt
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    for number in range(3):
+        part.mkdir(exist_ok=True)
+        (part / ".metadata").write_text(f"{number}")
+        try:
+            Saving(None, part, target).wait()
+        except KeyboardInterrupt:
+            assert number == 1
+            assert not target.exists()
+        done.append(number)
+        assert (checked(target) / ".metadata").read_text() == ("0" if number == 1 else f"{number}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
+
+
+def test_damaged_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / ".metadata").write_bytes(b"no table of contents")
+    with pytest.raises(ArtefactError, match="damaged"):
+        tensors_in(tmp_path)
+    ensemble: Any = None  # it is not looked at
+    for text in (None, "{", "[]", "{}", '{"extra": 3, "groups": []}', '{"extra": {}, "groups": [1]}'):
+        if text is not None:
+            (tmp_path / "extra.json").write_text(text)
+        with pytest.raises(ArtefactError, match=r"extra\.json"):
+            packify.load_checkpoint(ensemble, tmp_path)

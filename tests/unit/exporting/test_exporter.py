@@ -203,6 +203,26 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
         packify.export(packed_of(conv_net()), tmp_path / "not" / "net.pt2")
 
 
+def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(exporter, "own_workplace", refuse)
+    monkeypatch.setattr(exporter, "program_of", None)
+    with pytest.raises(packify.PackifyError, match="check the permissions"):
+        packify.export(packed_of(conv_net()), tmp_path / "net.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "net.pt2"
+    monkeypatch.setattr(exporter, "compare", lambda *args, **kwargs: target.write_text("mine") and ())
+    with pytest.raises(ExportError, match="it exists already"):
+        packify.export(packed_of(conv_net()), target)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("net.pt2", "mine")]
+
+
 _SLOW = """
 import sys, time, torch
 sys.path.insert(0, sys.argv[2])
