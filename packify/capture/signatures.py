@@ -203,7 +203,7 @@ def _is_int(value: Any) -> bool:
 
 
 _NUMBERS = (int, float, complex, numbers.Number)
-_ENUMERATIONS = {"ScalarType": (torch.dtype, type), "Layout": torch.layout, "MemoryFormat": torch.memory_format}
+_ENUMERATIONS: dict[str, Any] = {"ScalarType": (torch.dtype, type), "Layout": torch.layout, "MemoryFormat": torch.memory_format}
 
 
 def _fits(parameter: Parameter, value: Any, strict: bool) -> bool:

@@ -269,7 +269,9 @@ def replace_parts(network: nn.Module, which: Any, make: Callable[[nn.Module], nn
 
 def _is_one_of(module: nn.Module, kinds: tuple[type, ...]) -> bool:
     """Of a type, or the block of a module that is: a block only has the name of its module's type."""
-    return isinstance(module, kinds) or (isinstance(module, Exchangeable) and module._get_name() in {kind.__name__ for kind in kinds})
+    if isinstance(module, kinds):
+        return True
+    return isinstance(module, Exchangeable) and str(module._get_name()) in {kind.__name__ for kind in kinds}  # type: ignore[no-untyped-call]
 
 
 # -- layouts for hooks ------------------------------------------------------------------------------------------------
