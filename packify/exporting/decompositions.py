@@ -17,6 +17,7 @@ from packify.exporting.programs import read_contiguous
 
 _KEY = "run_decompositions"
 _RESHAPE = torch.ops.aten.reshape.default  # ONNX has it as it is, where what torch makes of it asks for strides
+_BATCH_NORM = torch.ops.aten.batch_norm.default
 
 
 def decompose_in_place(program: ExportedProgram) -> None:
@@ -43,7 +44,7 @@ def _decomposed(
         read_contiguous(program)
         return traced(table, **options)
     for node in list(graph.nodes):
-        if isinstance(node.target, OpOverload) and (node.target in table or _is_composite_view(node.target)):
+        if isinstance(node.target, OpOverload) and (node.target in table or _is_composite_view(node.target) or _is_of_evaluation(node)):
             parts = _parts(node, table)
             if parts.find_nodes(op="get_attr"):  # a constant that the program would have to hold
                 read_contiguous(program)
@@ -71,6 +72,11 @@ def _is_composite_view(operator: OpOverload) -> bool:
     )
 
 
+def _is_of_evaluation(node: fx.Node) -> bool:
+    """Whether a node is a batch norm with statistics that are given, which ONNX knows under another name."""
+    return node.target is _BATCH_NORM and len(node.args) == 9 and node.args[5] is False and None not in node.args[3:5]
+
+
 def _parts(node: fx.Node, table: Mapping[Any, Callable[..., Any]]) -> fx.Graph:
     """The graph that computes a node from its inputs, in the order of ``node.all_input_nodes``."""
     inputs = node.all_input_nodes
@@ -79,6 +85,9 @@ def _parts(node: fx.Node, table: Mapping[Any, Callable[..., Any]]) -> fx.Graph:
     def run(*given: Any) -> Any:
         own = dict(zip(inputs, given, strict=True))
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), own.__getitem__)
+        if node.target is _BATCH_NORM:
+            x, weight, bias, mean, variance, _, momentum, eps, _ = args
+            return torch.ops.aten._native_batch_norm_legit_no_training(x, weight, bias, mean, variance, momentum, eps)[0]
         return node.target(*args, **kwargs)  # type: ignore[operator]  # an OpOverload
 
     tensors = [value for value in (*values, *nested.leaves(node.meta["val"])) if isinstance(value, Tensor)]

@@ -50,6 +50,16 @@ def test_only_what_has_a_decomposition_is_exchanged() -> None:
         torch.testing.assert_close(found.module()(x)["mean"], Parts()(x))
 
 
+def test_batch_norms_of_evaluation() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten()).eval()
+    network[0].running_mean.fill_(0.3)  # type: ignore[operator, union-attr]
+    program = _program(network)
+    decompose_in_place(program)
+    assert program.run_decompositions({}) is program
+    assert "aten._native_batch_norm_legit_no_training.default" in _operators(program)
+    torch.testing.assert_close(program.module()(X)["mean"], network(X))
+
+
 def test_what_writes_is_traced_again() -> None:
     class Writes(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
