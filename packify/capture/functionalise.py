@@ -47,7 +47,7 @@ def without_writes(graph: fx.Graph, root: nn.Module, calls: Sequence[ModuleCall]
     """
     if not any(in_place_position(node, root) is not None for node in graph.nodes):
         return graph
-    return _Functionaliser(graph, root, calls).run()
+    return _Functionaliser(graph, root, calls, {name for name, _ in root.named_parameters()}).run()
 
 
 def stored_in(graph: fx.Graph) -> set[str]:
@@ -85,7 +85,8 @@ class _Tensor:
 class _Functionaliser:
     graph: fx.Graph
     root: nn.Module
-    calls: Sequence[ModuleCall] = ()
+    calls: Sequence[ModuleCall]
+    parameters: set[str]
     new: fx.Graph = field(default_factory=fx.Graph)
     tensors: dict[fx.Node, _Tensor] = field(default_factory=dict)
     others: dict[fx.Node, fx.Node] = field(default_factory=dict)
@@ -95,10 +96,6 @@ class _Functionaliser:
     history: set[fx.Node] = field(default_factory=set)
     remade: dict[tuple[fx.Node, fx.Node], fx.Node] = field(default_factory=dict)
     current: fx.Node | None = None
-    parameters: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.parameters = frozenset(name for name, _ in self.root.named_parameters())
 
     def run(self) -> fx.Graph:
         places = Places(self.calls)

@@ -61,6 +61,7 @@ def test_what_changes_nothing_is_none() -> None:
     assert not held.differs()
 
 
+@pytest.mark.slow
 def test_why_weights_are_not_frozen() -> None:
     network = _network()
     calls = FrozenCalls(network, {}, by_measurement=True)

@@ -33,6 +33,7 @@ class Parts(nn.Module):
         return torch.special.entr(values.sigmoid()).flatten(1) - 2 * values.to(torch.float32).reshape(x.shape[0], -1)
 
 
+@pytest.mark.slow
 def test_only_what_has_a_decomposition_is_exchanged() -> None:
     program = _program(Parts())
     names = _operators(program)
@@ -60,6 +61,7 @@ def test_batch_norms_of_evaluation() -> None:
     torch.testing.assert_close(program.module()(X)["mean"], network(X))
 
 
+@pytest.mark.slow
 def test_what_writes_is_traced_again() -> None:
     class Writes(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
