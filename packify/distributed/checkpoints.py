@@ -176,12 +176,7 @@ def _replaced(target: Path) -> Path:
 
 
 def _damaged(path: Path, error: Exception) -> ArtefactError:
-    return ArtefactError(
-        str(path),
-        found=f"{type(error).__name__}: {' '.join(str(error).split())}"[:300],
-        why="the checkpoint is damaged",
-        fix="take an earlier one",
-    )
+    return _refused(path, error, why="the checkpoint is damaged", fix="take an earlier one")
 
 
 def _tensors(ensemble: DistributedEnsemble) -> dict[str, Any]:
@@ -269,9 +264,13 @@ def _whole(ensemble: DistributedEnsemble, name: str, value: Any) -> Any:
 
 
 def _differs(path: Path, error: Exception) -> ArtefactError:
-    return ArtefactError(
-        str(path),
-        found=f"{type(error).__name__}: {' '.join(str(error).split())}"[:300],
+    return _refused(
+        path,
+        error,
         why="the checkpoint is of another ensemble, or of another optimiser",
         fix="build the ensemble as it was when the checkpoint was saved: the same reference, alpha, M and gamma",
     )
+
+
+def _refused(path: Path, error: Exception, why: str, fix: str) -> ArtefactError:
+    return ArtefactError(str(path), found=f"{type(error).__name__}: {' '.join(str(error).split())}"[:300], why=why, fix=fix)
