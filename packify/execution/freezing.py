@@ -17,6 +17,7 @@ from torch.nn.modules import module as torch_module
 from packify.execution.measuring import measure_by_turns
 from packify.execution.member_tensors import is_watched
 from packify.execution.tuning_parts import LEAST_GAIN
+from packify.nn.wrappers import has_forward_hooks
 
 _MEASURED_S = 2.0
 _PLAIN = (Tensor, nn.Parameter)
@@ -96,7 +97,7 @@ class FrozenCalls:
             return "a part of it is in training mode"
         if any(type(tensor) not in _PLAIN or tensor.is_inference() or tensor.device.type != "cpu" for tensor in tensors):
             return "its tensors are no plain ones on a CPU, whose changes are counted"
-        hooks = torch_module._has_any_global_hook() or any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        hooks = torch_module._has_any_global_hook() or any(map(has_forward_hooks, parts))
         return "hooks would fire while it is measured" if self.by_measurement and hooks else ""
 
     def win(self, others: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

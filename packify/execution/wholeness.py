@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from packify.nn.exchange import exchanged_parts
 from packify.nn.packed_network import PackedNetwork
-from packify.nn.wrappers import unwrapped
+from packify.nn.wrappers import has_forward_hooks, unwrapped
 
 _mode_of = operator.itemgetter("training")
 
@@ -86,7 +86,7 @@ class Wholeness:
 
 def _reason_of(part: nn.Module, forward: object) -> str:
     """Why one part has to be called; `forward` is what was set on it, past its class, when the network was packed."""
-    if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+    if has_forward_hooks(part) or part._backward_hooks or part._backward_pre_hooks:
         return f"a {type(part).__name__} has hooks, which have to fire"
     if part._compiled_call_impl is not None:
         return f"a {type(part).__name__} has been compiled by itself"

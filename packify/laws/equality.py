@@ -11,6 +11,7 @@ from packify.laws.testbed import twin
 from packify.nn.graph_network import MemberNetwork
 from packify.nn.members import split_members
 from packify.nn.packed_network import PackedNetwork
+from packify.nn.wrappers import has_forward_hooks
 
 
 def measure_equality(network: PackedNetwork, inputs: Batch, tolerance: float) -> float:
@@ -42,20 +43,16 @@ def compared(
         error = relative(outputs[member], own)
         worst = max(worst, error)
         if not error < tolerance:
+            hooked = any(map(has_forward_hooks, network.modules()))  # they may change what parts compute; members taken out have none
             raise LawBroken(
                 f"output {index} of member {member} in {'train' if network.training else 'eval'} mode",
                 found=f"members(x) differs from extract({member})(x) by {error:.2e} of the largest value",
                 why="a packed member must compute what it computes alone (law of equality)",
-                fix=("take the hooks off and verify again; " if _has_hooks(network) else "please report this network; ")
+                fix=("take the hooks off and verify again; " if hooked else "please report this network; ")
                 + "the first node that differs is "
                 + _first_difference(network, single, inputs, member, tolerance),
             )
     return worst
-
-
-def _has_hooks(network: PackedNetwork) -> bool:
-    """A user's hooks may change what parts compute; members that are taken out have none."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
 def _first_difference(network: PackedNetwork, single: MemberNetwork, inputs: Batch, member: int, tolerance: float) -> str:

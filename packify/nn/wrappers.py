@@ -1,4 +1,4 @@
-"""Parts of a network behind what torch wraps around modules: activation checkpointing, `torch.compile`, sharding, parametrisations."""
+"""What is put around modules, activation checkpointing, `torch.compile`, sharding, parametrisations, hooks, and the parts behind it."""
 
 from __future__ import annotations
 
@@ -57,3 +57,8 @@ def is_frozen(network: nn.Module, name: str) -> bool:
     path, _, own = name.rpartition(".")
     parameter = part_of(network, path)._parameters.get(own)
     return parameter is not None and not parameter.requires_grad
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Whether forward hooks or forward-pre hooks of the module's own would fire."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)

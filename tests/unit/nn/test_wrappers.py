@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils import parametrize
 
-from packify.nn.wrappers import held_tensor, is_frozen, part_of, plain_name, remove_wrappers, unwrapped
+from packify.nn.wrappers import has_forward_hooks, held_tensor, is_frozen, part_of, plain_name, remove_wrappers, unwrapped
 
 
 class _Twice(nn.Module):
@@ -58,3 +58,15 @@ def test_frozen_parameters() -> None:
     with torch.no_grad():
         assert not is_frozen(net, "1.weight")
     assert not is_frozen(net, "1.bias")
+
+
+def test_forward_hooks_of_a_module_are_its_own() -> None:
+    outer = nn.Sequential(nn.ReLU())
+    assert not has_forward_hooks(outer)
+    handle = outer[0].register_forward_pre_hook(lambda module, args: None)
+    assert has_forward_hooks(outer[0])
+    assert not has_forward_hooks(outer)
+    handle.remove()
+    outer.register_forward_hook(lambda module, args, output: None)
+    assert has_forward_hooks(outer)
+    assert not has_forward_hooks(outer[0])
