@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +12,7 @@ from packify.budgets.effects import Effects
 from packify.budgets.measuring import attributes_of, network
 from packify.budgets.tallies import Tally, tally
 from packify.capture.graphs import RecordedGraphs
+from packify.core.collecting import uncollected
 from packify.core.errors import BudgetError
 from packify.core.report import LayerWidth, Note
 from packify.core.spec import Spec
@@ -117,7 +116,7 @@ class Planner:
         key = spec.of_one_member()
         known = self._members.get(key)
         if known is None or (training and not known.tally.trained):
-            with _uncollected():
+            with uncollected():
                 member = self._slimmer.member(spec)
                 known = _Counted(self._tally(member, training), member.layers, member.pins, member.rounded, member.lowered)
             self._members[key] = known
@@ -153,18 +152,6 @@ class Planner:
     def _reads_input(self, name: str) -> bool:
         place = self._places.get(name)
         return place is not None and place.first
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """A graph is many small objects that live to the end: to look through them for garbage again and again costs a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def floating_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

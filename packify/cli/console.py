@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from packify.core.collecting import uncollected
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,24 +47,11 @@ class Steps:
         if self._progress is not None:
             self._progress.update(self._task, description=doing)
         began = time.perf_counter()
-        with contextlib.redirect_stdout(sys.stderr), _collecting(name != "import"):
+        with contextlib.redirect_stdout(sys.stderr), uncollected(name == "import"):
             yield
         self.seconds[name] = round(time.perf_counter() - began, 3)
         if self._progress is not None:
             self._progress.advance(self._task)
-
-
-@contextlib.contextmanager
-def _collecting(wanted: bool) -> Iterator[None]:
-    """Python's search for garbage is on only if `wanted`: among the objects that torch and timm make it finds none, in a second."""
-    was = gc.isenabled()
-    if not wanted:
-        gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from packify.capture.arguments import module_types, with_concrete_args
 from packify.capture.graphs import RecordedGraphs, record_graphs
 from packify.capture.outputs import choose_outputs
 from packify.capture.unwrapping import unwrap
+from packify.core.collecting import uncollected
 from packify.core.errors import SpecError
 from packify.core.method_specs import BatchEnsembleSpec, Factors, MaskedAt, MasksemblesSpec, MethodSpec, MimoSpec, Norms, several
 from packify.core.spec import Constants, Factor, GammaPolicy, Spec, Unused, whole_number
@@ -41,6 +42,7 @@ from packify.ops.user_rules import wrap_user_rules
 from packify.widths.slimming import Slimmer
 
 
+@uncollected()
 @torch.inference_mode(False)
 def record(
     model: nn.Module,
@@ -96,6 +98,7 @@ class Recording:
         """The widths of the reference, propagated once; it gives the member of any configuration."""
         return Slimmer(self.graphs, self.table)
 
+    @uncollected()
     @torch.inference_mode(False)
     def pack(
         self,
@@ -198,6 +201,7 @@ class Recording:
         spec = MimoSpec(num_estimators, rho, batch_repetitions)
         return self.method(spec, seed=seed, average=average)  # type: ignore[return-value] # the spec is one of these
 
+    @uncollected()
     @torch.inference_mode(False)
     def method(self, spec: MethodSpec, *, seed: int = 0, inputs: str | None = None, average: Any = None) -> SharedNetwork:
         """The network of any method whose members share weights, from its settings.

@@ -24,7 +24,7 @@ def _checked(pair: Pair) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
-@pytest.mark.slow_cases("swin", "convnext", "cait_s24_224 -> cait_xs24_384", "cait_s24_224 -> cait_xxs24_224")
+@pytest.mark.slow_cases("swin", "convnext", "pvt_v2", "vit_base", "cait_s24_224 -> cait_xs24_384", "cait_s24_224 -> cait_xxs24_224")
 @pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("pair", QUICK, ids=str)
 def test_a_member_is_the_next_size(pair: Pair) -> None:

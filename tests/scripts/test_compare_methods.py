@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.examples import example
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("sklearn")
+# Not imported to find out: collecting the tests would take seconds more.
+pytestmark = pytest.mark.skipif(not (find_spec("matplotlib") and find_spec("sklearn")), reason="needs matplotlib and scikit-learn")
 
 METHODS = ("Single", "BatchEnsemble", "MIMO", "Masksembles", "Packed-Ensembles", "Deep Ensembles")
 
@@ -33,6 +34,7 @@ def test_all_methods_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert json.loads(again[-1])["figures"] == json.loads(kept[-1])["figures"]
 
 
+@pytest.mark.slow
 def test_images_are_split_by_class_and_noisy() -> None:
     images, labels, test, unseen = example("compare_methods").data(quick=False)
     assert labels.bincount().tolist() == [30] * 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import packify
 from packify.evaluation import RegressionEvaluation
 from tests.examples import example
 
-pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.skipif(not find_spec("matplotlib"), reason="needs matplotlib")
 
 
 @pytest.mark.slow

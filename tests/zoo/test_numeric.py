@@ -14,15 +14,15 @@ _KNOWN = {one.label for one in architectures()}
 _LIGHTEST = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
 
 
-@pytest.mark.slow_cases("mobilenet_v2", "dla", "timm:test_mambaout", "timm:test_vit")
-@pytest.mark.quick_cases(2)
+@pytest.mark.slow
+@pytest.mark.quick_cases(6)
 @pytest.mark.parametrize("row", _LIGHTEST[:_SAMPLE_SIZE], ids=lambda row: row.label)
 def test_laws_hold_for_a_small_member_of_the_family(row: Outcome) -> None:
     found = numeric.check(row.architecture)
     assert found.outcome == "holds", f"{found.outcome} on {found.input}: {found.reason}"
 
 
-@pytest.mark.slow_cases("timm:test_convnext3")
+@pytest.mark.slow
 @pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("row", _LIGHTEST[:4], ids=lambda row: row.label)
 def test_laws_hold_with_subgroups(row: Outcome) -> None:

@@ -51,6 +51,7 @@ def test_completion_imports_no_torch() -> None:
     assert done.stderr.strip() == "False"
 
 
+@pytest.mark.slow
 def test_help_is_fast() -> None:
     seconds = []
     for _ in range(5):

@@ -106,7 +106,7 @@ def test_what_a_factory_prints_stays_out_of_the_document(project: Path) -> None:
     assert "hello from the factory" in err
 
 
-@pytest.mark.slow_cases("15", "1-129")
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_conversion_leaves_nothing(project: Path, number: signal.Signals, code: int) -> None:
     (project / "slow.py").write_text("import pathlib, time\ndef net():\n    pathlib.Path('started').touch()\n    time.sleep(60)\n")

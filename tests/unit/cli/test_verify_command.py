@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.unit.cli.commands import run
 
 
@@ -63,6 +65,7 @@ def test_signals_of_what_an_artefact_was_made_with(project: Path) -> None:
     assert 0.6 < layers["two"] < 0.8 < layers["one"] < 1.2
 
 
+@pytest.mark.slow
 def test_no_signals_of_members_of_full_width(project: Path) -> None:
     assert run("convert", "nets.py:conv", "--method", "batch-ensemble", "--M", "2", "--no-verify", "-q", "--out", "be").exit_code == 0
     refused = run("verify", "be", "--model", "nets.py:conv", "--signal")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 import packify
 
 MEMBERS = 4
+_HEAVY = ("pytest", "torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor")
 OPTIONS: dict[str, Any] = {"alpha": 2, "num_estimators": MEMBERS, "average": "probs"}
 
 
@@ -71,8 +74,12 @@ def mesh_of(member: int, data: int) -> DeviceMesh:
 
 
 def on_processes(work: Callable[..., None], folder: Path, count: int, *args: Any) -> None:
-    """Run ``work(rank, folder, *args)`` on so many processes that know each other."""
-    spawn(_process, (work, str(folder), count, args), nprocs=count)
+    """Run ``work(rank, folder, *args)`` on so many processes that know each other.
+
+    They are forks of one process that has imported what they need: the imports are most of the time of a small test.
+    """
+    multiprocessing.set_forkserver_preload([*_HEAVY, *(name for name in sys.modules if name.startswith("packify.")), __name__])
+    start_processes(_process, (work, str(folder), count, args), nprocs=count, start_method="forkserver")
 
 
 def _process(rank: int, work: Callable[..., None], folder: str, count: int, args: tuple[Any, ...]) -> None:

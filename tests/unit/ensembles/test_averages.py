@@ -138,6 +138,7 @@ def test_logits_need_evidence(model: nn.Module, x: Tensor, how: str, warned: boo
             assert packify.pack(model, x, alpha=2, num_estimators=2, average="mean").average == "mean"
 
 
+@pytest.mark.slow
 def test_a_trunk_of_a_registry_is_no_classifier() -> None:
     x = torch.empty(2, 3, 64, 64, device="meta")
     with torch.device("meta"):

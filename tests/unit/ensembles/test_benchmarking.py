@@ -48,6 +48,7 @@ def test_ratios_and_rooflines(measured: Bench) -> None:
     assert ensemble.to_mult_adds == pytest.approx(ensemble.to_single / 4)
 
 
+@pytest.mark.slow
 def test_training_in_turn_is_measured_to_hold_less_than_inference_grouped(measured: Bench) -> None:
     peaks = {(line.contender, line.memory_format): line.peak_bytes for line in measured.lines if line.mode == "infer"}
     assert peaks["in turn", "contiguous"] < peaks["grouped", "contiguous"]  # type: ignore[operator]

@@ -128,6 +128,7 @@ def test_a_trained_network_that_packify_built_is_drawn_as_it_was() -> None:
     assert "as its own code draws them" in str(packed.report)
 
 
+@pytest.mark.slow
 def test_weights_that_a_user_drew_anew_count() -> None:
     model = packify.load_reference("resnet18", num_classes=10)
     for module in model.modules():

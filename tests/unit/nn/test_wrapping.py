@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import packify
 from packify.nn.ports import ports_of
+from tests.unit.distributed.processes import on_processes
 
 
 class _Block(nn.Module):
@@ -214,10 +215,8 @@ def test_a_block_alone_is_a_module() -> None:
     torch.testing.assert_close(torch.load(file, weights_only=False)(x), block(x))
 
 
-def _sharded(rank: int, folder: str) -> None:
+def _sharded(rank: int, folder: Path) -> None:
     """Two processes: sharded and replicated networks take the step that the bare one takes on the whole batch."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.manual_seed(1)
     x = torch.randn(4, 3, 8, 8)
     bare, sharded, replicated = (_packed().eval() for _ in range(3))
@@ -242,9 +241,8 @@ def _sharded(rank: int, folder: str) -> None:
     wrapped(x[2 * rank : 2 * rank + 2]).square().sum().backward()
     for one, two in zip(replicated.parameters(), bare.parameters(), strict=True):
         torch.testing.assert_close(2 * one.grad, two.grad)
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_sharded_and_replicated_on_two_processes(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_sharded, (str(tmp_path),), nprocs=2)
+    on_processes(_sharded, tmp_path, 2)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, nn
 
 import packify
+from tests.unit.distributed.processes import on_processes
 
 M, PROCESSES, STEPS = 3, 2, 2
 
@@ -44,21 +45,16 @@ def _steps(network: nn.Module, packed: packify.PackedNetwork, rows: slice) -> di
     return {**found, "weights": packed.state_dict()}
 
 
-def _process(rank: int, folder: str) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=PROCESSES)
-    try:
-        torch.set_num_threads(1)
-        packed = _packed()
-        share = len(_data()[1]) // PROCESSES
-        found = _steps(nn.parallel.DistributedDataParallel(packed), packed, slice(rank * share, (rank + 1) * share))
-        torch.save(found, f"{folder}/{rank}.pt")
-    finally:
-        distributed.destroy_process_group()
+def _step(rank: int, folder: Path) -> None:
+    packed = _packed()
+    share = len(_data()[1]) // PROCESSES
+    found = _steps(nn.parallel.DistributedDataParallel(packed), packed, slice(rank * share, (rank + 1) * share))
+    torch.save(found, folder / f"{rank}.pt")
 
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(_process, (str(tmp_path),), PROCESSES)
+    on_processes(_step, tmp_path, PROCESSES)
     packed = _packed()
     wanted = _steps(packed, packed, slice(None))
     for rank in range(PROCESSES):
