@@ -81,6 +81,7 @@ def test_a_deep_ensemble_of_checkpoints_has_as_many_members_as_there_are(project
     assert packify.load("there", model=sources.load_reference("nets.py:conv")).spec == packify.Spec(3, 3)
 
 
+@pytest.mark.slow
 def test_all_methods_side_by_side(project: Path) -> None:
     command = ("budget", "nets.py:conv", "--method", "all")
     printed = run(*command)

@@ -12,7 +12,7 @@ from tests.unit.exporting.networks import Attention, conv_net, packed_of
 X = torch.randn(2, 3, 8, 8)
 
 
-@pytest.mark.slow_cases("Attention")
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [conv_net, Attention])
 def test_any_batch_and_aten_alone_tidied_or_not(make: type[nn.Module]) -> None:
     deployment = Deployment(packed_of(make()), X, ("mean", "members", "uncertainty")).eval()

@@ -347,7 +347,7 @@ def test_autocast(name: str) -> None:
         checks.close(out.float(), _first(packed.members, inputs).float(), "autocast", 0.1)
 
 
-@pytest.mark.slow_cases("unet", "vit", "dict output", "lenet", "mixer")
+@pytest.mark.slow_cases("unet", "vit", "dict output", "lenet", "mixer", "reused")
 @pytest.mark.parametrize("name", ["lenet", "unet", "vit", "window", "mixer", "reused", "dict output", "text"])
 def test_compiles(name: str) -> None:
     packed, inputs = _packed(name, num_estimators=2)

@@ -94,7 +94,7 @@ def _spelled(value: Any, text: dict[fx.Node, str]) -> str:
     return str(nested.map_leaves(value, lambda leaf: text[leaf] if isinstance(leaf, fx.Node) else repr(leaf)))
 
 
-@pytest.mark.slow_cases("resnet", "swin", "xcit", "edgenext", "eva")
+@pytest.mark.slow_cases("convnext", "resnet", "swin", "xcit", "edgenext", "eva")
 @pytest.mark.parametrize("name", _SMALL)
 def test_blocks_compute_what_the_flat_graph_does(name: str) -> None:
     _, packed, _, x = _packed(name)
@@ -102,7 +102,7 @@ def test_blocks_compute_what_the_flat_graph_does(name: str) -> None:
     same_as_flat(packed.extract(1), (x,))
 
 
-@pytest.mark.slow_cases("swin", "xcit", "edgenext", "eva")
+@pytest.mark.slow_cases("convnext", "swin", "xcit", "edgenext", "eva")
 @pytest.mark.parametrize("name", _SMALL)
 def test_flat_again_is_the_flat_graph(name: str) -> None:
     _, packed, recording, _ = _packed(name)
@@ -114,7 +114,7 @@ def test_flat_again_is_the_flat_graph(name: str) -> None:
             assert mine == canonical(network.graphs[mode], network.body, is_repeatable)
 
 
-@pytest.mark.slow_cases("swin", "xcit", "edgenext", "resnet")
+@pytest.mark.slow_cases("convnext", "swin", "xcit", "edgenext", "resnet")
 @pytest.mark.parametrize("name", _SMALL)
 def test_modules_are_called_as_often_and_in_the_order_of_the_reference(name: str) -> None:
     model, packed, _, x = _packed(name)
