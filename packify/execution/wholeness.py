@@ -29,14 +29,16 @@ class Wholeness:
     """
 
     def __init__(self, network: PackedNetwork) -> None:
-        self._parts = [module for module in network.body.modules() if module is not network.body]
+        modules = dict(network.body.named_modules())
+        self._held = [module._modules for module in modules.values()]
+        self._held_names = [f"{path}.{name}".removeprefix(".") for path, module in modules.items() for name in module._modules]
+        self._names, self._parts = list(modules)[1:], list(modules.values())[1:]
         self._own = [vars(part) for part in self._parts]
-        self._held = [module._modules for module in network.body.modules()]
         self._children, self._forwards = self._children_now(), [own.get("forward") for own in self._own]
         self._one_graph = network.graphs["eval"] is network.graphs["train"]
         self._changed = next(iter(exchanged_parts(network)), "")
-        names = ((name, child) for held in self._held for name, child in held.items())
-        self._wrapped = next((name for name, child in names if child is not None and unwrapped(child) is not child), "")
+        children = zip(self._held_names, self._children_now(), strict=True)
+        self._wrapped = next((name for name, child in children if isinstance(child, nn.Module) and unwrapped(child) is not child), "")
         self._last_hook, self._sizes = -1, [-1]
 
     def reason_against(self, network: PackedNetwork) -> str:
@@ -68,26 +70,26 @@ class Wholeness:
             return f"{self._changed or self._wrapped} is another module than the one that was packed, or has a wrapper"
         if torch_module._has_any_global_hook():
             return "hooks on all modules have to fire"
-        for part, forward in zip(self._parts, self._forwards, strict=True):
+        for name, part, forward in zip(self._names, self._parts, self._forwards, strict=True):
             reason = _reason_of(part, forward)
             if reason:
-                return reason
-        for new, old in zip(self._children_now(), self._children, strict=False):
+                return f"{name} {reason}"
+        for name, new, old in zip(self._held_names, self._children_now(), self._children, strict=False):
             if new is not old:
-                return f"a {type(old).__name__} is another module than the one that was packed"
+                return f"{name} is another module than the one that was packed"
         if len(self._children_now()) != len(self._children):
             return "modules were added or taken away"
         if not self._one_graph:
-            for part in self._parts:
+            for name, part in zip(self._names, self._parts, strict=True):
                 if part.training is not network.training:
-                    return f"a {type(part).__name__} is in another mode than the network"
+                    return f"{name} is in another mode than the network"
         return ""
 
 
 def _reason_of(part: nn.Module, forward: object) -> str:
     """Why one part has to be called; `forward` is what was set on it, past its class, when the network was packed."""
     if has_forward_hooks(part) or part._backward_hooks or part._backward_pre_hooks:
-        return f"a {type(part).__name__} has hooks, which have to fire"
+        return "has hooks, which have to fire"
     if part._compiled_call_impl is not None:
-        return f"a {type(part).__name__} has been compiled by itself"
-    return f"a {type(part).__name__} has been given another forward" if vars(part).get("forward") is not forward else ""
+        return "has been compiled by itself"
+    return "has been given another forward" if vars(part).get("forward") is not forward else ""

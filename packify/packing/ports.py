@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from packify.capture.calls import refs
 from packify.core import nested
@@ -131,8 +131,14 @@ class SettledPorts:
         if value.op == "get_attr":
             return frame.parent is None or self.own.tensor(frame.path, str(value.target)) is not None
         if asks_for_own(value) and frame.parent is not None:
-            return self.own.tensor_like(frame.path, value) is not None
+            return self.own.tensor_like(frame.path, value) is not None or self.argument_like(frame, value) is not None
         return all(self._is_there(frame, source) for source in value.all_input_nodes)
+
+    def argument_like(self, frame: Frame, node: fx.Node) -> fx.Node | None:
+        """A tensor that a call is given, of the dtype that `node` asks another for; for a device, any tensor."""
+        wanted = _asked(node).dtype
+        tensors = (value for value in self.arguments(frame) if isinstance(value.meta.get("val"), Tensor))
+        return next((value for value in tensors if node.args[1] == "device" or value.meta["val"].dtype == wanted), None)
 
     def _is_there(self, frame: Frame, value: fx.Node) -> bool:
         if value in self.frames.home:
@@ -170,6 +176,13 @@ def asks_for_own(node: fx.Node) -> bool:
     """The network's dtype or device, read off some tensor of its own: any other of its tensors will do."""
     source = node.args[0] if node.args else None
     return node.target is getattr and node.args[1] in LIKE and isinstance(source, fx.Node) and reads_attribute(source)
+
+
+def _asked(node: fx.Node) -> Tensor:
+    """The tensor whose dtype or device a node reads, without data."""
+    source: Any = node.args[0]
+    found: Tensor = source.meta.get("member_node", source).meta["val"]
+    return found
 
 
 def _tensors_read(value: fx.Node) -> list[fx.Node]:
@@ -222,8 +235,7 @@ class OwnNames:
 
     def tensor_like(self, path: str, node: fx.Node) -> str | None:
         """A parameter below the module at `path` that has the dtype that `node` asks another for; for a device, any tensor."""
-        source: Any = node.args[0]
-        wanted = source.meta.get("member_node", source).meta["val"].dtype
+        wanted = _asked(node).dtype
         module = self._by_name[path]
         tensors = (*module.named_parameters(), *module.named_buffers())
         return next((plain_name(name) for name, tensor in tensors if node.args[1] == "device" or tensor.dtype == wanted), None)

@@ -144,7 +144,8 @@ class _Writer:
             name = self.ports.own.tensor(self.frame.path, str(value.target))
             return self.graph.get_attr(str(name))
         if asks_for_own(value) and self.frame.parent is not None:
-            like = self._repeat(self.graph.get_attr(str(self.ports.own.tensor_like(self.frame.path, value))))
+            name, given = self.ports.own.tensor_like(self.frame.path, value), self.ports.argument_like(self.frame, value)
+            like = self._lookup(given) if name is None and given is not None else self._repeat(self.graph.get_attr(str(name)))
             return self.graph.call_function(getattr, (like, value.args[1]))
         return self._copy(value)
 

@@ -16,6 +16,7 @@ import packify
 from packify.core import nested
 from packify.nn.block import Block
 from packify.nn.flattening import flat_again
+from packify.nn.ports import ports_of
 from packify.nn.writes import store
 from packify.packing.frames import is_repeatable
 from packify.packing.nesting import nest
@@ -121,6 +122,23 @@ def test_modules_are_called_as_often_and_in_the_order_of_the_reference(name: str
     for training in (False, True):
         wanted, found = (calls_of(network.train(training), x) for network in (model, packed))
         assert found == wanted
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_layers_dropped_at_random_follow_their_own_mode(alone: bool) -> None:
+    """What such a layer asks its input for, the dtype and device of its noise, is no reason to be called otherwise in training."""
+    torch.manual_seed(0)
+    features = torchvision.models.SwinTransformer([2, 2], 8, [2, 2], [2, 2], [2, 2], stochastic_depth_prob=0.9, num_classes=5)
+    x = torch.randn(4, 3, 8, 8)
+    packed = packify.pack(features, x, alpha=2, num_estimators=2)
+    assert all(len(ports_of(module)) <= 1 for module in packed.modules())
+    network = packed.extract(1) if alone else packed
+    network.eval()
+    evaluated = network(x) if alone else packed.members(x).flatten(0, 1)
+    network.train()
+    assert not torch.equal(network(x), network(x))
+    network.features.eval()
+    torch.testing.assert_close(network(x), evaluated)
 
 
 def calls_of(network: nn.Module, *inputs: Any) -> list[str]:
