@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -68,13 +68,13 @@ def choose(reference: nn.Module, names: Sequence[str], init: object) -> Choice:
     recipes = {name: recipe for name, (path, attribute) in places.items() if (recipe := recipe_of(modules[path], attribute)) is not None}
     unchanged = {name for name, recipe in recipes.items() if tensors[name]._version == recipe.version}
     facts = _facts(tensors, modules, [name for name in names if name not in unchanged or init == "reset"])
-    trained = init != "reset" and _is_trained(list(facts.values()))
+    trained = init != "reset" and _is_trained(list(facts.values())) and _are_most(facts, tensors, names)
     if trained:
         choice.notes.append(_trained_note(reference, bool(recipes)))
     waiting: list[str] = []
     for name, (path, attribute) in places.items():
         fixed = facts[name].fixed if name in facts else None
-        if fixed is not None and fixed.distribution == "copied" and name not in unchanged:
+        if fixed is not None and fixed.distribution in ("copied", "identity") and name not in unchanged:
             choice.schemes[name] = fixed
         elif init != "reset" and name in recipes and (trained or name in unchanged):
             choice.recipes.setdefault(path, {})[attribute] = recipes[name]
@@ -119,6 +119,12 @@ def _is_trained(facts: Sequence[Facts]) -> bool:
     """Most weights are no longer as they were drawn, or most norms no longer hold one number."""
     judged = [fact.drawn for fact in facts if fact.drawn is not None and fact.fixed is None]
     return bool(judged) and judged.count(False) > _TRAINED * len(judged)
+
+
+def _are_most(judged: Collection[str], tensors: Mapping[str, Tensor], names: Sequence[str]) -> bool:
+    """Whether these are most of the network: that a few tensors are no longer as they were drawn makes none trained."""
+    numbers = {name: tensors[name].numel() for name in names}
+    return sum(numbers[name] for name in judged) > _TRAINED * sum(numbers.values())
 
 
 def _trained_note(reference: nn.Module, seen: bool) -> Note:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Distribution = Literal["normal", "truncated", "uniform", "constant", "copied", "orthogonal"]
+Distribution = Literal["normal", "truncated", "uniform", "constant", "copied", "orthogonal", "identity"]
 
 # Standard deviation of a unit normal cut at two standard deviations.
 TRUNCATED_STD = 0.8796
@@ -23,7 +23,8 @@ class Scheme:
 
     Attributes:
         distribution: ``"normal"``, ``"truncated"`` (at two standard deviations), ``"uniform"``, ``"constant"`` (every element is the
-            mean), ``"orthogonal"``, or ``"copied"`` (the leading part of the reference's tensor, repeated where the member is larger).
+            mean), ``"orthogonal"``, ``"identity"`` (of convs: in the middle of the kernel), or ``"copied"`` (the leading part of the
+            reference's tensor, repeated where the member is larger).
         mean: of its elements.
         std: of its elements, where no size decides it.
         gain, role: otherwise their variance is ``gain`` over the size of this role, such as ``"fan_in"``.
@@ -44,8 +45,8 @@ class Scheme:
             return f"constant {self.mean:g}"
         if self.distribution == "copied":
             return f"copied: {self.why}"
-        if self.distribution == "orthogonal":
-            return f"orthogonal, gain {self.gain:.3g}"
+        if self.distribution in ("orthogonal", "identity"):
+            return f"{self.distribution}, gain {self.gain:.3g}"
         mean = f"mean {self.mean:.3g}, " if self.mean else ""
         if self.role:
             return f"{self.distribution}, {mean}variance {_GAIN_NAMES.get(self.gain, f'{self.gain:.3g}')} / {self.role}"
@@ -59,6 +60,7 @@ class Scheme:
 FROZEN = Scheme("copied", why="it is frozen")
 UNDEFINED = Scheme("copied", why="it holds infinite or undefined numbers")
 ORDERED = Scheme("copied", why="its values are ordered, not drawn")
+WRITTEN = Scheme("copied", why="its few different values are written, not drawn")
 
 
 def draw(shape: tuple[int, ...], scheme: Scheme, sizes: Mapping[str, float], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -79,6 +81,8 @@ def draw(shape: tuple[int, ...], scheme: Scheme, sizes: Mapping[str, float], dty
     new = torch.empty(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device="cpu")
     if scheme.distribution == "orthogonal":
         return nn.init.orthogonal_(new, scheme.gain).to(dtype)
+    if scheme.distribution == "identity":
+        return identity(new).mul_(scheme.gain).to(dtype)
     std = scheme.std_at(sizes)
     if scheme.distribution == "uniform":
         new.uniform_(scheme.mean - math.sqrt(3) * std, scheme.mean + math.sqrt(3) * std)
@@ -88,3 +92,11 @@ def draw(shape: tuple[int, ...], scheme: Scheme, sizes: Mapping[str, float], dty
     else:
         new.normal_(scheme.mean, std)
     return new.to(dtype)
+
+
+def identity(tensor: Tensor) -> Tensor:
+    """Fill the weight of a layer that gives what it is given; of a conv, in the middle of the kernel."""
+    return nn.init.eye_(tensor) if tensor.dim() == _MATRIX else nn.init.dirac_(tensor)
+
+
+_MATRIX = 2

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from packify.nn.layer_sizes import sizes_by_role
 from packify.nn.recipes import SIZED_LAYERS
-from packify.nn.schemes import FROZEN, ORDERED, UNDEFINED, Distribution, Scheme
+from packify.nn.schemes import FROZEN, ORDERED, UNDEFINED, WRITTEN, Distribution, Scheme, identity
 
 # A random vector of this length is ordered once in 20 000 draws.
 _LONG = 8
@@ -74,7 +74,7 @@ def facts_of(name: str, tensor: Tensor, module: nn.Module, *, some_train: bool) 
         return Facts(name, kinds, Scheme("constant", value), None, value, 0.0, data.numel(), sizes, None)
     if not bool(data.isfinite().all()):  # a mask of infinities among its numbers, or memory that nobody has filled
         return Facts(name, kinds, UNDEFINED, None, 0.0, 0.0, data.numel(), sizes, None)
-    fixed = FROZEN if some_train and not tensor.requires_grad else ORDERED if _is_ordered(data) else None
+    fixed = FROZEN if some_train and not tensor.requires_grad else _written(data)
     flat = _without_strays(_sample(torch.view_as_real(data) if data.is_complex() else data))
     mean, std = float(flat.mean()), float(flat.std(unbiased=False)) or 1e-12
     deviations = (flat - mean) / std
@@ -82,6 +82,38 @@ def facts_of(name: str, tensor: Tensor, module: nn.Module, *, some_train: bool) 
     distribution = _distribution(spread, kurtosis, flat.numel())
     drawn = None if data.is_complex() or tensor.dim() < 2 else _is_drawn(data, kurtosis)
     return Facts(name, kinds, fixed, distribution, mean, std, flat.numel(), sizes, drawn)
+
+
+def _written(data: Tensor) -> Scheme | None:
+    """The scheme of what code wrote number by number; None for what was drawn."""
+    gain = _identity_gain(data)
+    if gain:
+        return Scheme("identity", gain=gain)
+    if _is_ordered(data):
+        return ORDERED
+    return WRITTEN if data.dim() > 1 and _has_few_values(data) else None
+
+
+def _identity_gain(data: Tensor) -> float:
+    """The factor of a multiple of the identity; 0 for anything else."""
+    if data.is_complex() or not 2 <= data.dim() <= _DIMS_OF_CONVS or min(data.shape[:2]) < 2:
+        return 0.0
+    gain = float(data[(0, 0, *(size // 2 for size in data.shape[2:]))])
+    return gain if gain and torch.equal(data, identity(torch.empty_like(data)).mul_(gain)) else 0.0
+
+
+_DIMS_OF_CONVS = 5
+
+
+def _has_few_values(data: Tensor) -> bool:
+    """At most a handful of different values, each several times on average: draws hardly ever repeat one."""
+    if data.is_complex() or data.numel() < _LONG:
+        return False
+    some = data.flatten()[:_FEW]  # tell most tensors apart
+    return all(len(numbers.unique()) <= min(_HANDFUL, data.numel() // 3) for numbers in (some, data))
+
+
+_HANDFUL = 8
 
 
 def _sample(tensor: Tensor) -> Tensor:

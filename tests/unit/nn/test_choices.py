@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from packify.nn.choices import choose
+from packify.nn.schemes import WRITTEN
 from packify.sources.observing import observe_build
 
 
@@ -60,6 +62,25 @@ def test_a_trained_network_is_drawn_afresh_and_that_is_told() -> None:
     assert "own reset" in reset.notes[0].what
     assert sorted(reset.resets["0"]) == ["bias", "weight"]
     assert reset.label("0.weight") == "Linear's own reset"
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_what_code_writes_over_a_few_draws_is_kept_and_makes_nothing_trained(seen: bool) -> None:
+    def build() -> nn.Sequential:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(32, 32), nn.LayerNorm(32), nn.Linear(32, 40), nn.Linear(8, 4))
+        model[0].weight.data.copy_(torch.eye(32))
+        for row in range(4):
+            model[3].weight.data[row] = -1
+            model[3].weight.data[row, row] = 2
+        return model
+
+    model = observe_build(build) if seen else build()
+    choice = choose(model, _names(model), "reference")
+    assert not choice.notes
+    assert choice.label("0.weight") == "identity, gain 1"
+    assert choice.label("3.weight") == f"copied: {WRITTEN.why}"
+    assert ("uniform" in choice.label("2.weight")) is not seen
 
 
 def test_resets_are_taken_where_they_are_asked_for() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import packify
-from packify.nn.schemes import FROZEN, ORDERED, UNDEFINED, draw
+from packify.nn.schemes import FROZEN, ORDERED, UNDEFINED, WRITTEN, draw, identity
 from packify.nn.statistics import facts_of, is_orthogonal, kind_of
 
 
@@ -77,6 +77,29 @@ def test_numbers_that_are_none_are_copied(value: float) -> None:
 def test_what_is_ordered_is_not_drawn(tensor: Tensor, is_ordered: bool) -> None:
     torch.manual_seed(0)
     assert (_facts(tensor).fixed is ORDERED) is is_ordered
+
+
+@pytest.mark.parametrize("gain", [1.0, -0.5])
+@pytest.mark.parametrize("shape", [(12, 12), (12, 8), (8, 12, 3, 3), (4, 4, 5)])
+def test_the_identity_is_known_by_its_gain(shape: tuple[int, ...], gain: float) -> None:
+    tensor = identity(torch.empty(shape)) * gain
+    scheme = _facts(tensor).fixed
+    assert (scheme.distribution, scheme.gain) == ("identity", gain)
+    assert torch.equal(draw(shape, scheme, {}), tensor)
+    assert draw((6, 6, *shape[2:]), scheme, {}).count_nonzero() == 6
+    tensor[0, 1] += 0.1
+    assert getattr(_facts(tensor).fixed, "distribution", "") != "identity"
+
+
+def test_few_different_values_were_written() -> None:
+    signs = torch.tensor([[-1.0, 1, 1], [1, 1, -1], [1, -1, 1], [-1, -1, 1]])
+    assert _facts(signs).fixed is WRITTEN
+    torch.manual_seed(0)
+    for tensor in (torch.randn(3, 4), torch.randn(64, 64).bfloat16(), torch.rand(8, 8).half(), signs.flatten()):
+        assert _facts(tensor).fixed is None
+    many = torch.randn(16, 16)
+    many[:12] = 0
+    assert _facts(many).fixed is None
 
 
 def test_what_is_not_trained_in_a_network_that_is_is_frozen() -> None:
