@@ -96,6 +96,8 @@ def draw(shape: tuple[int, ...], scheme: Scheme, sizes: Mapping[str, float], dty
 
 def identity(tensor: Tensor) -> Tensor:
     """Fill the weight of a layer that gives what it is given; of a conv, in the middle of the kernel."""
-    middle = tensor.zero_()[(..., *(size // 2 for size in tensor.shape[2:]))]
+    middle = tensor.zero_()
+    for size in tensor.shape[2:]:
+        middle = middle.select(2, size // 2)
     middle.fill_diagonal_(1)
     return tensor
