@@ -130,7 +130,6 @@ def pack_layer(module: nn.Module, members: int, layer: LayerWidth | None = None,
         shared_input: a conv that reads the shared input as one ordinary conv.
     """
     if isinstance(module, nn.RNNBase):
-        module._init_flat_weights()
         return  # runs once per member, with a member's own sizes
     if type(module) in PACKED:
         module.__class__ = PACKED[type(module)]

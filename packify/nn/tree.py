@@ -108,6 +108,8 @@ def build_tree(reference: nn.Module, make: MakeTensor, leaves: tuple[type[nn.Mod
             new._buffers[name] = tensor_for(prefix + name, buffer)
         for name, child in module._modules.items():
             new._modules[name] = None if child is None else visit(child, f"{prefix}{name}.", inside)
+        if isinstance(new, nn.RNNBase) and whole:
+            new._init_flat_weights()
         return new
 
     return visit(reference, "", False)

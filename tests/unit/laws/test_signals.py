@@ -82,3 +82,19 @@ def test_another_network_is_no_reference() -> None:
     packed = packify.pack(_reference(), X, alpha=2, num_estimators=2)
     with pytest.raises(PackError, match="no layer of the packed network's name"):
         signal(packed, nn.Sequential(nn.Flatten()))
+
+
+def test_recurrent_layers_kept_whole_are_compared() -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.rnn, self.fc = nn.Linear(8, 32), nn.LSTM(32, 32, bidirectional=True, batch_first=True), nn.Linear(64, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.rnn(self.embed(x))[0])
+
+    torch.manual_seed(0)
+    model = Tagger()
+    for kept in ((), (nn.LSTM,)):
+        packed = packify.pack(model, torch.randn(2, 6, 8), alpha=2, num_estimators=4, leaves=kept)
+        assert {"embed", "fc"} <= {layer.name for layer in signal(packed, model, batch=4).layers}
