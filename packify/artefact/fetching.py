@@ -67,7 +67,8 @@ def hub_error(repo_id: str, error: BaseException, done: str) -> ArtefactError:
     kinds = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
     found = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:300]
     unknown = (f"the artefact could not be {done}", "try again later, or with HF_DEBUG=1 for what the hub's library does")
-    why, fix = next(((why, fix) for names, why, fix in _REASONS if kinds & names), unknown)
+    reasons = (*_WHILE_PUBLISHING, *_REASONS) if done == "published" else _REASONS
+    why, fix = next(((why, fix) for names, why, fix in reasons if kinds & names), unknown)
     return ArtefactError(f"hf-hub:{repo_id}", found=found, why=why, fix=fix)
 
 
@@ -80,6 +81,16 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+_UNREACHABLE = frozenset("LocalEntryNotFoundError ConnectError ConnectTimeout ConnectionError TimeoutException URLError".split())
+# By the name of an error: what is said otherwise where nothing is fetched.
+_WHILE_PUBLISHING = (
+    (
+        frozenset(("OfflineModeIsEnabled",)),
+        "the hub is switched off by HF_HUB_OFFLINE, and nothing was published",
+        "unset HF_HUB_OFFLINE, and publish again",
+    ),
+    (_UNREACHABLE, "the hub cannot be reached, and nothing was published", "connect to the internet, and publish again"),
+)
 # By the name of an error, the most telling first: the network library below the hub's has changed before.
 _REASONS: tuple[tuple[frozenset[str], str, str], ...] = (
     (
@@ -108,7 +119,7 @@ _REASONS: tuple[tuple[frozenset[str], str, str], ...] = (
         "pass a repository that packify.push_to_hub wrote",
     ),
     (
-        frozenset("LocalEntryNotFoundError ConnectError ConnectTimeout ConnectionError TimeoutException URLError".split()),
+        _UNREACHABLE,
         "the hub cannot be reached, and there is no copy of it here",
         "connect to the internet once, so that a copy is kept (HF_HOME says where)",
     ),

@@ -133,8 +133,8 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]B)?", re.IGNORECASE)
 
 
-def checked_size(size: int | str) -> int:
-    """A number of bytes: ``5_000_000``, ``"80GB"``.
+def checked_size(size: int | str, name: str = "max_shard_size") -> int:
+    """A number of bytes: ``5_000_000``, ``"80GB"``; an error calls it `name`.
 
     Raises:
         SpecError: it is none.
@@ -142,7 +142,7 @@ def checked_size(size: int | str) -> int:
     match = _SIZE.fullmatch(str(size).strip()) if not isinstance(size, bool) else None
     count = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
     if count < 1:
-        raise SpecError("size", found=repr(size), why="a size is a number of bytes, or one with KB, MB, GB or TB", fix='pass "5GB"')
+        raise SpecError(name, found=repr(size), why="a size is a number of bytes, or one with KB, MB, GB or TB", fix=f"pass {name} 80GB" if name.startswith("--") else f'pass {name}="5GB"')
     return count
 
 

@@ -140,7 +140,7 @@ def _device(own: Budget, mesh: dict[str, int], memory: str | None, optimizer: An
     from packify.artefact.weights import checked_size
     from packify.budgets.devices import plan
 
-    limit = None if memory is None else checked_size(memory)
+    limit = None if memory is None else checked_size(memory, "--gpu-memory")
     members = own.spec.num_estimators
     return plan(
         own.packed, own.member, mesh, members, batch=batch, optimizer=optimizer, parallel=parallel, memory_bytes=limit, output_bytes=sent

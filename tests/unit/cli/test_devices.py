@@ -27,4 +27,4 @@ def test_the_table(project: object) -> None:
 def test_wrong_meshes(project: object) -> None:
     check_refused((*_OPTIONS, "--mesh", "member=3"), 2, "member=3")
     check_refused((*_OPTIONS, "--mesh", "four"), 2, "member=4,data=8")
-    check_refused((*_OPTIONS, "--mesh", "member=2", "--gpu-memory", "much"), 2, "5GB")
+    check_refused((*_OPTIONS, "--mesh", "member=2", "--gpu-memory", "much"), 2, "--gpu-memory 80GB")
