@@ -142,7 +142,10 @@ def checked_size(size: int | str, name: str = "max_shard_size") -> int:
     match = _SIZE.fullmatch(str(size).strip()) if not isinstance(size, bool) else None
     count = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
     if count < 1:
-        raise SpecError(name, found=repr(size), why="a size is a number of bytes, or one with KB, MB, GB or TB", fix=f"pass {name} 80GB" if name.startswith("--") else f'pass {name}="5GB"')
+        example = f"{name} 80GB" if name.startswith("--") else f'{name}="5GB"'
+        raise SpecError(
+            name, found=repr(size), why="a size is a number of bytes, or one with KB, MB, GB or TB", fix=f"pass for example {example}"
+        )
     return count
 
 
