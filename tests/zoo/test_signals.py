@@ -22,6 +22,12 @@ _DEPTHWISE = "depthwise convs of a stream that layers of one standard deviation 
 _LINEAR = "attention without softmax divides by a sum over the channels of one head"
 _UNIT = "the product of queries and keys of length 1, whose elements are larger where there are fewer"
 _PLAIN = "without any norm what one draw adds to a stream stays in it, of a few channels in each subgroup"
+_TWO = "two layers one after the other, both drawn with one standard deviation whatever the width, and an activation that passes less of less"
+_SCORES = "products of queries and keys, or of states, summed over fewer of them and divided only afterwards or not at all"
+_PRODUCTS = "the product of two signals, both of layers drawn with one standard deviation whatever the width"
+_POOLED = "what a mean over all positions leaves: more where each channel is made of fewer others"
+_PLAIN_FAN_OUT = "without any norm what each layer loses adds up: convs drawn by their fan-out, which counts the outputs of all groups"
+_FUNCTIONAL = "products of signals of layers drawn with one standard deviation, whose weights functions are called with"
 # Layers outside the law, by architecture: a pattern of their names, and why. The reference's own code gives the same at a member's widths.
 EXCEPTIONS: dict[str, tuple[str, str]] = {
     "timm:test_efficientnet_gn": (r"classifier|output", _CLASSES),
@@ -32,6 +38,21 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "torchvision:lraspp_mobilenet_v3_large": (r"backbone\.1[345]\.block", _EPS),
     "timm:edgenext_xx_small": (r"stages\.\d\.blocks\.\d\.convs", _DEPTHWISE),
     "timm:swiftformer_xs": (r"stages\.\d\.blocks\.\d\.attn\.proj", _UNIT),
+    "timm:pvt_v2_b0": (r"stages\.\d\.blocks\.\d\.mlp\.fc2", _TWO),
+    "timm:hiera_tiny_224": (r"blocks\.\d+\.mlp\.fc2", _TWO),
+    "timm:poolformer_s12": (r"stages\.\d\.downsample\.conv", _TWO),
+    "timm:shvit_s1": (r"stages\.\d\.blocks\.\d\.mixer\.m ", _SCORES),
+    "timm:efficientvim_m1": (r"stages\.\d\.blocks\.\d\.mixer ", _SCORES),
+    "timm:visformer_tiny": (r"stage\d\.\d\.attn ", _PRODUCTS),
+    "timm:swin_s3_tiny_224": (r"layers\.\d\.blocks\.\d+\.attn ", _PRODUCTS),
+    "timm:swinv2_tiny_window16_256": (r"layers\.\d\.blocks\.\d\.attn", _UNIT),
+    "torchvision:swin_t": (r"features\.\d\.\d\.attn ", _FUNCTIONAL),
+    "torchvision:deeplabv3_mobilenet_v3_large": (r"backbone\.1[3-5]\.block", _EPS),
+    "timm:tresnet_m": (r"body\.layer\d\.\d\.se\.fc", _POOLED),
+    "timm:csatv2": (r"stages\.\d\.\d+\.(attn\.conv|dwconv)", _DEPTHWISE),
+    "timm:inception_next_atto": (r"stages\.\d\.blocks\.\d\.token_mixer\.dwconv", _DEPTHWISE),
+    "timm:vgg11": (r"features|pre_logits|head|output", _PLAIN_FAN_OUT),
+    "torchvision:raft_small": (r"", _PLAIN_FAN_OUT),
     "timm:efficientvit_b0": (r"stages\.\d\.blocks\.\d\.context_module\.main", _LINEAR),
 }
 
