@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 from types import FrameType
 
 import torch
 
-_SKIPPED_FRAMES = (torch.__path__[0], str(Path(__file__).parent.parent))
+# With a separator: torchvision's folder starts as torch's does.
+_SKIPPED_FRAMES = (*(f"{folder}{os.sep}" for folder in (torch.__path__[0], Path(__file__).parent.parent)), contextlib.__file__)
 
 
 def source_line() -> str:
