@@ -14,9 +14,10 @@ from torch import nn
 import packify
 from packify.sources.resolving import resolve
 from tests.zoo import tables
-from tests.zoo.architectures import BATCH, Architecture
+from tests.zoo.architectures import BATCH, Architecture, architectures
 from tests.zoo.convert import one_line
 from tests.zoo.outcome import Outcome
+from tests.zoo.outcome import read as read_outcomes
 from tests.zoo.tables import FOLDER
 
 TABLE = FOLDER / "numeric.tsv"
@@ -55,6 +56,12 @@ def representatives(rows: Iterable[Outcome]) -> list[Outcome]:
         if row.nodes and not row.family.startswith("quantization."):
             best[row.library, row.family] = row
     return sorted(best.values(), key=_weight)
+
+
+def installed_representatives() -> list[Outcome]:
+    """Those that the installed timm and torchvision know: the table was made with later ones than the oldest that will do."""
+    known = {one.label for one in architectures()}
+    return representatives(row for row in read_outcomes().values() if row.label in known)
 
 
 def _weight(row: Outcome) -> tuple[int, str]:

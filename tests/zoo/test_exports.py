@@ -8,11 +8,9 @@ import pytest
 
 from tests.zoo import exports, numeric
 from tests.zoo.__main__ import main
-from tests.zoo.architectures import architectures
-from tests.zoo.outcome import Outcome, read
+from tests.zoo.outcome import Outcome
 
-_KNOWN = {one.label for one in architectures()}
-_LIGHTEST = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
+_LIGHTEST = numeric.installed_representatives()
 
 
 @pytest.mark.slow

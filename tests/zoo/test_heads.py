@@ -12,11 +12,10 @@ from packify.core.spec import Spec
 from packify.ops.table import RULES
 from packify.widths.slimming import Slimmer
 from tests.zoo import numeric
-from tests.zoo.architectures import architectures, build
-from tests.zoo.outcome import Outcome, read
+from tests.zoo.architectures import build
+from tests.zoo.outcome import Outcome
 
-_KNOWN = {one.label for one in architectures()}
-_FAMILIES = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
+_FAMILIES = numeric.installed_representatives()
 # The last names of tables: position biases, scales and temperatures of heads, what mixes heads, and the last layer of what makes biases.
 _TABLES = (
     "attention_biases", "bias_table", "rel_pos_bias", "logit_scale", "temperature", "proj_l.weight", "proj_l.bias", "proj_w.weight",

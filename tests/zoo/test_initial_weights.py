@@ -17,8 +17,12 @@ from torch import Tensor, nn
 
 import packify
 from packify.core.report import Report
+from packify.nn.initialisation import initialise_members
 from packify.sources import resolve
+from tests.zoo import numeric
+from tests.zoo.outcome import Outcome
 
+_ALL = numeric.installed_representatives()
 # A name, and the network of the same family at half its width; empty where there is none.
 FAMILIES = {
     "deit_small_patch16_224": "",
@@ -90,6 +94,18 @@ def test_initial_weights_of_a_family(name: str, seen: bool) -> None:
     assert not differing, "\n".join(differing[:10])
     if name not in ODD:
         assert not list(_odd(packed.report)), list(_odd(packed.report))
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("row", _ALL, ids=lambda row: row.label)
+def test_weights_drawn_again_at_the_references_own_widths(row: Outcome) -> None:
+    """Every family's, zeros and identities among them: what is written over a draw counts as much as the draw."""
+    model, again = resolve(row.label).model, resolve(row.label).model
+    shapes = {name: tuple(tensor.shape) for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    initialise_members(again, model, shapes, 1, seed=1)
+    assert not list(_differing(again, model))
+    zeros = [[float((tensor == 0).double().mean()) for tensor in network.parameters()] for network in (again, model)]
+    assert zeros[0] == pytest.approx(zeros[1], abs=0.02)
 
 
 def _differing(member: nn.Module, wanted: nn.Module) -> Iterator[str]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.zoo import numeric
-from tests.zoo.architectures import architectures
-from tests.zoo.outcome import Outcome, read
+from tests.zoo.outcome import Outcome
 
 _SAMPLE_SIZE = 20
-# Those that the installed timm and torchvision know: the table was made with later ones than the oldest that will do.
-_KNOWN = {one.label for one in architectures()}
-_LIGHTEST = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
+_LIGHTEST = numeric.installed_representatives()
 
 
 @pytest.mark.slow

@@ -7,11 +7,9 @@ import re
 import pytest
 
 from tests.zoo import numeric, signals
-from tests.zoo.architectures import architectures
-from tests.zoo.outcome import Outcome, read
+from tests.zoo.outcome import Outcome
 
-_KNOWN = {one.label for one in architectures()}
-_FAMILIES = numeric.representatives(row for row in read().values() if row.label in _KNOWN)
+_FAMILIES = numeric.installed_representatives()
 _CLASSES = "drawn by the number of classes, or with one standard deviation, whatever the width"
 _STAR = "products of signals whose variance is below a norm's eps, and biases drawn by a fan-in that outweigh the weights"
 _GATE = "the product of two signals, both of layers that are drawn with one standard deviation whatever the width"
