@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -88,7 +89,7 @@ def initialise_members(
     """
     names = [name for name, _ in packed.named_parameters()]
     choice = choose(reference, names, init)
-    drawing = _Drawing(reference, shapes, choice, _member_groups(reference, layers, shapes), fitted if tables else _cut)
+    drawing = _Drawing(reference, shapes, choice, layers, fitted if tables else _cut)
     parameters = dict(packed.named_parameters())
     first, whole = members_of or (0, members)
     seeds = torch.randint(2**62, (whole,), device="cpu", generator=torch.Generator("cpu").manual_seed(seed))[
@@ -107,6 +108,9 @@ def initialise_members(
     return Initialised(labels, schemes_by_kind(reference, labels), choice.notes, [*drawing.notes, *notes])
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+# The tensors of a layer at these shapes, with so many groups, by attribute.
+Make = Callable[[Shapes, "int | None"], Mapping[str, Tensor]]
 Fit = Callable[[Tensor, tuple[int, ...]], tuple[Tensor, str]]
 
 
@@ -140,9 +144,11 @@ class _Drawing:
     """One member's parameters, again for each member."""
 
     def __init__(
-        self, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], choice: Choice, groups: Mapping[str, int], fit: Fit
+        self, reference: nn.Module, shapes: Mapping[str, tuple[int, ...]], choice: Choice, layers: Sequence[LayerWidth], fit: Fit
     ) -> None:
-        self.choice, self.groups, self.fit = choice, groups, fit
+        self.choice, self.fit = choice, fit
+        self.layers = {layer.name: layer for layer in layers}
+        self.groups = _member_groups(reference, layers, shapes)
         self.notes: dict[Note, None] = {}
         self.sources = dict(reference.named_parameters(remove_duplicate=False))
         first = {id(tensor): name for name, tensor in reversed(self.sources.items())}
@@ -154,40 +160,60 @@ class _Drawing:
         """Every parameter by name."""
         for path, recipes in list(self.choice.recipes.items()):
             try:
-                yield from list(self._repeated(path, recipes))
+                repeated = functools.partial(self._repeated, path, recipes)
+                yield from self._by_subgroups(path, recipes, repeated)
             except Exception:  # a library's or a user's function that does not work at the member's sizes
                 self.choice.give_up(path, self.modules[path])
         for path, attributes in self.choice.resets.items():
-            drawn = reset(self.modules[path], self._own_shapes(path), self.groups.get(path))
-            yield from ((_joined(path, attribute), drawn[attribute]) for attribute in attributes)
+            yield from self._by_subgroups(path, attributes, functools.partial(reset, self.modules[path]))
         for name, scheme in self.choice.schemes.items():
-            yield name, self._drawn(name, scheme)
+            path, _, attribute = name.rpartition(".")
+            if scheme.distribution == "copied":
+                yield name, self._copied(name)
+            else:
+                yield from self._by_subgroups(path, [attribute], functools.partial(self._drawn, path, attribute, scheme))
 
-    def _repeated(self, path: str, recipes: Mapping[str, Recipe]) -> Iterator[tuple[str, Tensor]]:
-        module, shapes = self.modules[path], self._own_shapes(path)
-        new = at_sizes(module, shapes, self.groups.get(path))
+    def _by_subgroups(self, path: str, attributes: Iterable[str], make: Make) -> list[tuple[str, Tensor]]:
+        """A layer's tensors; one that gamma cuts is drawn as the layers that its subgroups are, one after the other."""
+        shapes, groups, layer = self._own_shapes(path), self.groups.get(path), self.layers.get(path)
+        gamma = layer.gamma if layer is not None and isinstance(self.modules[path], (nn.Linear, nn.modules.conv._ConvNd)) else 1
+        parts = layer.parts if layer is not None else ()
+        if gamma == 1 or any(size % gamma for size in (*parts, *(shape[0] for shape in shapes.values()))):
+            made = make(shapes, groups)
+            return [(_joined(path, attribute), made[attribute]) for attribute in attributes]
+        own = {attribute: (shape[0] // gamma, *shape[1:]) for attribute, shape in shapes.items()}
+        drawn = [make(own, groups and groups // gamma) for _ in range(gamma)]
+        return [(_joined(path, attribute), _woven([one[attribute] for one in drawn], parts)) for attribute in attributes]
+
+    def _repeated(self, path: str, recipes: Mapping[str, Recipe], shapes: Shapes, groups: int | None) -> dict[str, Tensor]:
+        module = self.modules[path]
+        new = at_sizes(module, shapes, groups)
         there = {attribute: sizes_by_role(module, attribute) for attribute in recipes}
-        here = {attribute: sizes_by_role(module, attribute, shapes, self.groups.get(path)) for attribute in recipes}
+        here = {attribute: sizes_by_role(module, attribute, shapes, groups) for attribute in recipes}
         repeat(new, recipes, there, here)
-        for attribute in recipes:
-            tensor = new._parameters[attribute]
-            if tensor is not None:
-                yield _joined(path, attribute), tensor.detach()
+        return {attribute: tensor.detach() for attribute, tensor in new._parameters.items() if tensor is not None}
 
-    def _drawn(self, name: str, scheme: Scheme) -> Tensor:
+    def _drawn(self, path: str, attribute: str, scheme: Scheme, shapes: Shapes, groups: int | None) -> dict[str, Tensor]:
+        sizes = sizes_by_role(self.modules[path], attribute, shapes, groups)
+        return {attribute: draw(shapes[attribute], scheme, sizes, self.sources[_joined(path, attribute)].dtype)}
+
+    def _copied(self, name: str) -> Tensor:
         source = self.sources[name]
-        if scheme.distribution == "copied":
-            made, how = self.fit(source.detach().cpu(), self.shapes[name])
-            self.notes |= dict.fromkeys(table_notes(name, source, self.shapes[name], how))
-            return made.clone()
-        path, _, attribute = name.rpartition(".")
-        sizes = sizes_by_role(self.modules[path], attribute, self._own_shapes(path), self.groups.get(path))
-        return draw(self.shapes[name], scheme, sizes, source.dtype)
+        made, how = self.fit(source.detach().cpu(), self.shapes[name])
+        self.notes |= dict.fromkeys(table_notes(name, source, self.shapes[name], how))
+        return made.clone()
 
     def _own_shapes(self, path: str) -> dict[str, tuple[int, ...]]:
         """The member's shapes of a module's parameters; one that the member leaves out has the reference's."""
         own = {attribute: tensor for attribute, tensor in self.modules[path]._parameters.items() if tensor is not None}
         return {attribute: self.shapes.get(_joined(path, attribute), tuple(tensor.shape)) for attribute, tensor in own.items()}
+
+
+def _woven(drawn: Sequence[Tensor], parts: Sequence[int]) -> Tensor:
+    """The rows of a layer's subgroups in the layer's order: part by part, and in each part subgroup by subgroup."""
+    count, rows = len(drawn), len(drawn[0])
+    sizes = [size // count for size in parts] if sum(parts) == rows * count else [rows]
+    return torch.cat([piece for part in zip(*(one.split(sizes) for one in drawn), strict=True) for piece in part])
 
 
 def _joined(path: str, attribute: str) -> str:

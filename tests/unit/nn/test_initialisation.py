@@ -13,6 +13,7 @@ import packify
 from packify.core.errors import SpecError
 from packify.nn.layer_sizes import fans
 from packify.nn.tree import resized
+from packify.sources.observing import observe_build
 
 
 def test_fans_of_convs() -> None:
@@ -72,10 +73,11 @@ def test_layer_scales_and_positions() -> None:
 def test_gamma_and_depthwise_groups_count_in_the_fans() -> None:
     model = packify.load_reference("torchvision:mobilenet_v3_small", num_classes=10)
     packed = packify.pack(model, torch.randn(2, 3, 32, 32), alpha=2, num_estimators=4, gamma=2, gamma_policy="uniform")
-    member = packed.extract(0)
+    member, gamma = packed.extract(0), {layer.name: layer.gamma for layer in packed.report.layers}
     for name, layer in member.named_modules():
         if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 2000:
-            wanted = math.sqrt(2 / (layer.weight.shape[0] * layer.weight[0, 0].numel()))  # kaiming_normal_(mode="fan_out")
+            outputs = layer.weight.shape[0] / gamma[name]  # of one subgroup
+            wanted = math.sqrt(2 / (outputs * layer.weight[0, 0].numel()))  # kaiming_normal_(mode="fan_out")
             assert math.isclose(float(layer.weight.detach().std()), wanted, rel_tol=0.15), name
 
 
@@ -115,6 +117,43 @@ def test_a_trained_reference_is_recognised_and_said_to_be() -> None:
     assert packed.report.initialised["3.weight"] == "Linear's own reset"
     fresh = packify.pack(trained(0), torch.randn(2, 16), alpha=2, num_estimators=4)
     assert not [note for note in fresh.report.notes if "trained" in note.what]
+
+
+class _Cut(nn.Module):
+    """Layers that gamma cuts: drawn by their fan-out, the identity, and q, k and v that start at numbers of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.same = nn.Conv2d(3, 32, 1), nn.Conv2d(32, 64, 3, padding=1), nn.Conv2d(64, 64, 1)
+        self.qkv, self.fc = nn.Linear(64, 192), nn.Linear(64, 5)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out")
+        nn.init.dirac_(self.same.weight)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        for part in range(3):
+            nn.init.constant_(self.qkv.bias[64 * part : 64 * part + 64], part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.same(self.conv(self.stem(x))).mean((2, 3))).chunk(3, -1)
+        out: Tensor = self.fc(q * k.sigmoid() + v)
+        return out
+
+
+@pytest.mark.parametrize("gamma", [1, 2, 4])
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_layer_that_gamma_cuts_is_drawn_as_the_layers_that_its_subgroups_are(seen: bool, gamma: int) -> None:
+    torch.manual_seed(0)
+    model = observe_build(_Cut) if seen else _Cut()
+    packed = packify.pack(
+        model, torch.randn(2, 3, 8, 8), alpha=2, num_estimators=2, gamma=gamma, min_channels_per_group=1, average="mean", seed=1
+    )
+    assert {layer.name: layer.gamma for layer in packed.report.layers} == {"stem": 1, "conv": gamma, "same": gamma, "qkv": gamma, "fc": 1}
+    member = packed.extract(1).state_dict()
+    x = torch.randn(2, 64, 3, 3)
+    torch.testing.assert_close(nn.functional.conv2d(x, member["same.weight"], groups=gamma), x)
+    if seen:  # one layer of a kind does not show what its numbers were computed from
+        assert math.isclose(float(member["conv.weight"].std()), math.sqrt(2 / (64 / gamma * 9)), rel_tol=0.05)
+        assert math.isclose(float(member["qkv.weight"].std()), math.sqrt(2 * gamma / (64 + 192)), rel_tol=0.05)
+        assert member["qkv.bias"].tolist() == [0.0] * 64 + [1.0] * 64 + [2.0] * 64
 
 
 @pytest.mark.slow
