@@ -51,6 +51,15 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "timm:inception_next_atto": (r"stages\.\d\.blocks\.\d\.token_mixer\.dwconv", _DEPTHWISE),
     "timm:vgg11": (r"features|pre_logits|head|output", _PLAIN_FAN_OUT),
     "torchvision:raft_small": (r"", _PLAIN_FAN_OUT),
+    "torchvision:vgg11": (r"features|classifier|output", _PLAIN_FAN_OUT),
+    "torchvision:ssd300_vgg16": (r"features|extra|output", _PLAIN_FAN_OUT),
+    "timm:convit_tiny": (r"blocks\.\d+\.attn ", _PRODUCTS),
+    "timm:cait_xxs24_224": (r"blocks\.\d+\.attn", _PRODUCTS),
+    "timm:focalnet_tiny_srf": (r"layers\.\d\.blocks\.\d\.modulation\.(h|proj)", _PRODUCTS),
+    "timm:tnt_s_legacy_patch16_224": (r"blocks\.\d+\.(attn_in|attn_out|mlp_in\.fc2)", _PRODUCTS),
+    "timm:vitamin_small_224": (r"blocks\.\d+\.mlp\.w", _GATE),
+    "timm:sam2_hiera_tiny": (r"blocks\.\d+\.mlp\.fc", _TWO),
+    "timm:mvitv2_tiny": (r"stages\.\d\.blocks\.\d\.attn(\.pool_[kv])?", _DEPTHWISE),
     "timm:efficientvit_b0": (r"stages\.\d\.blocks\.\d\.context_module\.main", _LINEAR),
 }
 
