@@ -143,12 +143,12 @@ class _Lifting:
         module = self.body.get_submodule(path)
         names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
         args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self.env.__getitem__)
-        if not names:
-            return self.graph.call_function(call_plainly, (self.graph.get_attr(path), *args), kwargs)
         function = next((own for forward, own in _NORMS.items() if base_of(module).forward is forward and not kwargs), None)
         value = node.meta.get("val")
         if function is instance_norm and value is not None and value.dim() < _batched_axes(module):
             function = None
+        if not names and function is not instance_norm:  # which would compare the member's width with the packed one
+            return self.graph.call_function(call_plainly, (self.graph.get_attr(path), *args), kwargs)
         if function is not None:
             kind: Kind = "count" if getattr(module, "momentum", None) is not None else "number"
             tensors = [self._tensor(path, name, kind) if _has(module, name) else None for name in _NORM_TENSORS]

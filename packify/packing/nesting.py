@@ -182,6 +182,14 @@ def _is_called_as_it_is(frame: Frame) -> bool:
     return frame.whole and any(isinstance(item, fx.Node) and item.op == "call_module" for item in frame.items)
 
 
+def _tell_width(norm: nn.modules.batchnorm._NormBase, ports: Sequence[Ports]) -> None:
+    """A norm without tensors has what it is given as its width; torch warns of any other in every call."""
+    given = ports[0].args[0] if ports and ports[0].args else None
+    if not (norm._parameters.get("weight") is None and norm.running_mean is None and isinstance(given, Layout)) or len(given.shape) < 2:
+        return
+    norm.num_features = given.shape[1] * (ports[0].members if given.axis == 1 else 1)
+
+
 def _distinct(calls: Iterable[Ports]) -> tuple[Ports, ...]:
     """The kinds of calls that differ in the layouts, of which the first is an example."""
     found: dict[str, Ports] = {}
@@ -216,7 +224,10 @@ class Nest:
         nested = nest(graphs, self.calls, tree, self.members)
         self.notes[:] = nested.notes
         for path, ports in nested.ports.items():
-            vars(part_of(tree, path))[PORTS] = ports
+            module = part_of(tree, path)
+            vars(module)[PORTS] = ports
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                _tell_width(module, ports)
         if not others:
             mark_places(tree)
         for path, forms in (nested.layers | nested.blocks).items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -139,6 +141,23 @@ def test_layers_dropped_at_random_follow_their_own_mode(alone: bool) -> None:
     assert not torch.equal(network(x), network(x))
     network.features.eval()
     torch.testing.assert_close(network(x), evaluated)
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d, functools.partial(nn.BatchNorm2d, affine=False, track_running_stats=False)])
+def test_norms_without_tensors_have_the_width_of_what_they_are_given(norm: Callable[[int], nn.Module]) -> None:
+    """Torch warns of any other in every call, and no graph that is to be compiled whole may warn."""
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), norm(16), nn.ReLU(), nn.Conv2d(16, 8, 3))
+    x = torch.randn(2, 3, 8, 8)
+    packed = packify.pack(model, x, alpha=2, num_estimators=4, average="mean").eval()
+    assert packed.get_submodule("1").num_features == 4 * 8
+    assert packed.extract(0).get_submodule("1").num_features == 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for strategy in ("grouped", "in turn"):
+            packed.strategy = strategy
+            packed(x)
+        packed.extract(0).eval()(x)
+    torch.compile(packed, backend="eager", fullgraph=True)(x)
 
 
 def calls_of(network: nn.Module, *inputs: Any) -> list[str]:
