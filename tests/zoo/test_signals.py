@@ -19,12 +19,11 @@ _EPS = (
 _DEPTHWISE = "depthwise convs of a stream that layers of one standard deviation whatever the width have made"
 _LINEAR = "attention without softmax divides by a sum over the channels of one head"
 _UNIT = "the product of queries and keys of length 1, whose elements are larger where there are fewer"
-_PLAIN = "without any norm what one draw adds to a stream stays in it, of a few channels in each subgroup"
+_PLAIN = "without any norm what one draw adds to a stream stays in it, of a few channels"
 _TWO = "two layers one after the other, both drawn with one standard deviation whatever the width, an activation between"
 _SCORES = "products of queries and keys, or of states, summed over fewer of them and divided only afterwards or not at all"
 _PRODUCTS = "the product of two signals, both of layers drawn with one standard deviation whatever the width"
 _POOLED = "what a mean over all positions leaves: more where each channel is made of fewer others"
-_PLAIN_FAN_OUT = "without any norm what each layer loses adds up: convs drawn by their fan-out, which counts the outputs of all groups"
 _FUNCTIONAL = "products of signals of layers drawn with one standard deviation, whose weights functions are called with"
 # Layers outside the law, by architecture: a pattern of their names, and why. The reference's own code gives the same at a member's widths.
 EXCEPTIONS: dict[str, tuple[str, str]] = {
@@ -49,10 +48,11 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "timm:tresnet_m": (r"body\.layer\d\.\d\.se\.fc", _POOLED),
     "timm:csatv2": (r"stages\.\d\.\d+\.(attn\.conv|dwconv)", _DEPTHWISE),
     "timm:inception_next_atto": (r"stages\.\d\.blocks\.\d\.token_mixer\.dwconv", _DEPTHWISE),
-    "timm:vgg11": (r"features|pre_logits|head|output", _PLAIN_FAN_OUT),
-    "torchvision:raft_small": (r"", _PLAIN_FAN_OUT),
-    "torchvision:vgg11": (r"features|classifier|output", _PLAIN_FAN_OUT),
-    "torchvision:ssd300_vgg16": (r"features|extra|output", _PLAIN_FAN_OUT),
+    "timm:vgg11": (r"features|pre_logits", _PLAIN),
+    "torchvision:raft_small": (r"matmul ", _SCORES),
+    "torchvision:maxvit_t": (r"blocks\.\d\.layers\.\d\.layers\.(window|grid)_attention\.attn_layer\.1 ", _PRODUCTS),
+    "torchvision:vgg11": (r"features", _PLAIN),
+    "torchvision:ssd300_vgg16": (r"features|extra|output", _PLAIN),
     "timm:convit_tiny": (r"blocks\.\d+\.attn ", _PRODUCTS),
     "timm:cait_xxs24_224": (r"blocks\.\d+\.attn", _PRODUCTS),
     "timm:focalnet_tiny_srf": (r"layers\.\d\.blocks\.\d\.modulation\.(h|proj)", _PRODUCTS),
