@@ -178,7 +178,7 @@ class _Drawing:
         shapes, groups, layer = self._own_shapes(path), self.groups.get(path), self.layers.get(path)
         gamma = layer.gamma if layer is not None and isinstance(self.modules[path], (nn.Linear, nn.modules.conv._ConvNd)) else 1
         parts = layer.parts if layer is not None else ()
-        if gamma == 1 or any(size % gamma for size in (*parts, *(shape[0] for shape in shapes.values()))):
+        if gamma == 1 or not all(shapes.values()) or any(size % gamma for size in (*parts, *(shape[0] for shape in shapes.values()))):
             made = make(shapes, groups)
             return [(_joined(path, attribute), made[attribute]) for attribute in attributes]
         own = {attribute: (shape[0] // gamma, *shape[1:]) for attribute, shape in shapes.items()}

@@ -156,6 +156,22 @@ def test_a_layer_that_gamma_cuts_is_drawn_as_the_layers_that_its_subgroups_are(s
         assert member["qkv.bias"].tolist() == [0.0] * 64 + [1.0] * 64 + [2.0] * 64
 
 
+def test_a_layer_with_a_single_number_is_drawn_as_a_whole() -> None:
+    class Scaled(nn.Linear):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__(inputs, outputs)
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.scale
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), Scaled(64, 64), nn.ReLU(), nn.Linear(64, 5))
+    packed = packify.pack(model, torch.randn(2, 8), alpha=2, num_estimators=2, gamma=2, min_channels_per_group=1, average="mean")
+    assert {layer.name: layer.gamma for layer in packed.report.layers}["2"] == 2
+    assert packed.extract(0).state_dict()["2.scale"] == 2
+
+
 @pytest.mark.slow
 def test_a_trained_network_that_packify_built_is_drawn_as_it_was() -> None:
     model = packify.load_reference("resnet18", num_classes=10)
