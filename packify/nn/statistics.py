@@ -98,6 +98,8 @@ def _identity_gain(data: Tensor) -> float:
     """The factor of a multiple of the identity; 0 for anything else."""
     if data.is_complex() or not 2 <= data.dim() <= _DIMS_OF_CONVS or min(data.shape[:2]) < 2:
         return 0.0
+    if data[0].count_nonzero() != 1:  # tells all drawn weights apart, without a second one as large
+        return 0.0
     gain = float(data[(0, 0, *(size // 2 for size in data.shape[2:]))])
     return gain if gain and torch.equal(data, identity(torch.empty_like(data)).mul_(gain)) else 0.0
 

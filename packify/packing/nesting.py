@@ -182,12 +182,13 @@ def _is_called_as_it_is(frame: Frame) -> bool:
     return frame.whole and any(isinstance(item, fx.Node) and item.op == "call_module" for item in frame.items)
 
 
-def _tell_width(norm: nn.modules.batchnorm._NormBase, ports: Sequence[Ports]) -> None:
+def _tell_width(module: nn.Module, ports: Sequence[Ports]) -> None:
     """A norm without tensors has what it is given as its width; torch warns of any other in every call."""
-    given = ports[0].args[0] if ports and ports[0].args else None
-    if not (norm._parameters.get("weight") is None and norm.running_mean is None and isinstance(given, Layout)) or len(given.shape) < 2:
+    if not isinstance(module, nn.modules.batchnorm._NormBase) or any(True for _ in (*module.parameters(), *module.buffers())):
         return
-    norm.num_features = given.shape[1] * (ports[0].members if given.axis == 1 else 1)
+    given = ports[0].args[0] if ports and ports[0].args else None
+    if isinstance(given, Layout) and len(given.shape) > 1:
+        module.num_features = given.shape[1] * (ports[0].members if given.axis == 1 else 1)
 
 
 def _distinct(calls: Iterable[Ports]) -> tuple[Ports, ...]:
@@ -226,8 +227,7 @@ class Nest:
         for path, ports in nested.ports.items():
             module = part_of(tree, path)
             vars(module)[PORTS] = ports
-            if isinstance(module, nn.modules.batchnorm._NormBase):
-                _tell_width(module, ports)
+            _tell_width(module, ports)
         if not others:
             mark_places(tree)
         for path, forms in (nested.layers | nested.blocks).items():

@@ -136,9 +136,8 @@ class SettledPorts:
 
     def argument_like(self, frame: Frame, node: fx.Node) -> fx.Node | None:
         """A tensor that a call is given, of the dtype that `node` asks another for; for a device, any tensor."""
-        wanted = _asked(node).dtype
         tensors = (value for value in self.arguments(frame) if isinstance(value.meta.get("val"), Tensor))
-        return next((value for value in tensors if node.args[1] == "device" or value.meta["val"].dtype == wanted), None)
+        return next((value for value in tensors if _answers(value.meta["val"], node)), None)
 
     def _is_there(self, frame: Frame, value: fx.Node) -> bool:
         if value in self.frames.home:
@@ -178,11 +177,10 @@ def asks_for_own(node: fx.Node) -> bool:
     return node.target is getattr and node.args[1] in LIKE and isinstance(source, fx.Node) and reads_attribute(source)
 
 
-def _asked(node: fx.Node) -> Tensor:
-    """The tensor whose dtype or device a node reads, without data."""
+def _answers(tensor: Tensor, node: fx.Node) -> bool:
+    """Whether a tensor has the dtype that `node` asks another for; for a device, any tensor will do."""
     source: Any = node.args[0]
-    found: Tensor = source.meta.get("member_node", source).meta["val"]
-    return found
+    return bool(node.args[1] == "device" or tensor.dtype == source.meta.get("member_node", source).meta["val"].dtype)
 
 
 def _tensors_read(value: fx.Node) -> list[fx.Node]:
@@ -235,10 +233,9 @@ class OwnNames:
 
     def tensor_like(self, path: str, node: fx.Node) -> str | None:
         """A parameter below the module at `path` that has the dtype that `node` asks another for; for a device, any tensor."""
-        wanted = _asked(node).dtype
         module = self._by_name[path]
         tensors = (*module.named_parameters(), *module.named_buffers())
-        return next((plain_name(name) for name, tensor in tensors if node.args[1] == "device" or tensor.dtype == wanted), None)
+        return next((plain_name(name) for name, tensor in tensors if _answers(tensor, node)), None)
 
 
 def below(path: str, name: str) -> str | None:

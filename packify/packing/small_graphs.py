@@ -144,8 +144,9 @@ class _Writer:
             name = self.ports.own.tensor(self.frame.path, str(value.target))
             return self.graph.get_attr(str(name))
         if asks_for_own(value) and self.frame.parent is not None:
-            name, given = self.ports.own.tensor_like(self.frame.path, value), self.ports.argument_like(self.frame, value)
-            like = self._lookup(given) if name is None and given is not None else self._repeat(self.graph.get_attr(str(name)))
+            name = self.ports.own.tensor_like(self.frame.path, value)
+            given = self.ports.argument_like(self.frame, value) if name is None else None
+            like = self._repeat(self.graph.get_attr(str(name))) if given is None else self._lookup(given)
             return self.graph.call_function(getattr, (like, value.args[1]))
         return self._copy(value)
 

@@ -22,7 +22,6 @@ _UNIT = "the product of queries and keys of length 1, whose elements are larger 
 _PLAIN = "without any norm what one draw adds to a stream stays in it, of a few channels"
 _TWO = "two layers one after the other, both drawn with one standard deviation whatever the width, an activation between"
 _SCORES = "products of queries and keys, or of states, summed over fewer of them and divided only afterwards or not at all"
-_PRODUCTS = "the product of two signals, both of layers drawn with one standard deviation whatever the width"
 _POOLED = "what a mean over all positions leaves: more where each channel is made of fewer others"
 _FUNCTIONAL = "products of signals of layers drawn with one standard deviation, whose weights functions are called with"
 # Layers outside the law, by architecture: a pattern of their names, and why. The reference's own code gives the same at a member's widths.
@@ -40,8 +39,8 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "timm:poolformer_s12": (r"stages\.\d\.downsample\.conv", _TWO),
     "timm:shvit_s1": (r"stages\.\d\.blocks\.\d\.mixer\.m ", _SCORES),
     "timm:efficientvim_m1": (r"stages\.\d\.blocks\.\d\.mixer ", _SCORES),
-    "timm:visformer_tiny": (r"stage\d\.\d\.attn ", _PRODUCTS),
-    "timm:swin_s3_tiny_224": (r"layers\.\d\.blocks\.\d+\.attn ", _PRODUCTS),
+    "timm:visformer_tiny": (r"stage\d\.\d\.attn ", _GATE),
+    "timm:swin_s3_tiny_224": (r"layers\.\d\.blocks\.\d+\.attn ", _GATE),
     "timm:swinv2_tiny_window16_256": (r"layers\.\d\.blocks\.\d\.attn", _UNIT),
     "torchvision:swin_t": (r"features\.\d\.\d\.attn ", _FUNCTIONAL),
     "torchvision:deeplabv3_mobilenet_v3_large": (r"backbone\.1[3-5]\.block", _EPS),
@@ -50,13 +49,13 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "timm:inception_next_atto": (r"stages\.\d\.blocks\.\d\.token_mixer\.dwconv", _DEPTHWISE),
     "timm:vgg11": (r"features|pre_logits", _PLAIN),
     "torchvision:raft_small": (r"matmul ", _SCORES),
-    "torchvision:maxvit_t": (r"blocks\.\d\.layers\.\d\.layers\.(window|grid)_attention\.attn_layer\.1 ", _PRODUCTS),
+    "torchvision:maxvit_t": (r"blocks\.\d\.layers\.\d\.layers\.(window|grid)_attention\.attn_layer\.1 ", _GATE),
     "torchvision:vgg11": (r"features", _PLAIN),
     "torchvision:ssd300_vgg16": (r"features|extra|output", _PLAIN),
-    "timm:convit_tiny": (r"blocks\.\d+\.attn ", _PRODUCTS),
-    "timm:cait_xxs24_224": (r"blocks\.\d+\.attn", _PRODUCTS),
-    "timm:focalnet_tiny_srf": (r"layers\.\d\.blocks\.\d\.modulation\.(h|proj)", _PRODUCTS),
-    "timm:tnt_s_legacy_patch16_224": (r"blocks\.\d+\.(attn_in|attn_out|mlp_in\.fc2)", _PRODUCTS),
+    "timm:convit_tiny": (r"blocks\.\d+\.attn ", _GATE),
+    "timm:cait_xxs24_224": (r"blocks\.\d+\.attn", _GATE),
+    "timm:focalnet_tiny_srf": (r"layers\.\d\.blocks\.\d\.modulation\.(h|proj)", _GATE),
+    "timm:tnt_s_legacy_patch16_224": (r"blocks\.\d+\.(attn_in|attn_out|mlp_in\.fc2)", _GATE),
     "timm:vitamin_small_224": (r"blocks\.\d+\.mlp\.w", _GATE),
     "timm:sam2_hiera_tiny": (r"blocks\.\d+\.mlp\.fc", _TWO),
     "timm:mvitv2_tiny": (r"stages\.\d\.blocks\.\d\.attn(\.pool_[kv])?", _DEPTHWISE),

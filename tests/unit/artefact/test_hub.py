@@ -85,7 +85,7 @@ def test_a_hub_that_refuses(hub: Hub, saved: Path) -> None:
 
 def test_a_hub_that_is_not_there(hub: Hub, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(monkeypatch, "http://127.0.0.1:9")
-    with pytest.raises(ArtefactError, match="nothing was published"):
+    with pytest.raises(ArtefactError, match="cannot be reached, and nothing was published"):
         packify.push_to_hub(saved, "me/net", endpoint="http://127.0.0.1:9")
 
 
