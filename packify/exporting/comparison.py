@@ -88,7 +88,7 @@ def compare(
                 f"the file at batch {size}",
                 found=f"{type(error).__name__}: {' '.join(str(error).split())}"[:400],
                 why="the network runs at this batch size, and its file does not",
-                fix="export for one batch size: --batch 1 (batch=1)",
+                fix=_ONE_SIZE if len(batches) > 1 else "export to another format; --no-check writes the file as it is",
             ) from error
         one = Comparison(size, tuple(_difference(name, wanted[name], given.get(name), size) for name in wanted))
         found.append(one)
@@ -103,6 +103,9 @@ def compare(
     return tuple(found)
 
 
+_ONE_SIZE = "export for one batch size: --batch 1 (batch=1)"
+
+
 def _difference(name: str, wanted: Tensor, given: Tensor | None, batch: int) -> Difference:
     if given is None or given.shape != wanted.shape:
         shape = "no such output" if given is None else f"shape {tuple(given.shape)}"
@@ -110,7 +113,7 @@ def _difference(name: str, wanted: Tensor, given: Tensor | None, batch: int) -> 
             f"{name} at batch {batch}",
             found=f"{shape} in the file, {tuple(wanted.shape)} in torch",
             why="the file was traced for one batch size",
-            fix="export for one batch size: --batch 1 (batch=1)",
+            fix=_ONE_SIZE,
         )
     ours, theirs = wanted.detach().double().cpu(), given.detach().double().cpu()
     if not bool(ours.isfinite().all()):

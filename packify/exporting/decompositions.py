@@ -17,6 +17,7 @@ from packify.exporting.programs import read_contiguous
 
 _KEY = "run_decompositions"
 _RESHAPE = torch.ops.aten.reshape.default  # ONNX has it as it is, where what torch makes of it asks for strides
+_CONV_3D = torch.ops.aten.conv3d.default
 _BATCH_NORM = torch.ops.aten.batch_norm.default
 
 
@@ -34,6 +35,19 @@ def decompose_by_tracing(program: ExportedProgram) -> None:
     """Undo `decompose_in_place`."""
     program.__dict__.pop(_KEY, None)
     read_contiguous(program)
+
+
+def rename_convs(program: ExportedProgram) -> None:
+    """Call 3-d convs without a bias ``aten.convolution``: the exporter gives ``aten.conv3d`` a bias of two axes."""
+    for node in program.graph_module.graph.find_nodes(op="call_function", target=_CONV_3D):
+        given = {argument.name: node.args[i] for i, argument in enumerate(_CONV_3D._schema.arguments) if i < len(node.args)} | node.kwargs
+        if given.get("bias") is None:
+            stride, padding, dilation = (given.get(name, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)))
+            sizes = ([one] * 3 if isinstance(one, int) else list(one) for one in (stride, padding, dilation))
+            node.target = torch.ops.aten.convolution.default
+            node.args = given["input"], given["weight"], None, *sizes, False, [0, 0, 0], given.get("groups", 1)
+            node.kwargs = {}
+    program.graph_module.recompile()
 
 
 def _decomposed(

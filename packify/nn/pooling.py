@@ -28,9 +28,11 @@ def pooled_schemes(facts: Sequence[Facts]) -> dict[str, Scheme]:
     for fact in facts:
         if fact.fixed is None:
             kinds[fact.kinds[0]].append(fact)
-    for alike in kinds.values():
+    believed: Counter[Scheme] = Counter()
+    for alike in sorted(kinds.values(), key=len, reverse=True):
         for pool in _by_distribution(alike):
-            _explain(pool, 1, len(alike), found)
+            _explain(pool, 1, len(alike), [scheme for scheme, count in believed.most_common() if count >= _FEW_TENSORS], found)
+        believed.update(found[fact.name] for fact in alike)
     found.update((fact.name, scheme) for fact in facts if fact.count == 1 and (scheme := _of_its_kind(fact, facts, found)) is not None)
     return found
 
@@ -66,11 +68,19 @@ def _by_distribution(facts: Sequence[Facts]) -> list[list[Facts]]:
     return list(pools.values())
 
 
-def _explain(pool: Sequence[Facts], level: int, among: int, found: dict[str, Scheme]) -> None:
-    """Give every tensor of a pool its scheme: one for most of them, and for the rest one per narrower kind."""
+def _explain(pool: Sequence[Facts], level: int, among: int, believed: Sequence[Scheme], found: dict[str, Scheme]) -> None:
+    """Give every tensor of a pool its scheme: one for most of them, and for the rest one per narrower kind.
+
+    Args:
+        pool: tensors of one kind and distribution.
+        level: of the kind that is tried next.
+        among: how many tensors are of the widest kind.
+        believed: schemes of kinds with more tensors in the same network.
+        found: by name, which is added to.
+    """
     rest = list(pool)
     while rest:
-        scheme, explained = _best(rest, among)
+        scheme, explained = _best(rest, among, believed)
         if not explained or len(explained) < _SHARE * len(rest):
             break
         found.update((fact.name, scheme) for fact in explained)
@@ -84,13 +94,13 @@ def _explain(pool: Sequence[Facts], level: int, among: int, found: dict[str, Sch
     for fact in rest:
         narrower[fact.kinds[min(level, len(fact.kinds) - 1)]].append(fact)
     for alike in narrower.values():
-        _explain(alike, level + 1, among, found)
+        _explain(alike, level + 1, among, believed, found)
 
 
-def _best(pool: Sequence[Facts], among: int) -> tuple[Scheme, list[Facts]]:
+def _best(pool: Sequence[Facts], among: int, believed: Sequence[Scheme]) -> tuple[Scheme, list[Facts]]:
     """The simplest of the schemes that explain the most of a pool."""
     best: tuple[Scheme, list[Facts]] = (_fixed(pool), [])
-    for scheme in _candidates(pool):
+    for scheme in _candidates(pool, believed):
         explained = [fact for fact in pool if _fits(scheme, fact)]
         seen_once = scheme.role and len(explained) < _FEW_TENSORS and among > _FEW_TENSORS
         if len(explained) > len(best[1]) and not seen_once:
@@ -98,13 +108,14 @@ def _best(pool: Sequence[Facts], among: int) -> tuple[Scheme, list[Facts]]:
     return best
 
 
-def _candidates(pool: Sequence[Facts]) -> Iterator[Scheme]:
-    """Schemes from the simplest on: torch's default, a round number, torch.nn.init's gains, any number, any gain."""
+def _candidates(pool: Sequence[Facts], believed: Sequence[Scheme]) -> Iterator[Scheme]:
+    """Schemes from the simplest on: torch's default, the network's others, a round number, torch.nn.init's gains, any number, any gain."""
     shown = next((fact.distribution for fact in pool if fact.distribution), None)
     distribution: Distribution = shown or "normal"
     roles = list(dict.fromkeys(role for fact in pool for role in fact.sizes))
     if shown in ("uniform", None):
         yield from (Scheme("uniform", gain=_DEFAULT_GAIN, role=role) for role in _DEFAULT_ROLES if role in roles)
+    yield from (scheme for scheme in believed if shown in (scheme.distribution, None))
     fixed = _fixed(pool)
     digit = float(f"{fixed.std:.0e}")
     yield Scheme(distribution, fixed.mean, digit)

@@ -20,7 +20,7 @@ _DEPTHWISE = "depthwise convs of a stream that layers of one standard deviation 
 _LINEAR = "attention without softmax divides by a sum over the channels of one head"
 _UNIT = "the product of queries and keys of length 1, whose elements are larger where there are fewer"
 _PLAIN = "without any norm what one draw adds to a stream stays in it, of a few channels"
-_TWO = "two layers one after the other, both drawn with one standard deviation whatever the width, an activation between"
+_TWO = "two layers one after the other, both drawn with one standard deviation whatever the width, with an activation or attention between"
 _SCORES = "products of queries and keys, or of states, summed over fewer of them and divided only afterwards or not at all"
 _POOLED = "what a mean over all positions leaves: more where each channel is made of fewer others"
 _FUNCTIONAL = "products of signals of layers drawn with one standard deviation, whose weights functions are called with"
@@ -42,6 +42,8 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "timm:visformer_tiny": (r"stage\d\.\d\.attn ", _GATE),
     "timm:swin_s3_tiny_224": (r"layers\.\d\.blocks\.\d+\.attn ", _GATE),
     "timm:swinv2_tiny_window16_256": (r"layers\.\d\.blocks\.\d\.attn", _UNIT),
+    "timm:naflexvit_base_patch16_gap": (r"blocks\.\d+\.(attn\.proj|mlp\.fc2)", _TWO),
+    "torchvision:swin3d_t": (r"features\.\d\.\d\.attn ", _FUNCTIONAL),
     "torchvision:swin_t": (r"features\.\d\.\d\.attn ", _FUNCTIONAL),
     "torchvision:deeplabv3_mobilenet_v3_large": (r"backbone\.1[3-5]\.block", _EPS),
     "timm:tresnet_m": (r"body\.layer\d\.\d\.se\.fc", _POOLED),
@@ -51,7 +53,7 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "torchvision:raft_small": (r"matmul ", _SCORES),
     "torchvision:maxvit_t": (r"blocks\.\d\.layers\.\d\.layers\.(window|grid)_attention\.attn_layer\.1 ", _GATE),
     "torchvision:vgg11": (r"features", _PLAIN),
-    "torchvision:ssd300_vgg16": (r"features|extra|output", _PLAIN),
+    "torchvision:ssd300_vgg16": (r"extra\.[34]|output", _PLAIN),
     "timm:convit_tiny": (r"blocks\.\d+\.attn ", _GATE),
     "timm:cait_xxs24_224": (r"blocks\.\d+\.attn", _GATE),
     "timm:focalnet_tiny_srf": (r"layers\.\d\.blocks\.\d\.modulation\.(h|proj)", _GATE),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from packify.exporting.decompositions import decompose_by_tracing, decompose_in_place
+from packify.exporting.decompositions import decompose_by_tracing, decompose_in_place, rename_convs
 from packify.exporting.deployment import Deployment
 from packify.exporting.programs import program_of
 from tests.unit.exporting.networks import Biased, packed_of
@@ -59,6 +59,20 @@ def test_batch_norms_of_evaluation() -> None:
     assert program.run_decompositions({}) is program
     assert "aten._native_batch_norm_legit_no_training.default" in _operators(program)
     torch.testing.assert_close(program.module()(X)["mean"], network(X))
+
+
+def test_3d_convs_without_a_bias() -> None:
+    """Under their own name the exporter gives them a bias of two axes."""
+    kept = nn.Conv3d(4, 4, 3, stride=(1, 2, 1), padding=(0, 1, 2))
+    network = nn.Sequential(
+        nn.Conv3d(2, 4, 3, bias=False), kept, nn.Conv3d(4, 2, (1, 2, 1), dilation=(1, 2, 1), groups=2, bias=False)
+    ).eval()
+    x = torch.randn(2, 2, 6, 8, 8)
+    program = _program(network, x)
+    rename_convs(program)
+    names = [str(node.target) for node in program.graph.nodes if "conv" in str(node.target)]
+    assert names == ["aten.convolution.default", "aten.conv3d.default", "aten.convolution.default"]
+    torch.testing.assert_close(program.module()(x)["mean"], network(x))
 
 
 @pytest.mark.slow

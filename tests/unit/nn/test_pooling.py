@@ -52,6 +52,35 @@ def test_schemes_are_recognised_over_several_layers(fill: Callable[[Tensor], Ten
     assert float(drawn.abs().max()) <= 1.3 * float(wanted.abs().max())
 
 
+def _convs_and_head() -> nn.Sequential:
+    """The first layer and the head are each one of a kind, or nearly."""
+    widths = [(3, 16), *[(16, 16)] * 3, (16, 32), *[(32, 32)] * 3]
+    convs = (nn.Conv2d(a, b, 3, bias=False) for a, b in widths)
+    return nn.Sequential(*convs, *(nn.Conv1d(16, 16, 3, bias=False) for _ in range(3)), nn.Linear(32, 10))
+
+
+_DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "uniform, variance 1/3 / fan_in": lambda w: nn.init.kaiming_uniform_(w, a=math.sqrt(5)),
+    "uniform, variance 2 / fan_in": lambda w: nn.init.kaiming_uniform_(w, nonlinearity="relu"),
+    "normal, variance 2 / fan_out": lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"),
+    "uniform, variance 1 / fan_avg": nn.init.xavier_uniform_,
+    "normal, variance 1 / fan_avg": nn.init.xavier_normal_,
+    "normal, std 0.02": lambda w: nn.init.trunc_normal_(w, std=0.02),
+}
+
+
+@pytest.mark.parametrize("scheme", _DRAWS)
+def test_one_scheme_explains_the_network_whatever_the_draw(scheme: str) -> None:
+    """A kind of one layer, or of layers of one size, could have been drawn in many ways: as the network's other kinds are."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model = _convs_and_head()
+        for layer in model:
+            _DRAWS[scheme](layer.weight.data)
+        found = schemes_of(model)
+        assert {name: one.name for name, one in found.items() if name.endswith("weight") and one.name != scheme} == {}, seed
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_seen_once_among_many_is_not_believed(seed: int) -> None:
     """Equal layers of std 0.02 whose size also gives variance 1/3 / fan_avg, as in a Swin Transformer."""
