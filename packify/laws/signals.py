@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from packify.capture.graphs import record_graphs
 from packify.capture.unwrapping import unwrap
 from packify.core.errors import PackError
 from packify.core.spec import whole_number
-from packify.laws.observation import Observer, arguments
+from packify.laws.observation import arguments
 from packify.laws.testbed import random_inputs, take_chance_out
 from packify.nn.packed_network import PackedNetwork
 from packify.nn.tree import add_constants, build_tree
@@ -159,21 +159,35 @@ def _run(packed: PackedNetwork, body: nn.Module, graph: fx.Graph, inputs: Any) -
     """One pass in training mode; the graph and the caller's modules are not changed."""
     graph = copy.deepcopy(graph)
     take_chance_out(graph, body.train(), packed.leaves)
-    watch = Observer(body, graph)
+    signals = _of_inputs(graph)
+    layers = [node for node in graph.nodes if node.meta.get("op") in _LAYERS and node in signals]
+    (output,) = graph.find_nodes(op="output")
+    returned = [leaf for leaf in output.args[0] if isinstance(leaf, fx.Node)]
+    watch = _Spreads(body, graph, {*layers, *returned})
     args, kwargs = arguments(inputs)
     watch.run(
         *packed.interface.flat_inputs(args, kwargs) if packed.inputs == "shared" else packed.member_template.flat_inputs(args, kwargs)
     )
-    signals = _of_inputs(graph)
-    layers = {
-        node.name: (node.meta["path"] or node.name, node.meta["op"], float(value.std(unbiased=False)))
-        for node, value in watch.seen.items()
-        if node.meta.get("op") in _LAYERS and value.numel() and node in signals
-    }
-    (output,) = graph.find_nodes(op="output")
-    returned = [leaf for leaf in output.args[0] if isinstance(leaf, fx.Node) and leaf in watch.seen and watch.seen[leaf].numel()]
-    outputs = {leaf.name: ("output", leaf.meta["op"], float(watch.seen[leaf].std(unbiased=False))) for leaf in returned}
-    return _Values(layers, outputs)
+    stds = watch.stds
+    return _Values(
+        {node.name: (node.meta["path"] or node.name, node.meta["op"], stds[node]) for node in layers if node in stds},
+        {leaf.name: ("output", leaf.meta["op"], stds[leaf]) for leaf in returned if leaf in stds},
+    )
+
+
+class _Spreads(fx.Interpreter):
+    """Runs a graph in the memory of a forward pass, and keeps standard deviations."""
+
+    def __init__(self, body: nn.Module, graph: fx.Graph, wanted: set[fx.Node]) -> None:
+        super().__init__(body, graph=graph)
+        self.wanted = wanted
+        self.stds: dict[fx.Node, float] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self.wanted and isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            self.stds[n] = float(value.std(unbiased=False))
+        return value
 
 
 def _of_inputs(graph: fx.Graph) -> set[fx.Node]:
