@@ -18,6 +18,9 @@ from packify.exporting.programs import read_contiguous
 _KEY = "run_decompositions"
 _RESHAPE = torch.ops.aten.reshape.default  # ONNX has it as it is, where what torch makes of it asks for strides
 _CONV_3D = torch.ops.aten.conv3d.default
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+_FLATTEN, _UNFLATTEN = torch.ops.aten.flatten.using_ints, torch.ops.aten.unflatten.int
+_UNSQUEEZE, _SQUEEZE = torch.ops.aten.unsqueeze.default, torch.ops.aten.squeeze.dim
 _BATCH_NORM = torch.ops.aten.batch_norm.default
 
 
@@ -37,17 +40,65 @@ def decompose_by_tracing(program: ExportedProgram) -> None:
     read_contiguous(program)
 
 
-def rename_convs(program: ExportedProgram) -> None:
-    """Call 3-d convs without a bias ``aten.convolution``: the exporter gives ``aten.conv3d`` a bias of two axes."""
-    for node in program.graph_module.graph.find_nodes(op="call_function", target=_CONV_3D):
-        given = {argument.name: node.args[i] for i, argument in enumerate(_CONV_3D._schema.arguments) if i < len(node.args)} | node.kwargs
-        if given.get("bias") is None:
-            stride, padding, dilation = (given.get(name, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)))
-            sizes = ([one] * 3 if isinstance(one, int) else list(one) for one in (stride, padding, dilation))
-            node.target = torch.ops.aten.convolution.default
-            node.args = given["input"], given["weight"], None, *sizes, False, [0, 0, 0], given.get("groups", 1)
-            node.kwargs = {}
+def rewrite_for_onnx(program: ExportedProgram) -> None:
+    """Write what the exporter gets wrong with operators that it gets right.
+
+    Attention over another number of axes than four becomes one over four. 3-d convs without a bias become ``aten.convolution``, since
+    ``aten.conv3d`` is given a bias of two axes.
+    """
+    graph = program.graph_module.graph
+    for node in graph.find_nodes(op="call_function", target=_ATTENTION):
+        _attend_over_four_axes(program, node)
+    for node in graph.find_nodes(op="call_function", target=_CONV_3D):
+        if len(node.args) < 3 or node.args[2] is None:
+            _exchange(program, node, _parts(node, _convolution, {}))
     program.graph_module.recompile()
+
+
+def _attend_over_four_axes(program: ExportedProgram, node: fx.Node) -> None:
+    """Join all axes but the first and the last two; heads are what an axis more or less is called, batches are what it is."""
+    shapes = [one.meta["val"].shape for one in node.args[:3] if isinstance(one, fx.Node)]
+    middle = shapes[0][1:-2]
+    if len(shapes[0]) == 4 or any(shape[:-2] != shapes[0][:-2] for shape in shapes) or not all(type(size) is int for size in middle):
+        return
+    mode = node.meta["val"].fake_mode
+
+    def call(operator: OpOverload, *args: Any) -> fx.Node:
+        made = node.graph.call_function(operator, args)
+        with mode:
+            made.meta = {**node.meta, "val": operator(*fx.node.map_arg(args, lambda one: one.meta["val"]))}
+        return made
+
+    def joined(one: fx.Node) -> fx.Node:
+        return call(_FLATTEN, one, 1, len(middle)) if middle else call(_UNSQUEEZE, one, 1)
+
+    def of_the_mask(one: fx.Node) -> fx.Node:
+        for _ in range(len(shapes[0]) - one.meta["val"].dim()):
+            one = call(_UNSQUEEZE, one, 0)
+        return joined(call(torch.ops.aten.expand.default, one, [-1, *middle, -1, -1]))
+
+    with node.graph.inserting_before(node):
+        mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+        given = dict(node.kwargs)
+        if isinstance(mask, fx.Node) and mask.meta["val"].dim() > 2:
+            given["attn_mask"] = of_the_mask(mask)
+        elif mask is not None:
+            given["attn_mask"] = mask
+        for argument, value in zip(_ATTENTION._schema.arguments[4:], node.args[4:], strict=False):
+            given[argument.name] = value
+        attended = call(_ATTENTION, *(joined(one) for one in node.args[:3] if isinstance(one, fx.Node)), given.pop("attn_mask", None))
+        attended.kwargs = given
+        parted = call(_UNFLATTEN, attended, 1, list(middle)) if middle else call(_SQUEEZE, attended, 1)
+    _replace(program, node, parted)
+    node.graph.erase_node(node)
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, bias: None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    sizes = ([size] * 3 if isinstance(size, int) else list(size) for size in (stride, padding, dilation))
+    found: Tensor = torch.ops.aten.convolution.default(x, weight, bias, *sizes, False, [0, 0, 0], groups)
+    return found
 
 
 def _decomposed(
@@ -59,7 +110,7 @@ def _decomposed(
         return traced(table, **options)
     for node in list(graph.nodes):
         if isinstance(node.target, OpOverload) and (node.target in table or _is_composite_view(node.target) or _is_of_evaluation(node)):
-            parts = _parts(node, table)
+            parts = _parts(node, _of_evaluation if node.target is _BATCH_NORM else node.target, table)
             if parts.find_nodes(op="get_attr"):  # a constant that the program would have to hold
                 read_contiguous(program)
                 return traced(table, **options)
@@ -91,18 +142,21 @@ def _is_of_evaluation(node: fx.Node) -> bool:
     return node.target is _BATCH_NORM and len(node.args) == 9 and node.args[5] is False and None not in node.args[3:5]
 
 
-def _parts(node: fx.Node, table: Mapping[Any, Callable[..., Any]]) -> fx.Graph:
-    """The graph that computes a node from its inputs, in the order of ``node.all_input_nodes``."""
+def _of_evaluation(*args: Any) -> Tensor:
+    tensors, (_, momentum, eps, _) = args[:5], args[5:]
+    found: Tensor = torch.ops.aten._native_batch_norm_legit_no_training(*tensors, momentum, eps)[0]
+    return found
+
+
+def _parts(node: fx.Node, function: Callable[..., Any], table: Mapping[Any, Callable[..., Any]]) -> fx.Graph:
+    """The graph of a function of a node's arguments, from its inputs in the order of ``node.all_input_nodes``."""
     inputs = node.all_input_nodes
     values = [one.meta["val"] for one in inputs]
 
     def run(*given: Any) -> Any:
         own = dict(zip(inputs, given, strict=True))
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), own.__getitem__)
-        if node.target is _BATCH_NORM:
-            x, weight, bias, mean, variance, _, momentum, eps, _ = args
-            return torch.ops.aten._native_batch_norm_legit_no_training(x, weight, bias, mean, variance, momentum, eps)[0]
-        return node.target(*args, **kwargs)  # type: ignore[operator]  # an OpOverload
+        return function(*args, **kwargs)
 
     tensors = [value for value in (*values, *nested.leaves(node.meta["val"])) if isinstance(value, Tensor)]
     mode: Any = tensors[0].fake_mode  # type: ignore[attr-defined]  # a program's tensors have no data

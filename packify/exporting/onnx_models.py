@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from packify.core.errors import ExportError
-from packify.exporting.decompositions import decompose_by_tracing, decompose_in_place, rename_convs
+from packify.exporting.decompositions import decompose_by_tracing, decompose_in_place, rewrite_for_onnx
 
 # A file of protocol buffers holds less than 2 GiB; larger weights lie in a file beside it.
 _LARGEST = 2**31 - 2**24
@@ -35,7 +35,7 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], ops
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rename_convs(program)
+        rewrite_for_onnx(program)
         decompose_in_place(program)
         try:
             made: Any = translate(program)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from packify.exporting.decompositions import decompose_by_tracing, decompose_in_place, rename_convs
+from packify.exporting.decompositions import decompose_by_tracing, decompose_in_place, rewrite_for_onnx
 from packify.exporting.deployment import Deployment
 from packify.exporting.programs import program_of
 from tests.unit.exporting.networks import Biased, packed_of
@@ -69,10 +69,47 @@ def test_3d_convs_without_a_bias() -> None:
     ).eval()
     x = torch.randn(2, 2, 6, 8, 8)
     program = _program(network, x)
-    rename_convs(program)
+    rewrite_for_onnx(program)
     names = [str(node.target) for node in program.graph.nodes if "conv" in str(node.target)]
     assert names == ["aten.convolution.default", "aten.conv3d.default", "aten.convolution.default"]
     torch.testing.assert_close(program.module()(x)["mean"], network(x))
+
+
+class Attention(nn.Module):
+    """Attention within windows: images of 3 windows, 2 heads, 4 positions, with a bias of each shape that broadcasts."""
+
+    def __init__(self, axes: tuple[int, ...], bias: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.axes, self.bias = axes, None if bias is None else torch.randn(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = x.reshape(-1, *self.axes)
+        return nn.functional.scaled_dot_product_attention(q, 2 * q, q + 1, self.bias, scale=0.5).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("axes", "bias"),
+    [
+        ((3, 2, 4, 5), None),
+        ((3, 2, 4, 5), (4, 4)),
+        ((3, 2, 4, 5), (2, 4, 4)),
+        ((3, 2, 4, 5), (1, 3, 1, 1, 4)),
+        ((4, 30), None),
+        ((4, 30), (4, 1)),
+        ((4, 30), (1, 4, 4)),
+        ((2, 4, 15), (2, 1, 4)),
+    ],
+    ids=str,
+)
+def test_attention_is_over_four_axes(axes: tuple[int, ...], bias: tuple[int, ...] | None) -> None:
+    network = Attention(axes, bias)
+    program = _program(network, torch.randn(2, 120))
+    rewrite_for_onnx(program)
+    (attention,) = program.graph.find_nodes(op="call_function", target=torch.ops.aten.scaled_dot_product_attention.default)
+    assert [one.meta["val"].dim() for one in attention.args[:3]] == [4, 4, 4]
+    for batch in (2, 3):
+        x = torch.randn(batch, 120)
+        torch.testing.assert_close(program.module()(x)["mean"], network(x))
 
 
 @pytest.mark.slow
