@@ -71,7 +71,7 @@ def wants_channels_last(network: PackedNetwork) -> bool:
         return True
     convs = others = 0
     for node in graph.nodes:
-        work = _mult_adds(node)
+        work = mult_adds_of(node)
         if work and _is_conv_of_images(node):
             convs += work
         else:
@@ -130,7 +130,7 @@ def _reads_last(node: fx.Node) -> bool:
     return node.meta.get("op") == "permute" and tuple(order) == (0, 2, 3, 1)
 
 
-def _mult_adds(node: fx.Node) -> int:
+def mult_adds_of(node: fx.Node) -> int:
     """Of a conv or a product with a weight, about."""
     value = node.meta.get("val")
     if node.op != "call_function" or not isinstance(value, Tensor) or len(node.args) < 2:

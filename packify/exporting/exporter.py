@@ -19,6 +19,7 @@ from packify.artefact.folder import not_written
 from packify.artefact.leftovers import clear_leftovers, own_workplace
 from packify.core import nested
 from packify.core.errors import ExportError, SpecError
+from packify.execution.defaults import strategy_of_files
 from packify.execution.strategies import AUTO, require_known
 from packify.exporting.comparison import Comparison, compare
 from packify.exporting.deployment import Deployment
@@ -31,8 +32,6 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".pt2": "pt2"}
 _BATCHES = (1, 2, 5)
 _OPSETS = (18, 23)
-# What is exported where nothing was chosen; examples/export_speed.py measures it for a target.
-_SUITED = "grouped"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def export(
         dtype: ``"fp16"`` or ``"bf16"``: the network's own; inputs and outputs stay float32.
         fuse: of a packed network: fold batch norms into the layers before them, as ``packed.fuse()`` does.
         strategy: how a packed network's members are run in the file, one of `packify.execution.strategies`; left out, the network's own if
-            one was chosen, else ``"grouped"`` (examples/export_speed.py measures them).
+            one was chosen, else in turn on a CPU where a member has enough to do, see `strategy_of_files`.
         quantise: ``"int8"``: weights of matrix products as int8 (ONNX). The loss is told, not judged.
         opset: of ONNX.
         check: run the file and compare it with torch at three batch sizes (three inputs where the batch is fixed).
@@ -200,7 +199,7 @@ def _strategy(network: nn.Module, wished: str | None, fuse: bool) -> str:
     if isinstance(network, PackedNetwork):
         if wished:
             return require_known(wished, network.suited_strategies)
-        return _SUITED if network.strategy == AUTO else network.strategy
+        return strategy_of_files(network) if network.strategy == AUTO else network.strategy
     if wished or fuse:
         raise SpecError(
             "strategy" if wished else "fuse",

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import packify
-from packify.execution.defaults import MEASURED, Measured, default_for_shape, default_strategy, runs_natively_alone
+from packify.execution.defaults import MEASURED, Measured, default_for_shape, default_strategy, runs_natively_alone, strategy_of_files
 from tests.unit.execution.networks import image, packed_convs
 
 CPU = torch.device("cpu")
@@ -109,3 +109,14 @@ def test_the_default_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         packed(image(64, 32))
     assert packed.executor._plans is not None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("pixels", "batch", "expected"), [(8, 2, "grouped"), (80, 2, "in turn"), (80, 1, "in turn"), (40, 8, "grouped")])
+def test_members_with_much_to_do_run_in_turn_in_files(pixels: int, batch: int, expected: str) -> None:
+    """Whatever the batch that the network was packed with: 80 pixels are 480 M Mult-Adds a member, 40 a quarter of that."""
+    with torch.device("meta"):
+        convs = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1))
+    network = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5).to("meta"))
+    packed = packify.pack(network.to_empty(device="cpu"), torch.zeros(batch, 3, pixels, pixels), alpha=4, num_estimators=4, average="mean")
+    assert strategy_of_files(packed) == expected
+    assert strategy_of_files(packed.to("meta")) == "grouped"
