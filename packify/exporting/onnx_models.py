@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], ops
             made = translate(program)
         model = made.model
         _name_axes(model)
-        onnxscript.optimizer.fold_constants(model)
+        onnxscript.optimizer.fold_constants(model, output_size_limit=_LARGEST, should_fold=_folds)
         onnxscript.optimizer.remove_unused_nodes(model)
         common.CommonSubexpressionEliminationPass()(model)
         size = sum(tensor.nbytes for tensor in program.state_dict.values()) + sum(
@@ -52,6 +53,20 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], ops
         )
         made.save(str(path), external_data=size > _LARGEST)
     onnx.checker.check_model(str(path), full_check=True)  # every node's arguments, and the shapes that follow from them
+
+
+# What looks at a weight otherwise: a member's part of it becomes a weight of its own, which runtimes lay out and quantise as they load.
+_VIEWS = frozenset(("Reshape", "Slice", "Squeeze", "Unsqueeze", "Transpose", "Flatten"))
+_LARGEST_CONSTANT = 2**20
+
+
+def _folds(node: Any) -> bool | None:
+    """Whether a node of constants is computed now; None where its own rule says so."""
+    if node.op_type in _VIEWS:
+        return True
+    shapes = [value.shape for value in node.outputs if value.shape is not None]
+    sizes = (math.prod(size if isinstance(size, int) else 1 for size in shape) for shape in shapes)
+    return False if max(sizes, default=0) > _LARGEST_CONSTANT else None
 
 
 def _name_axes(model: Any) -> None:

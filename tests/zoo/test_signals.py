@@ -43,6 +43,7 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
     "timm:swin_s3_tiny_224": (r"layers\.\d\.blocks\.\d+\.attn ", _GATE),
     "timm:swinv2_tiny_window16_256": (r"layers\.\d\.blocks\.\d\.attn", _UNIT),
     "timm:naflexvit_base_patch16_gap": (r"blocks\.\d+\.(attn\.proj|mlp\.fc2)", _TWO),
+    "timm:deepseek_vit_412m": (r"encoder\.blocks\.\d+\.attn", _TWO),
     "torchvision:swin3d_t": (r"features\.\d\.\d\.attn ", _FUNCTIONAL),
     "torchvision:swin_t": (r"features\.\d\.\d\.attn ", _FUNCTIONAL),
     "torchvision:deeplabv3_mobilenet_v3_large": (r"backbone\.1[3-5]\.block", _EPS),

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
 import packify
 from packify.core.errors import ExportError
@@ -45,6 +47,24 @@ def test_smaller_and_other_files(tmp_path: Path, options: dict[str, object]) -> 
         errors = {each.output: each.max_error for each in one.differences}
         assert errors["probabilities"] < 0.1
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantise", [None, "int8"])
+def test_members_in_turn_have_weights_of_their_own(tmp_path: Path, quantise: Any) -> None:
+    """Large ones too: what reads a part of a packed weight as it runs is neither laid out nor quantised as the file is loaded."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    network = nn.Sequential(
+        nn.Conv2d(3, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 5)
+    )
+    found = packify.export(packed_of(network), tmp_path / "net.onnx", strategy="in turn", quantise=quantise, outputs=["members"])
+    graph = onnx.load(found.path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    assert [node.op_type for node in graph.node if node.op_type in ("Slice", "Squeeze", "Split") and node.input[0] in weights] == []
+    if quantise is None:
+        assert sum(len(tensor.raw_data) for tensor in graph.initializer) < 4.2 * sum(p.numel() for p in packed_of(network).parameters())
 
 
 @pytest.mark.slow
