@@ -56,7 +56,7 @@ def rewrite_for_onnx(program: ExportedProgram) -> None:
 
 
 def _attend_over_four_axes(program: ExportedProgram, node: fx.Node) -> None:
-    """Join all axes but the first and the last two; heads are what an axis more or less is called, batches are what it is."""
+    """Join the axes between the first and the last two into one: what is attended to is the same at every place along them."""
     shapes = [one.meta["val"].shape for one in node.args[:3] if isinstance(one, fx.Node)]
     middle = shapes[0][1:-2]
     if len(shapes[0]) == 4 or any(shape[:-2] != shapes[0][:-2] for shape in shapes) or not all(type(size) is int for size in middle):
@@ -78,15 +78,11 @@ def _attend_over_four_axes(program: ExportedProgram, node: fx.Node) -> None:
         return joined(call(torch.ops.aten.expand.default, one, [-1, *middle, -1, -1]))
 
     with node.graph.inserting_before(node):
-        mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
-        given = dict(node.kwargs)
+        given = dict(node.kwargs) | dict(zip((argument.name for argument in _ATTENTION._schema.arguments[3:]), node.args[3:], strict=False))
+        mask: Any = given.pop("attn_mask", None)
         if isinstance(mask, fx.Node) and mask.meta["val"].dim() > 2:
-            given["attn_mask"] = of_the_mask(mask)
-        elif mask is not None:
-            given["attn_mask"] = mask
-        for argument, value in zip(_ATTENTION._schema.arguments[4:], node.args[4:], strict=False):
-            given[argument.name] = value
-        attended = call(_ATTENTION, *(joined(one) for one in node.args[:3] if isinstance(one, fx.Node)), given.pop("attn_mask", None))
+            mask = of_the_mask(mask)
+        attended = call(_ATTENTION, *(joined(one) for one in node.args[:3] if isinstance(one, fx.Node)), mask)
         attended.kwargs = given
         parted = call(_UNFLATTEN, attended, 1, list(middle)) if middle else call(_SQUEEZE, attended, 1)
     _replace(program, node, parted)
