@@ -108,10 +108,10 @@ def default_for_shape(shape: tuple[int, ...], *, features: bool = True, forward:
 def strategy_of_files(network: PackedNetwork) -> str:
     """The strategy of an exported file that nobody has chosen.
 
-    One image, one thread, over the single network exported the same way, grouped and in turn (examples/export_speed.py): at 224 pixels
-    ResNet-50 1.09 and 1.02 in onnxruntime, 1.37 and 1.21 as pt2, 1.30 and 1.01 by AOTInductor; ViT-S 1.44 and 1.31, 1.36 and 1.30;
-    ConvNeXt-T 1.68 and 1.15, 1.33 and 1.19. Where a member has less to do, MobileNetV3-L 1.51 and 1.58, 1.48 and 2.09, and ResNet-18
-    on 32 pixels 1.04 and 1.15, 1.80 and 1.74.
+    One image, one thread, over the single network exported the same way, grouped and in turn (examples/export_speed.py), in onnxruntime, as
+    pt2 and by AOTInductor: at 224 pixels ResNet-50 1.09 and 1.02, 1.37 and 1.21, 1.30 and 1.01; ViT-S 1.44 and 1.31, 1.36 and 1.30, 1.24
+    and 1.13; ConvNeXt-T 1.68 and 1.15, 1.33 and 1.19, 1.23 and 1.15. Where a member has less to do, in onnxruntime and as pt2:
+    MobileNetV3-L 1.51 and 1.58, 1.48 and 2.09; ResNet-18 on 32 pixels 1.04 and 1.15, 1.80 and 1.74.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
     if not on_cpu or "in turn" not in (network.suited_strategies or ("in turn",)):
