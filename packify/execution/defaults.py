@@ -36,6 +36,7 @@ from torch import Tensor, fx
 
 from packify.execution.formats import mult_adds_of
 from packify.execution.kernels import CONVS
+from packify.execution.plans import batch_of
 from packify.nn.packed_network import PackedNetwork
 
 LEAST_PIXELS = 4096
@@ -117,14 +118,9 @@ def strategy_of_files(network: PackedNetwork) -> str:
     if not on_cpu or "in turn" not in (network.suited_strategies or ("in turn",)):
         return "grouped"
     graph = network.member_template.graphs["eval"]
-    batch = max((node.meta["val"].shape[0] for node in graph.nodes if node.op == "placeholder" and _is_batch(node)), default=1)
-    work = sum(map(mult_adds_of, graph.nodes)) / max(batch, 1)
+    examples = [value for node in graph.find_nodes(op="placeholder") if isinstance(value := node.meta.get("val"), Tensor)]
+    work = sum(map(mult_adds_of, graph.nodes)) / max(batch_of(examples), 1)
     return "in turn" if work >= LEAST_WORK_IN_FILES else "grouped"
-
-
-def _is_batch(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, Tensor) and value.dim() > 0
 
 
 def _pixels(shape: Sequence[int]) -> int:

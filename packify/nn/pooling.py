@@ -30,8 +30,9 @@ def pooled_schemes(facts: Sequence[Facts]) -> dict[str, Scheme]:
             kinds[fact.kinds[0]].append(fact)
     believed: Counter[Scheme] = Counter()
     for alike in sorted(kinds.values(), key=len, reverse=True):
+        others = [scheme for scheme, count in believed.most_common() if count >= _FEW_TENSORS]
         for pool in _by_distribution(alike):
-            _explain(pool, 1, len(alike), [scheme for scheme, count in believed.most_common() if count >= _FEW_TENSORS], found)
+            _explain(pool, 1, len(alike), others, found)
         believed.update(found[fact.name] for fact in alike)
     found.update((fact.name, scheme) for fact in facts if fact.count == 1 and (scheme := _of_its_kind(fact, facts, found)) is not None)
     return found
