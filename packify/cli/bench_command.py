@@ -25,6 +25,8 @@ Compiled = Annotated[bool, typer.Option("--compile", help="Also the compiled sin
 Seconds = Annotated[float, typer.Option("--budget-s", metavar="SECONDS", help="Time for each batch size and mode.")]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw samples per second (png, pdf, svg).", show_default=False)]
 
+_ENOUGH_ROUNDS = 5
+
 
 def bench(
     model: ModelArgument,
@@ -91,6 +93,9 @@ def bench(
         console.print(bench_table(measured, lines))
         for why, names in _failures(lines).items():
             console.print(f"not run: {', '.join(names)}: {why}", style="dim", soft_wrap=True)
+        if few := sum(0 < line.rounds < _ENOUGH_ROUNDS for line in lines if "slower" not in line.note):
+            why = f"{few} of {len(lines)} were timed in fewer than {_ENOUGH_ROUNDS} rounds: a swing of the machine may decide"
+            console.print(f"{why}; pass a larger --budget-s than {budget_s:g}", style="yellow", soft_wrap=True)
     compute, copying = measured.mult_adds_per_s / 1e9, measured.bytes_per_s / 1e9
     console.print(
         "x single: time over that of the single network in its faster format; x Mult-Adds: the same over the ratio of Mult-Adds; roofline: "

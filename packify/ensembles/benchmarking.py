@@ -99,6 +99,8 @@ def bench(
     modes: Sequence[str] = ("infer",),
     compiled: bool = False,
     budget_s: float = 30.0,
+    least_rounds: int = 0,
+    narrowing: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Bench:
@@ -113,8 +115,8 @@ def bench(
         modes: ``"infer"``, ``"train"`` or both.
         compiled: also compile the single network and the packed one.
         budget_s: seconds for each batch and mode, about; tuning takes a third of it.
+        least_rounds, narrowing, clock: as `measure_by_turns` takes them.
         progress: is told how far it is.
-        clock: seconds, as `measure_by_turns` takes them.
 
     Raises:
         SpecError: there is no batch.
@@ -131,7 +133,14 @@ def bench(
                 x = inputs(batch)
                 functions = contenders(reference, packed, x, train=mode == "train", compiled=compiled, tuning_s=budget_s / 3)
                 timings = measure_by_turns(
-                    functions, device=device, budget_s=2 * budget_s / 3, too_slow=6.0, progress=progress, clock=clock
+                    functions,
+                    device=device,
+                    budget_s=2 * budget_s / 3,
+                    least_rounds=least_rounds,
+                    too_slow=3.0 if narrowing else 6.0,
+                    narrowing=narrowing,
+                    progress=progress,
+                    clock=clock,
                 )
                 measured = _Measured(functions, timings, batch, mode, budget, device, (compute, copying))
                 lines += sorted((measured.line(key) for key in functions), key=lambda line: line.seconds or float("inf"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 _ROUNDS_FOR_ALL = 3
+_CLOSE = 1.25
 Progress = Callable[[float, str], None]
 """Called with the share of the time that has gone, and what is measured."""
 
@@ -53,21 +54,26 @@ def measure_by_turns(
     device: torch.device,
     budget_s: float,
     rounds: int = 100,
+    least_rounds: int = 0,
     too_slow: float = 3.0,
+    narrowing: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time functions against each other.
 
     Each is called twice to warm up. Then they are called by turns, in an order that is reversed every other round, until the time is up;
-    what takes `too_slow` times as long as the fastest is left out after a few rounds.
+    what takes `too_slow` times as long as the fastest is left out after a few rounds, by the fastest call of each.
 
     Args:
         functions: what is timed, by name.
         device: where they work; on CUDA devices, time is measured there.
         budget_s: seconds in all; every function is timed once, whatever it takes.
         rounds: at most.
+        least_rounds: that many, even if they take longer than `budget_s`.
         too_slow: times the fastest.
+        narrowing: `too_slow` holds after the warm-up, and comes closer with every round, down to 1.25: so the time goes to those that may
+            be the fastest.
         progress: is told how far it is.
         clock: seconds; `time.process_time`, which other processes do not disturb, is of use with one thread on a busy CPU.
     """
@@ -81,12 +87,11 @@ def measure_by_turns(
                 found[name].seconds.append(seconds_of(function, device, clock))
         except Exception as error:  # whatever a compiler, a kernel or the memory has to say against it
             found[name] = Timing(failure=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-    left = _without_slow({name: one for name, one in found.items() if not one.failure}, 3 * too_slow)
+    left = [name for name, one in found.items() if not one.failure]
     for number in range(rounds):
-        if time.perf_counter() - began > budget_s or (len(left) < 2 and number > 2):
+        if number >= least_rounds and (time.perf_counter() - began > budget_s or (len(left) < 2 and number > 2)):
             break
-        if number == _ROUNDS_FOR_ALL:
-            left = _without_slow({name: found[name] for name in left}, too_slow)
+        left = _without_slow({name: found[name] for name in left}, _limit(number, too_slow, narrowing))
         for name in left if number % 2 else list(reversed(left)):
             if number == 0:
                 found[name].seconds.clear()
@@ -94,6 +99,13 @@ def measure_by_turns(
             if progress is not None:
                 progress(_gone(began, budget_s), f"{name} (round {number + 1})")
     return found
+
+
+def _limit(number: int, too_slow: float, narrowing: bool) -> float:
+    """How many times as long as the fastest a function may take after so many rounds."""
+    if narrowing:
+        return max(_CLOSE, 1 + (too_slow - 1) / 2**number)
+    return too_slow if number >= _ROUNDS_FOR_ALL else 3 * too_slow
 
 
 def _without_slow(timings: Mapping[str, Timing], too_slow: float) -> list[str]:

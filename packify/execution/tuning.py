@@ -101,7 +101,8 @@ def tune_network(
     copies = {name: _copy(network, name, train) for name in {name for _, name in ways}}
     functions = {f"{strategy}, {name}": _step(copies[name], strategy, _in_format((args, kwargs), name), train) for strategy, name in ways}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        timings = measure_by_turns(functions, device=device, budget_s=_WHOLE * budget_s, progress=_part_of(progress, 0, _WHOLE))
+        own_progress = _part_of(progress, 0, _WHOLE)
+        timings = measure_by_turns(functions, device=device, budget_s=_WHOLE * budget_s, narrowing=True, progress=own_progress)
         tried = sorted((_tried(way, timings[key]) for way, key in zip(ways, functions, strict=True)), key=_speed)
         best = tried[0]
         if not best.rounds:

@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", default="1,2", metavar="A,B,...", help="numbers of threads (1,2)")
     parser.add_argument("--minutes", type=float, default=60.0, help="start no cell after this time (60)")
     parser.add_argument("--budget-s", type=float, default=20.0, help="seconds for each cell, where contenders are not longer (20)")
+    parser.add_argument("--rounds", type=int, default=5, help="at least so many of those that are not left out as slow (5)")
     parser.add_argument("--most", type=float, default=40.0, metavar="G", help="leave out calls of more Mult-Adds (40 G)")
     parser.add_argument("--compile", action="store_true", help="also the compiled networks")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of the process, not wall time: with one thread on a busy machine")
@@ -86,6 +87,8 @@ class _Measured:
                 modes=[cell.mode],
                 compiled=self.given.compile,
                 budget_s=self.given.budget_s,
+                least_rounds=self.given.rounds,
+                narrowing=True,
                 clock=time.process_time if self.given.cpu_time else time.perf_counter,
             )
         except Exception as error:  # one network that fails does not end the run

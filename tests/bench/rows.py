@@ -17,9 +17,11 @@ _HEAD = """# Measured by `python -m tests.bench`
 
 One line for a network, spec, mode, batch and number of threads: all contenders by turns, medians in ms, from `measured.tsv`.
 The best by hand is the fastest of grouped, in turn and vmap in either memory format. x single, x Mult-Adds: the tuned network's time over
-that of the single network in its faster format, and the same over the ratio of Mult-Adds.
+that of the single network in its faster format, and the same over the ratio of Mult-Adds. What is slower than the fastest, by 3 times at
+first and by 1.25 times in the end, is left out from round to round; rounds: of the single network, the tuned one and the best by hand, the
+least.
 """
-_COLUMNS = "cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "tuned x single", "x Mult-Adds", "compiled / it"
+_COLUMNS = "cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "tuned x single", "x Mult-Adds", "compiled / it", "rounds"
 
 
 @dataclass(frozen=True)
@@ -105,4 +107,5 @@ def _values(rows: list[Row]) -> list[str]:
         return [next((row.note for row in rows if row.note), "not measured")[:160].replace("|", "/")] + [""] * (len(_COLUMNS) - 2)
     times = [f"{one.ms:.2f}" for one in (single, converted, tuned)] + [f"{hand.ms:.2f} {hand.contender} {hand.memory_format}"]
     ratios = [tuned.ms / hand.ms, tuned.to_single, tuned.to_mult_adds, *([compiled.ms / hand.ms] if compiled else [])]
-    return times + [f"{one:.2f}" for one in ratios] + ([] if compiled else ["-"])
+    rounds = min(one.rounds for one in (single, hand, tuned))
+    return times + [f"{one:.2f}" for one in ratios] + ([] if compiled else ["-"]) + [str(rounds)]

@@ -26,6 +26,11 @@ def test_json_is_one_document(project: Path) -> None:
     assert found["threads"] == 1
 
 
+def test_too_few_rounds_are_said(project: Path) -> None:
+    said = "fewer than 5 rounds: a swing of the machine may decide; pass a larger --budget-s than 0.001"
+    assert said in run(*NET, "--budget-s", "0.001").stdout
+
+
 def test_wrong_arguments_are_one_clear_line(project: Path) -> None:
     for options, said in (
         (("--device", "tpu9"), "no such device"),
