@@ -39,6 +39,7 @@ class Line:
         batch: samples of a call.
         mode: ``"infer"``, or ``"train"`` with a backward pass.
         seconds: the median; None where it did not run.
+        least: of the fastest round, which whatever else the machine does has disturbed the least; 0 where it did not run.
         spread: half of the distance between the quartiles, as a share of the median.
         rounds: how often it was timed.
         per_second: samples.
@@ -55,6 +56,7 @@ class Line:
     batch: int
     mode: str
     seconds: float | None
+    least: float
     spread: float
     rounds: int
     per_second: float
@@ -139,6 +141,7 @@ def bench(
                     least_rounds=least_rounds,
                     too_slow=3.0 if narrowing else 6.0,
                     narrowing=narrowing,
+                    kept=[key for key in functions if key.startswith(("single, ", "packed "))],
                     progress=progress,
                     clock=clock,
                 )
@@ -258,7 +261,7 @@ class _Measured:
         name, _, memory_format = key.partition(", ")
         timing = self.timings[key]
         if not timing.seconds:
-            return Line(name, memory_format, self.batch, self.mode, None, 0.0, 0, 0.0, 0.0, 0.0, 0.0, "", None, timing.failure)
+            return Line(name, memory_format, self.batch, self.mode, None, 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, "", None, timing.failure)
         single = min(one.median for own, one in self.timings.items() if own.startswith("single, "))
         ratio = timing.median / single
         cost, more = self._cost(name)
@@ -270,6 +273,7 @@ class _Measured:
             batch=self.batch,
             mode=self.mode,
             seconds=timing.median,
+            least=timing.least,
             spread=timing.spread,
             rounds=len(timing.seconds),
             per_second=self.batch / timing.median,

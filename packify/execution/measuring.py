@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +57,7 @@ def measure_by_turns(
     least_rounds: int = 0,
     too_slow: float = 3.0,
     narrowing: bool = False,
+    kept: Collection[str] = (),
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
@@ -72,8 +73,9 @@ def measure_by_turns(
         rounds: at most.
         least_rounds: that many, even if they take longer than `budget_s`.
         too_slow: times the fastest.
-        narrowing: `too_slow` holds after the warm-up, and comes closer with every round, down to 1.25: so the time goes to those that may
-            be the fastest.
+        narrowing: `too_slow` holds after the warm-up, and comes closer with the rounds and the time, down to 1.25: so the time goes to
+            those that may be the fastest.
+        kept: the names of those that are not left out for being slow.
         progress: is told how far it is.
         clock: seconds; `time.process_time`, which other processes do not disturb, is of use with one thread on a busy CPU.
     """
@@ -91,7 +93,8 @@ def measure_by_turns(
     for number in range(rounds):
         if number >= least_rounds and (time.perf_counter() - began > budget_s or (len(left) < 2 and number > 2)):
             break
-        left = _without_slow({name: found[name] for name in left}, _limit(number, too_slow, narrowing))
+        limit = _limit(number, _gone(began, budget_s), too_slow, narrowing)
+        left = _without_slow({name: found[name] for name in left}, limit, kept)
         for name in left if number % 2 else list(reversed(left)):
             if number == 0:
                 found[name].seconds.clear()
@@ -101,18 +104,18 @@ def measure_by_turns(
     return found
 
 
-def _limit(number: int, too_slow: float, narrowing: bool) -> float:
-    """How many times as long as the fastest a function may take after so many rounds."""
+def _limit(number: int, gone: float, too_slow: float, narrowing: bool) -> float:
+    """How many times as long as the fastest a function may take after so many rounds and this share of the time."""
     if narrowing:
-        return max(_CLOSE, 1 + (too_slow - 1) / 2**number)
+        return max(_CLOSE, 1 + (too_slow - 1) * max(0.5**number, 1 - 2 * gone))
     return too_slow if number >= _ROUNDS_FOR_ALL else 3 * too_slow
 
 
-def _without_slow(timings: Mapping[str, Timing], too_slow: float) -> list[str]:
+def _without_slow(timings: Mapping[str, Timing], too_slow: float, kept: Collection[str]) -> list[str]:
     """The names of those that are worth another round, by their fastest; the others are marked."""
     best = min((one.least for one in timings.values()), default=0.0)
-    for one in timings.values():
-        one.slow = one.least > too_slow * best
+    for name, one in timings.items():
+        one.slow = name not in kept and one.least > too_slow * best
     return [name for name, one in timings.items() if not one.slow]
 
 

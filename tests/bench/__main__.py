@@ -20,6 +20,7 @@ from rich.console import Console
 import packify
 from packify.cli.device_inputs import inputs_like
 from packify.ensembles.benchmarking import bench
+from packify.execution.measuring import seconds_of
 from tests.bench import rows
 from tests.bench.networks import NETWORKS, Cell, cells
 from tests.zoo import tables
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="PATTERN", help="cells that match, such as 'resnet*/2-4-1/infer/16/1'")
     parser.add_argument("--threads", default="1,2", metavar="A,B,...", help="numbers of threads (1,2)")
     parser.add_argument("--minutes", type=float, default=60.0, help="start no cell after this time (60)")
-    parser.add_argument("--budget-s", type=float, default=20.0, help="seconds for each cell, where contenders are not longer (20)")
+    parser.add_argument("--budget-s", type=float, default=20.0, help="seconds for each cell, at least (20)")
+    parser.add_argument("--calls", type=float, default=200.0, help="and at least the time of so many calls of the single network (200)")
     parser.add_argument("--rounds", type=int, default=5, help="at least so many of those that are not left out as slow (5)")
     parser.add_argument("--most", type=float, default=40.0, metavar="G", help="leave out calls of more Mult-Adds (40 G)")
     parser.add_argument("--compile", action="store_true", help="also the compiled networks")
@@ -78,6 +80,9 @@ class _Measured:
             model, packed, budget = self._network(cell)
             if cell.batch * budget.reference.mult_adds > 1e9 * self.given.most / (3 if cell.mode == "train" else 1):
                 return []
+            x = inputs_like(packed, cell.batch, _CPU, torch.float32)
+            with torch.no_grad():
+                call = min(seconds_of(lambda: model(x), _CPU) for _ in range(2)) * (3 if cell.mode == "train" else 1)
             found = bench(
                 model,
                 packed,
@@ -86,7 +91,7 @@ class _Measured:
                 batches=[cell.batch],
                 modes=[cell.mode],
                 compiled=self.given.compile,
-                budget_s=self.given.budget_s,
+                budget_s=max(self.given.budget_s, self.given.calls * call),
                 least_rounds=self.given.rounds,
                 narrowing=True,
                 clock=time.process_time if self.given.cpu_time else time.perf_counter,

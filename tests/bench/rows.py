@@ -21,7 +21,10 @@ that of the single network in its faster format, and the same over the ratio of 
 first and by 1.25 times in the end, is left out from round to round; rounds: of the single network, the tuned one and the best by hand, the
 least.
 """
-_COLUMNS = "cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "tuned x single", "x Mult-Adds", "compiled / it", "rounds"
+_COLUMNS = (
+    *("cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "by fastest rounds"),
+    *("tuned x single", "x Mult-Adds", "compiled / it", "rounds"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Row:
         clock: ``"wall"``, or ``"cpu"`` for the CPU time of the process.
         cell: the label of what was measured.
         contender, memory_format: what ran.
-        ms: the median; 0 where it did not run.
+        ms, least: the median and the fastest round; 0 where it did not run.
         spread: half of the distance between the quartiles, as a share of the median.
         rounds: how often it was timed.
         to_single, to_mult_adds: see `Line`.
@@ -48,6 +51,7 @@ class Row:
     contender: str
     memory_format: str
     ms: float
+    least: float
     spread: float
     rounds: int
     to_single: float
@@ -62,13 +66,13 @@ def rows_of(cell: Cell, found: Bench, machine: str, clock: str) -> list[Row]:
 
 def _row(label: str, line: Line, where: tuple[str, str, str]) -> Row:
     ms, note = 1e3 * (line.seconds or 0.0), " ".join(line.note.split())
-    values = line.spread, line.rounds, line.to_single, line.to_mult_adds
+    values = 1e3 * line.least, line.spread, line.rounds, line.to_single, line.to_mult_adds
     return Row(*where, label, line.contender, line.memory_format, ms, *values, note)
 
 
 def failed(cell: Cell, machine: str, torch: str, why: str) -> Row:
     """A cell that could not be measured at all."""
-    return Row(machine, torch, "-", cell.label, "-", "-", 0.0, 0.0, 0, 0.0, 0.0, " ".join(why.split()))
+    return Row(machine, torch, "-", cell.label, "-", "-", 0.0, 0.0, 0.0, 0, 0.0, 0.0, " ".join(why.split()))
 
 
 def machine_name(cores: int) -> str:
@@ -106,6 +110,7 @@ def _values(rows: list[Row]) -> list[str]:
     if single is None or hand is None or tuned is None or converted is None:
         return [next((row.note for row in rows if row.note), "not measured")[:160].replace("|", "/")] + [""] * (len(_COLUMNS) - 2)
     times = [f"{one.ms:.2f}" for one in (single, converted, tuned)] + [f"{hand.ms:.2f} {hand.contender} {hand.memory_format}"]
-    ratios = [tuned.ms / hand.ms, tuned.to_single, tuned.to_mult_adds, *([compiled.ms / hand.ms] if compiled else [])]
+    least = min(row.least for row in rows if row.contender in _BY_HAND and row.ms)
+    ratios = [tuned.ms / hand.ms, tuned.least / least, tuned.to_single, tuned.to_mult_adds, *([compiled.ms / hand.ms] if compiled else [])]
     rounds = min(one.rounds for one in (single, hand, tuned))
     return times + [f"{one:.2f}" for one in ratios] + ([] if compiled else ["-"]) + [str(rounds)]

@@ -9,7 +9,7 @@ from packify.ensembles.bench_plots import draw_bench, plot_bench
 from packify.ensembles.benchmarking import Bench, Line
 
 LINES = tuple(
-    Line(name, form, 4, "infer", seconds, 0.1, 5, 4 / seconds, 1.0, 1.0, 0.1, "compute", None)
+    Line(name, form, 4, "infer", seconds, seconds, 0.1, 5, 4 / seconds, 1.0, 1.0, 0.1, "compute", None)
     for name, form, seconds in (("single", "contiguous", 0.1), ("in turn", "channels_last", 0.2))
 )
 BENCH = Bench("cpu AVX2", "float32", 1, "2", 1e9, 1e9, LINES)

@@ -25,12 +25,18 @@ def test_what_is_much_slower_is_left_out() -> None:
 
 
 def test_the_border_comes_closer_from_round_to_round_and_the_last_ones_have_all_rounds() -> None:
-    seconds = {"fast": 0.002, "near": 0.00205, "half more": 0.003, "twice": 0.0045, "slow": 0.05}
+    seconds = {"fast": 0.002, "near": 0.00205, "half more": 0.003, "twice": 0.0045, "slow": 0.05, "kept": 0.01}
     functions = {name: (lambda wait=wait: time.sleep(wait)) for name, wait in seconds.items()}
-    found = measure_by_turns(functions, device=CPU, budget_s=0, rounds=20, least_rounds=6, narrowing=True)
+    found = measure_by_turns(functions, device=CPU, budget_s=1e-9, rounds=20, least_rounds=6, narrowing=True, kept=["kept"])
     assert [name for name, one in found.items() if one.slow] == ["half more", "twice", "slow"]
-    assert [len(found[name].seconds) for name in ("fast", "near")] == [6, 6]
+    assert [len(found[name].seconds) for name in ("fast", "near", "kept")] == [6, 6, 6]
     assert 6 > len(found["half more"].seconds) > len(found["twice"].seconds) >= 1
+
+
+def test_the_border_stays_wide_while_there_is_time() -> None:
+    functions = {name: (lambda wait=wait: time.sleep(wait)) for name, wait in {"fast": 0.002, "half more": 0.003}.items()}
+    found = measure_by_turns(functions, device=CPU, budget_s=1, rounds=10, narrowing=True)
+    assert [len(one.seconds) for one in found.values()] == [10, 10]
 
 
 def test_what_fails_says_why() -> None:
