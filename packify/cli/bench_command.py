@@ -93,6 +93,8 @@ def bench(
         console.print(bench_table(measured, lines))
         for why, names in _failures(lines).items():
             console.print(f"not run: {', '.join(names)}: {why}", style="dim", soft_wrap=True)
+        if chosen := next((line.note for line in lines if line.contender == "packed tuned" and line.seconds is not None), ""):
+            console.print(f"packed tuned: {chosen}", style="dim", soft_wrap=True)
         if few := sum(0 < line.rounds < _ENOUGH_ROUNDS for line in lines if "slower" not in line.note):
             why = f"{few} of {len(lines)} were timed in fewer than {_ENOUGH_ROUNDS} rounds: a swing of the machine may decide"
             console.print(f"{why}; pass a larger --budget-s than {budget_s:g}", style="yellow", soft_wrap=True)

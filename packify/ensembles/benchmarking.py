@@ -48,7 +48,7 @@ class Line:
         roofline: the share of what the device could do.
         bound: what binds at the roofline, ``"compute"`` or ``"memory"``.
         peak_bytes: memory at once, besides the weights; None where it is not known.
-        note: why it did not run.
+        note: why it did not run, or what tuning has chosen.
     """
 
     contender: str
@@ -161,7 +161,7 @@ def contenders(
     found: dict[str, Callable[[], None]] = {}
     own = copy.deepcopy(packed).train(train)
     found["packed as converted, its own"] = _pass(own, own.members, x, train)
-    found["packed tuned, its own"] = _tuned(packed, x, train, tuning_s)
+    found["packed tuned, its own"] = _Tuned(packed, x, train, tuning_s)
     for name, memory_format in FORMATS.items():
         given = nested.map_leaves(x, functools.partial(_laid, memory_format=memory_format))
         single = copy.deepcopy(reference).train(train)
@@ -176,22 +176,40 @@ def contenders(
         many = [copy.deepcopy(single) for _ in range(packed.num_estimators)]
         found[f"Deep Ensemble, {name}"] = _one_after_the_other([_pass(one, one, given, train) for one in many])
         if compiled:
-            other = copy.deepcopy(single)
-            other.compile()
-            found[f"single compiled, {name}"] = _pass(other, other, given, train)
-            network = copy.deepcopy(packed).train(train)
-            to_format(network, name)
-            network.compile()
-            found[f"packed compiled, {name}"] = _pass(network, network, given, train)
+            found |= {f"{label} compiled, {name}": function for label, function in _compiled(single, packed, given, name, train).items()}
+    if compiled:
+        own = copy.deepcopy(packed).train(train)
+        own.compile()
+        found["packed compiled, its own"] = _pass(own, own, x, train)
     return found
 
 
-def _tuned(packed: PackedNetwork, x: Any, train: bool, tuning_s: float) -> Callable[[], None]:
-    """The tuned network; where no way to run it works, such as batch norm on one value, it says why when it is timed."""
-    tuned = copy.deepcopy(packed).train(train)
-    with contextlib.suppress(PackError):
-        tuned.tune(x, mode="train" if train else "infer", budget_s=tuning_s)
-    return _pass(tuned, tuned.members, x, train)
+def _compiled(single: nn.Module, packed: PackedNetwork, x: Any, name: str, train: bool) -> dict[str, Callable[[], None]]:
+    """What a compiler makes of the single network and of each way that is written by hand."""
+    alone = copy.deepcopy(single)
+    alone.compile()
+    found = {"single": _pass(alone, alone, x, train), "vmap": _under_vmap(packed, x, name, train, compiled=True)}
+    for strategy in ("grouped", "in turn"):
+        network = copy.deepcopy(packed).train(train)
+        to_format(network, name)
+        network.strategy = strategy
+        network.compile(freeze=False)
+        found[strategy] = _pass(network, network, x, train)
+    return found
+
+
+class _Tuned:
+    """The tuned network, and a note of what was chosen; where no way to run it works, such as batch norm on one value, a call says why."""
+
+    def __init__(self, packed: PackedNetwork, x: Any, train: bool, tuning_s: float) -> None:
+        tuned, self.note = copy.deepcopy(packed).train(train), ""
+        with contextlib.suppress(PackError):
+            chosen = tuned.tune(x, mode="train" if train else "infer", budget_s=tuning_s).tried[0]
+            self.note = f"{chosen.label}, {chosen.memory_format}"
+        self._pass = _pass(tuned, tuned.members, x, train)
+
+    def __call__(self) -> None:
+        self._pass()
 
 
 def _laid(leaf: Any, memory_format: torch.memory_format) -> Any:
@@ -224,7 +242,7 @@ def _one_after_the_other(functions: Sequence[Callable[[], None]]) -> Callable[[]
     return run
 
 
-def _under_vmap(packed: PackedNetwork, x: Any, name: str, train: bool) -> Callable[[], None]:
+def _under_vmap(packed: PackedNetwork, x: Any, name: str, train: bool, *, compiled: bool = False) -> Callable[[], None]:
     singles = [packed.extract(member).train(train) for member in range(packed.num_estimators)]
     for single in singles:
         to_format(single, name)
@@ -234,10 +252,13 @@ def _under_vmap(packed: PackedNetwork, x: Any, name: str, train: bool) -> Callab
     def one(values: dict[str, Tensor], state: dict[str, Tensor]) -> tuple[Tensor, ...]:
         return tuple(_called(lambda *args, **kwargs: functional_call(skeleton, (values, state), args, kwargs), x))
 
+    call = vmap(one, in_dims=(0, 0), randomness="different")
+    call = torch.compile(call) if compiled else call
+
     def run() -> None:
         with torch.set_grad_enabled(train), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # that is what is measured
-            outputs = vmap(one, in_dims=(0, 0), randomness="different")(parameters, buffers)
+            outputs = call(parameters, buffers)
         if train:
             wanted = [value for value in parameters.values() if value.requires_grad]
             torch.autograd.grad([output.float().square().mean() for output in outputs], wanted, allow_unused=True)
@@ -282,7 +303,7 @@ class _Measured:
             roofline=least / timing.median,
             bound=bound,
             peak_bytes=peak,
-            note="much slower, left out" if timing.slow else "",
+            note="much slower, left out" if timing.slow else getattr(self.functions[key], "note", ""),
         )
 
     def _cost(self, name: str) -> tuple[Cost, float]:

@@ -28,14 +28,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx
 
 from packify.execution.formats import mult_adds_of
-from packify.execution.kernels import CONVS
+from packify.execution.kernels import CONVS, conv_argument
 from packify.execution.plans import batch_of
 from packify.nn.packed_network import PackedNetwork
 
@@ -149,6 +148,5 @@ def _is_mostly_native(graph: fx.Graph) -> bool:
 
 
 def _is_native(node: fx.Node, input_value: Tensor, weight: Tensor) -> bool:
-    groups: Any = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
     small = input_value.numel() // max(input_value.shape[0], 1) <= _NATIVE_NUMEL
-    return groups == 1 and small and min(weight.shape[2:]) <= 3
+    return conv_argument(node, "groups", 1) == 1 and small and min(weight.shape[2:]) <= 3

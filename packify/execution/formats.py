@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from packify.core.errors import SpecError
 from packify.core.report import Note
-from packify.execution.kernels import CONVS
+from packify.execution.kernels import CONVS, conv_argument
 from packify.nn.packed_network import PackedNetwork
 
 FORMATS: dict[str, torch.memory_format] = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -117,7 +117,7 @@ def _is_conv_of_images(node: fx.Node) -> bool:
 def _cuts_patches(node: fx.Node) -> bool:
     """Whether a conv reads every pixel once, as a patch embedding does."""
     weight: Any = node.args[1]
-    stride: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("stride", 1)
+    stride: Any = conv_argument(node, "stride", 1)
     kernel = weight.meta["val"].shape[2:]
     steps = (stride,) * len(kernel) if isinstance(stride, int) else tuple(stride)
     return max(kernel) > 1 and all(step >= size for step, size in zip(steps, kernel, strict=True))

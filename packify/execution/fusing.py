@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from packify.core.errors import PackError
-from packify.execution.kernels import CONVS
+from packify.execution.kernels import CONVS, argument_of
 from packify.nn.functional import grouped_linear, packed_linear
 from packify.nn.members import merge_members, relayout, repeat_members, split_members
 from packify.nn.packed_network import PackedNetwork
@@ -108,7 +108,7 @@ def _pair(node: fx.Node, graph: fx.Graph, body: nn.Module) -> _Pair | None:
     layer = _layer_before(node) if norm is not None else None
     if norm is None or layer is None:
         return None
-    weight, bias = _moved(_argument(layer, 1, "weight", None)), _moved(_argument(layer, 2, "bias", None))
+    weight, bias = _moved(argument_of(layer, 1, "weight", None)), _moved(argument_of(layer, 2, "bias", None))
     tensors = [one for one in (weight, bias) if one is not None]
     if any(not isinstance(one, fx.Node) or one.op != "get_attr" or _readers(graph, str(one.target)) != 1 for one in tensors):
         return None
@@ -125,17 +125,17 @@ def _norm_of(node: fx.Node, body: nn.Module) -> _Norm | None:
             return None
         names = [f"{node.target}.{name}" if getattr(module, name) is not None else None for name in ("weight", "bias")]
         return _Norm(f"{node.target}.running_mean", f"{node.target}.running_var", names[0], names[1], module.eps)
-    if node.op != "call_function" or node.target not in _BATCH_NORMS or len(node.args) < 1 or _argument(node, 5, "training", False):
+    if node.op != "call_function" or node.target not in _BATCH_NORMS or len(node.args) < 1 or argument_of(node, 5, "training", False):
         return None
     statistics, affine = ("running_mean", "running_var"), ("weight", "bias")
     order = (*statistics, *affine) if node.target is F.batch_norm else (*affine, *statistics)
-    given = {name: _argument(node, place, name, None) for place, name in enumerate(order, 1)}
+    given = {name: argument_of(node, place, name, None) for place, name in enumerate(order, 1)}
     if any(not (one is None or (isinstance(one, fx.Node) and one.op == "get_attr")) for one in given.values()):
         return None
     own = {name: None if one is None else str(one.target) for name, one in given.items()}
     if own["running_mean"] is None or own["running_var"] is None:
         return None
-    return _Norm(own["running_mean"], own["running_var"], own["weight"], own["bias"], float(_argument(node, 7, "eps", 1e-5)))
+    return _Norm(own["running_mean"], own["running_var"], own["weight"], own["bias"], float(argument_of(node, 7, "eps", 1e-5)))
 
 
 def _layer_before(node: fx.Node) -> fx.Node | None:
@@ -154,10 +154,6 @@ def _moved(source: Any) -> Any:
     while isinstance(source, fx.Node) and source.op == "call_function" and source.target in _MOVES and len(source.users) == 1:
         source = source.args[0]
     return source
-
-
-def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
 def _readers(graph: fx.Graph, name: str) -> int:
@@ -181,7 +177,7 @@ def _fold(body: nn.Module, pair: _Pair) -> None:
     if norm.bias is not None:
         shift = shift + _tensor(body, norm.bias).double()
     if pair.transposed:  # "(g i) o ...": the outputs of a group are on the second axis
-        groups = int(_argument(pair.layer, 6, "groups", 1))
+        groups = int(argument_of(pair.layer, 6, "groups", 1))
         grouped = weight.double().unflatten(0, (groups, -1))
         folded = (grouped * scale.view(groups, 1, -1, *[1] * (weight.dim() - 2))).flatten(0, 1)
     else:
@@ -221,7 +217,7 @@ def _rewire(pair: _Pair) -> None:
     if pair.bias is None:
         with graph.inserting_before(layer):
             bias = graph.get_attr(_bias_name(pair))
-        bias.meta = {**_moved(_argument(layer, 1, "weight", None)).meta}
+        bias.meta = {**_moved(argument_of(layer, 1, "weight", None)).meta}
         bias.meta.pop("val", None)
         if len(layer.args) > 2:
             layer.args = (*layer.args[:2], bias, *layer.args[3:])
@@ -244,7 +240,7 @@ def _drop_what_is_dead(graph: fx.Graph, body: nn.Module) -> None:
         if not node.args or not isinstance(node.args[0], fx.Node):
             continue
         module = node.op == "call_module" and isinstance(body.get_submodule(str(node.target)), nn.modules.dropout._DropoutNd)
-        function = node.op == "call_function" and node.target in _DROPOUTS and not _argument(node, 2, "training", True)
+        function = node.op == "call_function" and node.target in _DROPOUTS and not argument_of(node, 2, "training", True)
         if module or function:
             _leave_out(node)
 

@@ -61,7 +61,7 @@ def is_pointwise(node: fx.Node) -> bool:
     if not is_grouped(node):
         return False
     weight: Any = node.args[1]
-    kernel, padding = weight.meta["val"].shape[2:], _argument(node, "padding", 0)
+    kernel, padding = weight.meta["val"].shape[2:], conv_argument(node, "padding", 0)
     none = padding in ("valid", "same") if isinstance(padding, str) else not any((padding,) if isinstance(padding, int) else padding)
     return none and all(size == 1 for size in kernel)
 
@@ -73,14 +73,19 @@ def is_grouped(node: fx.Node) -> bool:
     values: list[Any] = [part.meta.get("val") if isinstance(part, fx.Node) else None for part in node.args[:2]]
     if not all(isinstance(value, Tensor) for value in values):
         return False
-    return bool(_argument(node, "groups", 1) != 1) and values[0].dim() == values[1].dim()
+    return bool(conv_argument(node, "groups", 1) != 1) and values[0].dim() == values[1].dim()
 
 
 _ORDER = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
-def _argument(node: fx.Node, name: str, default: Any) -> Any:
-    place = _ORDER.index(name)
+def conv_argument(node: fx.Node, name: str, default: Any) -> Any:
+    """An argument of a conv, given by its place or its name."""
+    return argument_of(node, _ORDER.index(name), name, default)
+
+
+def argument_of(node: fx.Node, place: int, name: str, default: Any) -> Any:
+    """An argument of a call, given by its place or its name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
@@ -93,7 +98,7 @@ def with_convs_per_member(graph: fx.Graph, members: int) -> fx.Graph | None:
     """A copy of a packed graph whose grouped convs run once per member; None where there is none."""
 
     def fits(node: fx.Node) -> bool:
-        return is_grouped(node) and _argument(node, "groups", 1) % members == 0
+        return is_grouped(node) and conv_argument(node, "groups", 1) % members == 0
 
     return _changed(graph, fits, lambda _: (conv_per_member, {"members": members}))
 

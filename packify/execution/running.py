@@ -36,6 +36,7 @@ class Execution:
         self.strategy, self.choices, self.compiled = strategy, tuple(choices), "grouped"
         self.parts: Mapping[str, str] = {}
         self._plans: Plans | None = None
+        self._suited = _Remembered(self.choices)
 
     def choose(self, network: PackedNetwork, name: object) -> None:
         """Run `network` by this strategy from now on.
@@ -94,11 +95,18 @@ class Execution:
         """The strategy of a call that none was chosen for, and those of parts: what was measured for calls like it, or a default."""
         if is_watched():
             return self.compiled, {}
+        if self._suited.choices is not self.choices or len(self._suited.found) > _MOST_REMEMBERED:
+            self._suited = _Remembered(self.choices)
+        key = _all_that_matters(inputs, training=network.training)
+        if key not in self._suited.found:
+            self._suited.found[key] = self._suited_anew(network, inputs)
+        return self._suited.found[key]
+
+    def _suited_anew(self, network: PackedNetwork, inputs: Sequence[Tensor]) -> tuple[str, Mapping[str, str]]:
         device = next((one.device for one in inputs), torch.device("cpu"))
-        if self.choices:
-            found = nearest(self.choices, device, inputs, training=network.training)
-            if found is not None:
-                return found.strategy, found.parts
+        found = nearest(self.choices, device, inputs, training=network.training)
+        if found is not None:
+            return found.strategy, found.parts
         return default_strategy(network, device, inputs) if network.suited_strategies is None else network.suited_strategies[0], {}
 
     def reason_against(self, network: PackedNetwork) -> str:
@@ -150,15 +158,34 @@ class Execution:
 
     def forget(self) -> None:
         """Drop what was made of the network's graphs, tensors and modules: they have changed."""
-        self._plans = None
+        self._plans, self._suited = None, _Remembered(self.choices)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": None}
+        return {**self.__dict__, "_plans": None, "_suited": _Remembered(self.choices)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Execution:
         made = type(self).__new__(type(self))
         made.__dict__ |= self.__getstate__()
         return made
+
+
+_MOST_REMEMBERED = 256
+
+
+class _Remembered:
+    """The strategies of calls that there were, for small networks would spend a sixth of a call on looking them up."""
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        self.choices = choices
+        self.found: dict[Any, tuple[str, Mapping[str, str]]] = {}
+
+
+def _all_that_matters(inputs: Sequence[Tensor], *, training: bool) -> tuple[Any, ...]:
+    """Calls for which this is equal are run alike."""
+    about = [(one.shape, one.dtype, one.device) for one in inputs]
+    kind = about[0][2].type if about else "cpu"
+    autocast = kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+    return training, torch.is_grad_enabled(), torch.get_num_threads(), autocast, *about
 
 
 def device_of(network: PackedNetwork) -> torch.device:

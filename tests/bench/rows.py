@@ -16,10 +16,12 @@ _BY_HAND = ("grouped", "in turn", "vmap")
 _HEAD = """# Measured by `python -m tests.bench`
 
 One line for a network, spec, mode, batch and number of threads: all contenders by turns, medians in ms, from `measured.tsv`.
-The best by hand is the fastest of grouped, in turn and vmap in either memory format. x single, x Mult-Adds: the tuned network's time over
-that of the single network in its faster format, and the same over the ratio of Mult-Adds. What is slower than the fastest, by 3 times at
-first and by 1.25 times in the end, is left out from round to round; rounds: of the single network, the tuned one and the best by hand, the
-least.
+
+- The best by hand is the fastest of grouped, in turn and vmap in either memory format; compiled / it: the same among what is compiled.
+- x single, x Mult-Adds: the tuned network's time over that of the single network in its faster format, and that over the ratio of Mult-Adds.
+- What is slower than the fastest, by 3 times at first and by 1.25 times in the end, is left out from round to round; rounds: of the single
+  network, the tuned one and the best by hand, the least.
+
 """
 _COLUMNS = (
     *("cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "by fastest rounds"),
@@ -105,12 +107,15 @@ def _values(rows: list[Row]) -> list[str]:
     def best(*names: str) -> Row | None:
         return min((row for row in rows if row.contender in names and row.ms), key=lambda row: row.ms, default=None)
 
-    single, hand, compiled = best("single"), best(*_BY_HAND), best("packed compiled")
+    single, hand = best("single"), best(*_BY_HAND)
+    compiled, hand_compiled = best("packed compiled"), best(*(f"{name} compiled" for name in _BY_HAND))
     converted, tuned = best("packed as converted"), best("packed tuned")
     if single is None or hand is None or tuned is None or converted is None:
         return [next((row.note for row in rows if row.note), "not measured")[:160].replace("|", "/")] + [""] * (len(_COLUMNS) - 2)
-    times = [f"{one.ms:.2f}" for one in (single, converted, tuned)] + [f"{hand.ms:.2f} {hand.contender} {hand.memory_format}"]
+    times = [f"{single.ms:.2f}", f"{converted.ms:.2f}", f"{tuned.ms:.2f} {tuned.note}".rstrip()]
+    times.append(f"{hand.ms:.2f} {hand.contender}, {hand.memory_format}")
     least = min(row.least for row in rows if row.contender in _BY_HAND and row.ms)
-    ratios = [tuned.ms / hand.ms, tuned.least / least, tuned.to_single, tuned.to_mult_adds, *([compiled.ms / hand.ms] if compiled else [])]
+    ratios = [tuned.ms / hand.ms, tuned.least / least, tuned.to_single, tuned.to_mult_adds]
+    among_compiled = f"{compiled.ms / hand_compiled.ms:.2f}" if compiled and hand_compiled else "-"
     rounds = min(one.rounds for one in (single, hand, tuned))
-    return times + [f"{one:.2f}" for one in ratios] + ([] if compiled else ["-"]) + [str(rounds)]
+    return [*times, *(f"{one:.2f}" for one in ratios), among_compiled, str(rounds)]

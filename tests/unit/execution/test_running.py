@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import packify
+from packify.execution.choices import Choice, key_of
+from packify.execution.running import Execution
 from tests.unit.execution.networks import image, packed_convs
 
 
@@ -47,6 +50,33 @@ def test_one_member_is_the_network_itself() -> None:
     packed.strategy = "in turn"
     assert packed.executor is not None
     assert packed.members(image()).shape == (1, 4, 5)
+
+
+def test_a_strategy_that_was_looked_up_is_looked_up_again_where_anything_it_is_told_from_differs() -> None:
+    packed = packed_convs().eval()
+    executor, x = packed.executor, image()
+    assert isinstance(executor, Execution)
+
+    def choice(**other: Any) -> Choice:
+        device, dtype, threads, mode = key_of(x.device, [x], train=False)
+        told = {"device": device, "dtype": dtype, "threads": threads, "mode": mode, "batch": 2, "batch_low": 1, "batch_high": 4}
+        return Choice(**{**told, "memory_format": "contiguous", **other})
+
+    with torch.no_grad():
+        before = executor.suited(packed, [x])
+        assert executor.suited(packed, [x]) == before
+        executor.choices = (choice(strategy="batched"), choice(strategy="per layer", dtype="bfloat16"))
+        assert executor.suited(packed, [x])[0] == "batched"
+        assert executor.suited(packed, [x[:1].expand(8, -1, -1, -1)]) == before
+        with torch.autocast("cpu", torch.bfloat16):
+            assert executor.suited(packed, [x])[0] == "per layer"
+        packed.train()
+        assert executor.suited(packed, [x])[0] == before[0]
+        executor.choices = ()
+        assert executor.suited(packed.eval(), [x]) == before
+        for batch in range(1, 600):
+            executor.suited(packed, [x[:1].expand(batch, -1, -1, -1)])
+        assert len(executor._suited.found) < 300
 
 
 @pytest.mark.slow
