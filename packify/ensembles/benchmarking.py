@@ -39,7 +39,7 @@ class Line:
         batch: samples of a call.
         mode: ``"infer"``, or ``"train"`` with a backward pass.
         seconds: the median; None where it did not run.
-        least: of the fastest round, which whatever else the machine does has disturbed the least; 0 where it did not run.
+        least: of the fastest call, which whatever else the machine does has disturbed the least; 0 where it did not run.
         spread: half of the distance between the quartiles, as a share of the median.
         rounds: how often it was timed.
         per_second: samples.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 _ROUNDS_FOR_ALL = 3
-_CLOSE = 1.25
+_CLOSE = 1.4
 Progress = Callable[[float, str], None]
 """Called with the share of the time that has gone, and what is measured."""
 
@@ -21,11 +21,13 @@ class Timing:
 
     Attributes:
         seconds: of every round, in order.
+        warm_up: of the calls before them; of a function that was left out then, they are its seconds too.
         failure: why it could not be run, if so.
         slow: it was left out after it had warmed up, being that much slower than the fastest.
     """
 
     seconds: list[float] = field(default_factory=list)
+    warm_up: list[float] = field(default_factory=list)
     failure: str = ""
     slow: bool = False
 
@@ -36,8 +38,8 @@ class Timing:
 
     @property
     def least(self) -> float:
-        """Seconds of the fastest round; infinite where there is none."""
-        return min(self.seconds, default=float("inf"))
+        """Seconds of the fastest call; infinite where there is none."""
+        return min((*self.seconds, *self.warm_up), default=float("inf"))
 
     @property
     def spread(self) -> float:
@@ -73,7 +75,7 @@ def measure_by_turns(
         rounds: at most.
         least_rounds: that many, even if they take longer than `budget_s`.
         too_slow: times the fastest.
-        narrowing: `too_slow` holds after the warm-up, and comes closer with the rounds and the time, down to 1.25: so the time goes to
+        narrowing: `too_slow` holds after the warm-up, and comes closer with the rounds and the time, down to 1.4: so the time goes to
             those that may be the fastest.
         kept: the names of those that are not left out for being slow.
         progress: is told how far it is.
@@ -97,7 +99,7 @@ def measure_by_turns(
         left = _without_slow({name: found[name] for name in left}, limit, kept)
         for name in left if number % 2 else list(reversed(left)):
             if number == 0:
-                found[name].seconds.clear()
+                found[name].warm_up, found[name].seconds = found[name].seconds, []
             found[name].seconds.append(seconds_of(functions[name], device, clock))
             if progress is not None:
                 progress(_gone(began, budget_s), f"{name} (round {number + 1})")

@@ -19,12 +19,12 @@ One line for a network, spec, mode, batch and number of threads: all contenders 
 
 - The best by hand is the fastest of grouped, in turn and vmap in either memory format; compiled / it: the same among what is compiled.
 - x single, x Mult-Adds: the tuned network's time over that of the single network in its faster format, and over the Mult-Adds ratio.
-- What is slower than the fastest, by 3 times at first and by 1.25 times in the end, is left out from round to round; rounds: of the single
+- What is slower than the fastest, by 3 times at first and by 1.4 times in the end, is left out from round to round; rounds: of the single
   network, the tuned one and the best by hand, the least.
 
 """
 _COLUMNS = (
-    *("cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "by fastest rounds"),
+    *("cell", "single", "as converted", "tuned", "best by hand", "tuned / it", "by fastest calls"),
     *("tuned x single", "x Mult-Adds", "compiled / it", "rounds"),
 )
 
@@ -39,7 +39,7 @@ class Row:
         clock: ``"wall"``, or ``"cpu"`` for the CPU time of the process.
         cell: the label of what was measured.
         contender, memory_format: what ran.
-        ms, least: the median and the fastest round; 0 where it did not run.
+        ms, least: the median and the fastest call; 0 where it did not run.
         spread: half of the distance between the quartiles, as a share of the median.
         rounds: how often it was timed.
         to_single, to_mult_adds: see `Line`.
