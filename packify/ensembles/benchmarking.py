@@ -167,7 +167,7 @@ def contenders(
         single = copy.deepcopy(reference).train(train)
         to_format(single, name)
         found[f"single, {name}"] = _pass(single, single, given, train)
-        for strategy in ("grouped", "in turn"):
+        for strategy in _written_by_hand(packed, train):
             network = copy.deepcopy(packed).train(train)
             to_format(network, name)
             network.strategy = strategy
@@ -182,6 +182,13 @@ def contenders(
         own.compile()
         found["packed compiled, its own"] = _pass(own, own, x, train)
     return found
+
+
+def _written_by_hand(packed: PackedNetwork, train: bool) -> tuple[str, ...]:
+    """The strategies that users would write themselves on this device."""
+    if next(packed.parameters()).device.type != "cuda":
+        return "grouped", "in turn"
+    return ("grouped", "in turn", "streams", *(() if train else ("cuda graph",)))
 
 
 def _compiled(single: nn.Module, packed: PackedNetwork, x: Any, name: str, train: bool) -> dict[str, Callable[[], None]]:

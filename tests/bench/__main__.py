@@ -18,40 +18,42 @@ import torch
 from rich.console import Console
 
 import packify
-from packify.cli.device_inputs import inputs_like
+from packify.cli.device_inputs import inputs_like, require_device
 from packify.ensembles.benchmarking import bench
 from packify.execution.measuring import seconds_of
 from tests.bench import rows
 from tests.bench.networks import NETWORKS, Cell, cells
 from tests.zoo import tables
 
-_CPU = torch.device("cpu")
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", action="append", metavar="PATTERN", help="cells that match, such as 'resnet*/2-4-1/infer/16/1'")
-    parser.add_argument("--threads", default="1,2", metavar="A,B,...", help="numbers of threads (1,2)")
+    parser.add_argument("--threads", default="1,2", metavar="A,B,...", help="numbers of threads of a CPU (1,2)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--autocast", choices=("bfloat16", "float16"), help="compute in this dtype where torch does so by itself")
     parser.add_argument("--minutes", type=float, default=60.0, help="start no cell after this time (60)")
     parser.add_argument("--budget-s", type=float, default=20.0, help="seconds for each cell, at least (20)")
     parser.add_argument("--calls", type=float, default=200.0, help="and at least the time of so many calls of the single network (200)")
     parser.add_argument("--rounds", type=int, default=5, help="at least so many of those that are not left out as slow (5)")
-    parser.add_argument("--most", type=float, default=40.0, metavar="G", help="leave out calls of more Mult-Adds (40 G)")
+    parser.add_argument("--most", type=float, metavar="G", help="leave out calls of more Mult-Adds (40 G; 4000 G on a GPU)")
     parser.add_argument("--compile", action="store_true", help="also the compiled networks")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of the process, not wall time: with one thread on a busy machine")
     parser.add_argument("--list", action="store_true", help="print what is missing, and measure nothing")
     given = parser.parse_args(arguments)
-    machine, console = rows.machine_name(os.cpu_count() or 1), Console(stderr=True)
+    device, console = require_device(given.device), Console(stderr=True)
+    machine = rows.machine_name(device, os.cpu_count() or 1) + (f", {given.autocast} autocast" if given.autocast else "")
     table = tables.read(rows.Row, rows.TABLE)
     done = {row.cell for row in table if (row.machine, row.torch) == (machine, torch.__version__)}
-    wanted = [cell for cell in cells([int(count) for count in given.threads.split(",")]) if cell.label not in done]
+    threads = [int(count) for count in given.threads.split(",")] if device.type == "cpu" else [0]
+    wanted = [cell for cell in cells(threads, device.type) if cell.label not in done]
     wanted = [cell for cell in wanted if not given.only or any(fnmatch.fnmatch(cell.label, pattern) for pattern in given.only)]
     if given.list:
         Console().print("\n".join(cell.label for cell in wanted), highlight=False)
         return 0
     until = time.monotonic() + 60 * given.minutes
-    measured = _Measured(given)
+    measured = _Measured(given, device)
     for number, cell in enumerate(wanted, 1):
         if time.monotonic() > until:
             console.print(f"{len(wanted) - number + 1} of {len(wanted)} cells are left: run again")
@@ -69,35 +71,39 @@ def main(arguments: list[str] | None = None) -> int:
 class _Measured:
     """Measures cells; a network that is the same as in the cell before is not packed again."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.given, self._last = given, ("", ())
+    def __init__(self, given: argparse.Namespace, device: torch.device) -> None:
+        self.given, self.device, self._last = given, device, ("", ())
         self._packed: Any = None
 
     def rows(self, cell: Cell, machine: str) -> Sequence[rows.Row]:
         """What one cell gives; nothing where its calls are too large for this run."""
-        torch.set_num_threads(cell.threads)
+        if cell.threads:
+            torch.set_num_threads(cell.threads)
+        dtype = getattr(torch, self.given.autocast or "float32")
         try:
             model, packed, budget = self._network(cell)
-            if cell.batch * budget.reference.mult_adds > 1e9 * self.given.most / (3 if cell.mode == "train" else 1):
+            most = self.given.most or (40.0 if self.device.type == "cpu" else 4000.0)
+            if cell.batch * budget.reference.mult_adds > 1e9 * most / (3 if cell.mode == "train" else 1):
                 return []
-            x = inputs_like(packed, cell.batch, _CPU, torch.float32)
-            with torch.no_grad():
-                call = min(seconds_of(lambda: model(x), _CPU) for _ in range(2)) * (3 if cell.mode == "train" else 1)
-            found = bench(
-                model,
-                packed,
-                lambda count: inputs_like(packed, count, _CPU, torch.float32),
-                budget,
-                batches=[cell.batch],
-                modes=[cell.mode],
-                compiled=self.given.compile,
-                budget_s=max(self.given.budget_s, self.given.calls * call),
-                least_rounds=self.given.rounds,
-                narrowing=True,
-                clock=time.process_time if self.given.cpu_time else time.perf_counter,
-            )
+            x = inputs_like(packed, cell.batch, self.device, torch.float32)
+            with torch.autocast(self.device.type, dtype, enabled=bool(self.given.autocast)):
+                with torch.no_grad():
+                    call = min(seconds_of(lambda: model(x), self.device) for _ in range(2)) * (3 if cell.mode == "train" else 1)
+                found = bench(
+                    model,
+                    packed,
+                    lambda _: x,
+                    budget,
+                    batches=[cell.batch],
+                    modes=[cell.mode],
+                    compiled=self.given.compile,
+                    budget_s=max(self.given.budget_s, self.given.calls * call),
+                    least_rounds=self.given.rounds,
+                    narrowing=True,
+                    clock=time.process_time if self.given.cpu_time else time.perf_counter,
+                )
         except Exception as error:  # one network that fails does not end the run
-            return [rows.failed(cell, machine, torch.__version__, f"{type(error).__name__}: {error}")]
+            return [rows.failed(cell, machine, f"{type(error).__name__}: {error}")]
         return rows.rows_of(cell, found, machine, "cpu" if self.given.cpu_time else "wall")
 
     def _network(self, cell: Cell) -> Any:
@@ -109,7 +115,8 @@ class _Measured:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", packify.AverageWarning)
                 recording = packify.record(model, x)
-                self._packed = model, recording.pack(**numbers), recording.budget(**numbers)
+                packed, budget = recording.pack(**numbers), recording.budget(**numbers)
+            self._packed = model.to(self.device), packed.to(self.device), budget
             self._last = cell.network, cell.spec
         return self._packed
 

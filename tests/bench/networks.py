@@ -47,7 +47,8 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]] = {
 }
 """Each with an example of two samples, the small ones first."""
 SPECS: tuple[tuple[float, int, int], ...] = ((2, 4, 1), (2, 4, 2), (1.5, 8, 1))
-BATCHES = (1, 16, 64)
+BATCHES: dict[str, tuple[int, ...]] = {"cpu": (1, 16, 64), "cuda": (64, 256)}
+"""By the type of the device."""
 MODES = ("infer", "train")
 
 
@@ -60,7 +61,7 @@ class Cell:
         spec: alpha, M and gamma.
         mode: ``"infer"`` or ``"train"``.
         batch: samples of a call.
-        threads: of torch.
+        threads: of torch; 0 on a GPU.
     """
 
     network: str
@@ -75,13 +76,13 @@ class Cell:
         return "/".join([self.network, "-".join(f"{one:g}" for one in self.spec), self.mode, str(self.batch), str(self.threads)])
 
 
-def cells(threads: Sequence[int]) -> Iterator[Cell]:
+def cells(threads: Sequence[int], device: str = "cpu") -> Iterator[Cell]:
     """All, those of one network and one spec together, so that it is packed once."""
     for spec in SPECS:
         for network in NETWORKS:
             for count in threads:
                 for mode in MODES:
-                    for batch in BATCHES:
+                    for batch in BATCHES[device]:
                         one_value = network == "resnet18_32_plain_stem" and mode == "train" and batch == 1
                         if not one_value:  # for each channel, of which there are no statistics
                             yield Cell(network, spec, mode, batch, count)

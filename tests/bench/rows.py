@@ -7,17 +7,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from packify.ensembles.benchmarking import Bench, Line
+from packify.execution.choices import device_name
 from tests.bench.networks import Cell
 
 FOLDER = Path(__file__).parent
 TABLE, PAGE = FOLDER / "measured.tsv", FOLDER / "MEASURED.md"
-_BY_HAND = ("grouped", "in turn", "vmap")
+_BY_HAND = ("grouped", "in turn", "vmap", "streams", "cuda graph")
 _HEAD = """# Measured by `python -m tests.bench`
 
 One line for a network, spec, mode, batch and number of threads: all contenders by turns, medians in ms, from `measured.tsv`.
 
-- The best by hand is the fastest of grouped, in turn and vmap in either memory format; compiled / it: the same among what is compiled.
+- The best by hand is the fastest of grouped, in turn and vmap, on GPUs also of streams and of a CUDA graph, in either memory format;
+  compiled / it: the same among what is compiled.
 - x single, x Mult-Adds: the tuned network's time over that of the single network in its faster format, and over the Mult-Adds ratio.
 - What is slower than the fastest, by 3 times at first and by 1.4 times in the end, is left out from round to round; rounds: of the single
   network, the tuned one and the best by hand, the least.
@@ -34,7 +38,7 @@ class Row:
     """One contender of one cell on one machine; without time where it did not run.
 
     Attributes:
-        machine: processor, and the cores that the run could use.
+        machine: processor, and the cores that the run could use; or the GPU. With the dtype of autocast, where there is one.
         torch: its version.
         clock: ``"wall"``, or ``"cpu"`` for the CPU time of the process.
         cell: the label of what was measured.
@@ -72,13 +76,15 @@ def _row(label: str, line: Line, where: tuple[str, str, str]) -> Row:
     return Row(*where, label, line.contender, line.memory_format, ms, *values, note)
 
 
-def failed(cell: Cell, machine: str, torch: str, why: str) -> Row:
+def failed(cell: Cell, machine: str, why: str) -> Row:
     """A cell that could not be measured at all."""
-    return Row(machine, torch, "-", cell.label, "-", "-", 0.0, 0.0, 0.0, 0, 0.0, 0.0, " ".join(why.split()))
+    return Row(machine, torch.__version__, "-", cell.label, "-", "-", 0.0, 0.0, 0.0, 0, 0.0, 0.0, " ".join(why.split()))
 
 
-def machine_name(cores: int) -> str:
-    """The processor, by the name that the system has for it, and how many cores are used."""
+def machine_name(device: torch.device, cores: int) -> str:
+    """The GPU; or the processor, by the name that the system has for it, and how many cores are used."""
+    if device.type != "cpu":
+        return device_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import packify
 from packify.ensembles.bench_plots import draw_bench, plot_bench
-from packify.ensembles.benchmarking import Bench, bench
+from packify.ensembles.benchmarking import Bench, bench, contenders
 from tests.unit.execution.networks import convs, image
 
 
@@ -83,3 +84,21 @@ def test_the_picture(measured: Bench, tmp_path_factory: pytest.TempPathFactory) 
     assert len(figure.axes) == 2
     assert all(len(axes.patches) == 12 for axes in figure.axes)
     assert plot_bench(measured, tmp_path_factory.mktemp("plot") / "bench.png").stat().st_size > 1000
+
+
+def test_every_way_is_also_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+
+    def compile_nothing(function: Any, **_: Any) -> Any:
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    packed = packify.pack(convs(), image(), alpha=2, num_estimators=2).eval()
+    functions = contenders(convs().eval(), packed, image(), train=False, compiled=True, tuning_s=0.05)
+    names = {key.split(", ")[0] for key in functions if "compiled" in key}
+    assert names == {f"{name} compiled" for name in ("single", "vmap", "grouped", "in turn", "packed")}
+    assert len(compiled) >= 2 * 4 + 1
+    for key, function in functions.items():
+        if "compiled" in key:
+            function()
