@@ -84,7 +84,7 @@ def tuning_table(found: Tuning) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for label in ("strategy", "memory format"):
         table.add_column(label, no_wrap=True)
-    for label in ("median", "of the fastest", "spread", "rounds"):
+    for label in ("median", "of the choice", "spread", "rounds"):
         table.add_column(label, justify="right", no_wrap=True)
     table.add_column("")
     best = found.tried[0].seconds

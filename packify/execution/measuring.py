@@ -75,8 +75,8 @@ def measure_by_turns(
         rounds: at most.
         least_rounds: that many, even if they take longer than `budget_s`.
         too_slow: times the fastest.
-        narrowing: `too_slow` holds after the warm-up, and comes closer with the rounds and the time, down to 1.4: so the time goes to
-            those that may be the fastest.
+        narrowing: the border comes closer from `too_slow` to 1.4, with the rounds and the first quarter of the time: so the time goes
+            to those that may be the fastest.
         kept: the names of those that are not left out for being slow.
         progress: is told how far it is.
         clock: seconds; `time.process_time`, which other processes do not disturb, is of use with one thread on a busy CPU.
@@ -109,7 +109,7 @@ def measure_by_turns(
 def _limit(number: int, gone: float, too_slow: float, narrowing: bool) -> float:
     """How many times as long as the fastest a function may take after so many rounds and this share of the time."""
     if narrowing:
-        return max(_CLOSE, 1 + (too_slow - 1) * max(0.5**number, 1 - 2 * gone))
+        return max(_CLOSE, 1 + (too_slow - 1) * max(0.5 ** (number + 1), 1 - 4 * gone))
     return too_slow if number >= _ROUNDS_FOR_ALL else 3 * too_slow
 
 

@@ -123,6 +123,22 @@ def test_several_batches_add_to_each_other() -> None:
     assert copy.deepcopy(packed).executor.choices == packed.executor.choices  # type: ignore[union-attr]
 
 
+def test_what_runs_untuned_stays_where_nothing_is_faster_by_more_than_chance() -> None:
+    def way(strategy: str, seconds: float, least: float, note: str = "") -> tuning.Tried:
+        return tuning.Tried(strategy, "contiguous", seconds, least, 0.0, 5, note)
+
+    usual, slow = way("grouped", 1.0, 0.9), way("per layer", 0.5, 0.4, "much slower, left out")
+    for other, first in (
+        (way("in turn", 0.98, 0.8), usual),  # too little
+        (way("in turn", 0.9, 0.95), usual),  # in the median only
+        (way("in turn", 0.9, 0.85), None),
+    ):
+        found = tuning._best_first([slow, other, usual], ("grouped", "contiguous"))
+        assert found[0] is (first or other)
+        assert set(map(id, found)) == {id(slow), id(other), id(usual)}
+        assert tuning._best_first([slow, other, usual], ("batched", "contiguous"))[0] is other
+
+
 def test_parts_are_chosen_where_that_wins_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = packed_convs().eval()
     own = tuning.measure_by_turns
