@@ -77,7 +77,7 @@ def measure_by_turns(
         too_slow: times the fastest.
         narrowing: the border comes closer from `too_slow` to 1.4, with the rounds and the first quarter of the time: so the time goes
             to those that may be the fastest.
-        kept: the names of those that are not left out for being slow.
+        kept: the names of those that are not left out for being slow, nor compared with when others are.
         progress: is told how far it is.
         clock: seconds; `time.process_time`, which other processes do not disturb, is of use with one thread on a busy CPU.
     """
@@ -115,7 +115,7 @@ def _limit(number: int, gone: float, too_slow: float, narrowing: bool) -> float:
 
 def _without_slow(timings: Mapping[str, Timing], too_slow: float, kept: Collection[str]) -> list[str]:
     """The names of those that are worth another round, by their fastest; the others are marked."""
-    best = min((one.least for one in timings.values()), default=0.0)
+    best = min((one.least for name, one in timings.items() if name not in kept), default=0.0)
     for name, one in timings.items():
         one.slow = name not in kept and one.least > too_slow * best
     return [name for name, one in timings.items() if not one.slow]

@@ -23,8 +23,8 @@ One line for a network, spec, mode, batch and number of threads: all contenders 
 - The best by hand is the fastest of grouped, in turn and vmap, on GPUs also of streams and of a CUDA graph, in either memory format;
   compiled / it: the same among what is compiled.
 - x single, x Mult-Adds: the tuned network's time over that of the single network in its faster format, and over the Mult-Adds ratio.
-- What is slower than the fastest, by 2 times at first and by 1.4 times in the end, is left out from round to round; rounds: of the single
-  network, the tuned one and the best by hand, the least.
+- Of what is written by hand, ways that take 2 times the fastest at first, and 1.4 times in the end, are left out from round to round;
+  rounds: of the single network, the tuned one and the best by hand, the least.
 
 """
 _COLUMNS = (

@@ -25,11 +25,11 @@ def test_what_is_much_slower_is_left_out() -> None:
 
 
 def test_the_border_comes_closer_from_round_to_round_and_the_last_ones_have_all_rounds() -> None:
-    seconds = {"fast": 0.002, "near": 0.00205, "half more": 0.0032, "twice": 0.0055, "slow": 0.05, "kept": 0.01}
+    seconds = {"fast": 0.002, "near": 0.00205, "half more": 0.0032, "twice": 0.0055, "slow": 0.05, "kept": 0.01, "faster": 0.0005}
     functions = {name: (lambda wait=wait: time.sleep(wait)) for name, wait in seconds.items()}
-    found = measure_by_turns(functions, device=CPU, budget_s=1e-9, rounds=20, least_rounds=6, narrowing=True, kept=["kept"])
+    found = measure_by_turns(functions, device=CPU, budget_s=1e-9, rounds=20, least_rounds=6, narrowing=True, kept=["kept", "faster"])
     assert [name for name, one in found.items() if one.slow] == ["half more", "twice", "slow"]
-    assert [len(found[name].seconds) for name in ("fast", "near", "kept")] == [6, 6, 6]
+    assert [len(found[name].seconds) for name in ("fast", "near", "kept", "faster")] == [6] * 4
     calls = {name: len(one.warm_up) + len(one.seconds) for name, one in found.items()}
     assert calls["kept"] > calls["half more"] > calls["twice"] >= 1
 
