@@ -74,7 +74,7 @@ def _told(report: Callable[[str, int, int], None], what: str) -> Callable[[float
 
 
 def tuning_table(found: Tuning) -> Table:
-    """Every way that was tried, fastest first."""
+    """Every way that was tried, the choice and then fastest first."""
     from rich import box
     from rich.table import Table
 
