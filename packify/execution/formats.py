@@ -79,6 +79,12 @@ def wants_channels_last(network: PackedNetwork) -> bool:
     return convs > others
 
 
+def has_inner_convs(network: PackedNetwork) -> bool:
+    """Whether a member has convs besides those that cut patches, of which a transformer has one in front of many layers."""
+    graph = network.member_template.graphs["eval"]
+    return any(node.op == "call_function" and node.target in CONVS and not _cuts_patches(node) for node in graph.nodes)
+
+
 def runs_in_channels_last(network: PackedNetwork) -> bool:
     """Whether the graphs, packed and of a member, can run on features that lie channels last: ``view`` needs memory in its own order."""
     parts = (network, network.member_template)

@@ -15,7 +15,7 @@ from packify.core import nested
 from packify.core.errors import PackError, SpecError
 from packify.execution.choices import Choice, Mode, key_of, merged
 from packify.execution.defaults import default_strategy
-from packify.execution.formats import FORMATS, format_of, runs_in_channels_last, to_format
+from packify.execution.formats import FORMATS, format_of, has_inner_convs, runs_in_channels_last, to_format
 from packify.execution.measuring import Progress, Timing, measure_by_turns
 from packify.execution.plans import batch_of
 from packify.execution.strategies import AUTO, STRATEGIES
@@ -217,9 +217,9 @@ def _check(network: PackedNetwork, mode: str, budget_s: Any, args: tuple[Any, ..
 
 
 def _ways(network: PackedNetwork, device: torch.device, train: bool) -> list[tuple[str, str]]:
-    """Strategies and memory formats, the network's own format first."""
+    """Strategies and memory formats, the network's own format first; without inner convs there is nothing that a format changes."""
     own = format_of(network)
-    convs = any(parameter.dim() == 4 for parameter in network.parameters())
+    convs = has_inner_convs(network)
     both = convs and (own == "channels_last" or runs_in_channels_last(network))
     names = [own, *(name for name in FORMATS if name != own)] if both else [own]
     suited = STRATEGIES if network.suited_strategies is None else network.suited_strategies

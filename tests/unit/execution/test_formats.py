@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import packify
-from packify.execution.formats import format_of, runs_in_channels_last, to_format, wants_channels_last
+from packify.execution.formats import format_of, has_inner_convs, runs_in_channels_last, to_format, wants_channels_last
 from tests.unit.execution.networks import convs, image, packed_convs
 
 
@@ -43,7 +43,7 @@ def test_one_member_lies_as_the_reference() -> None:
 @pytest.mark.parametrize(("name", "wants"), [("resnet18", True), ("vit_tiny_patch16_224", False)])
 def test_networks_of_timm(name: str, wants: bool) -> None:
     packed = _packed(timm.create_model(name, num_classes=5), torch.randn(1, 3, 224, 224))
-    assert wants_channels_last(packed) == wants
+    assert wants_channels_last(packed) == has_inner_convs(packed) == wants
     assert (format_of(packed) == "channels_last") == wants
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import packify
 import packify.execution.tuning as tuning
@@ -121,6 +122,15 @@ def test_several_batches_add_to_each_other() -> None:
         packed.tune(image(batch), budget_s=0.2)
     assert [one.batch for one in packed.executor.choices] == [1, 8]  # type: ignore[union-attr]
     assert copy.deepcopy(packed).executor.choices == packed.executor.choices  # type: ignore[union-attr]
+
+
+def test_ways_that_change_nothing_are_not_tried() -> None:
+    cuts = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Flatten(2), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5))
+    patches = packify.pack(cuts, image(), alpha=2, num_estimators=2).eval()
+    assert {(one.strategy, one.memory_format) for one in patches.tune(image(), budget_s=0.1).tried} - {("threads", "contiguous")} == {
+        ("grouped", "contiguous"),
+        ("in turn", "contiguous"),
+    }
 
 
 def test_what_runs_untuned_stays_where_nothing_is_faster_by_more_than_chance() -> None:
