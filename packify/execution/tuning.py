@@ -108,9 +108,14 @@ def tune_network(
     functions = {f"{strategy}, {name}": _step(copies[name], strategy, _in_format((args, kwargs), name), train) for strategy, name in ways}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         own_progress = _part_of(progress, 0, _WHOLE)
-        seconds = _WHOLE * budget_s
         timings = measure_by_turns(
-            functions, device=device, budget_s=seconds, least_rounds=_LEAST_ROUNDS, narrowing=True, progress=own_progress
+            functions,
+            device=device,
+            budget_s=_WHOLE * budget_s,
+            least_rounds=_LEAST_ROUNDS,
+            narrowing=True,
+            kept=[", ".join(usual)],
+            progress=own_progress,
         )
         tried = _best_first([_tried(way, timings[key]) for way, key in zip(ways, functions, strict=True)], usual)
         best = tried[0]
