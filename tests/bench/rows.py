@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 
 import torch
 
@@ -99,29 +100,55 @@ def page(rows: Iterable[Row]) -> str:
     text = [_HEAD]
     for machine, by_cell in sections.items():
         text += [f"## {machine}\n", _joined(_COLUMNS), "|---" * len(_COLUMNS) + "|"]
-        text += [*(_joined([cell, *_values(found)]) for cell, found in by_cell.items()), ""]
+        text += [*(_joined([cell, *_values(found)]) for cell, found in by_cell.items()), "", *_in_all(by_cell.values())]
     return "\n".join(text)
+
+
+def _in_all(cells: Iterable[list[Row]]) -> list[str]:
+    """What single cells on a machine whose speed changes cannot tell: the geometric means of the ratios of all."""
+    whole = [found for found in map(_Found, cells) if found.whole]
+    if not whole:
+        return []
+    ratios = {
+        "tuned over the best by hand": [(one.tuned, one.hand) for one in whole],
+        "as converted over in turn": [(one.converted, one.in_turn) for one in whole],
+        "compiled over the best compiled by hand": [(one.compiled, one.hand_compiled) for one in whole],
+    }
+    lines = [f"In all {len(whole)} cells, geometric means by medians and by fastest calls:", ""]
+    for name, pairs in ratios.items():
+        both = [(one, other) for one, other in pairs if one is not None and other is not None]
+        if both:
+            medians, least = (geometric_mean(values) for values in ([a.ms / b.ms for a, b in both], [a.least / b.least for a, b in both]))
+            lines.append(f"- {name}: {medians:.3f} and {least:.3f} ({len(both)} cells)")
+    return [*lines, ""]
 
 
 def _joined(values: Iterable[str]) -> str:
     return "| " + " | ".join(values) + " |"
 
 
+class _Found:
+    """The rows of one cell that its line tells about, each the fastest of its kind; None where none ran."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = [row for row in rows if row.ms]
+        self.single, self.converted, self.tuned = map(self._best, ("single", "packed as converted", "packed tuned"))
+        self.hand, self.in_turn, self.compiled = self._best(*_BY_HAND), self._best("in turn"), self._best("packed compiled")
+        self.hand_compiled = self._best(*(f"{name} compiled" for name in _BY_HAND))
+        self.whole = None not in (self.single, self.converted, self.tuned, self.hand)
+
+    def _best(self, *names: str) -> Row | None:
+        return min((row for row in self.rows if row.contender in names), key=lambda row: row.ms, default=None)
+
+
 def _values(rows: list[Row]) -> list[str]:
     """Of one cell, or why there are none."""
-
-    def best(*names: str) -> Row | None:
-        return min((row for row in rows if row.contender in names and row.ms), key=lambda row: row.ms, default=None)
-
-    single, hand = best("single"), best(*_BY_HAND)
-    compiled, hand_compiled = best("packed compiled"), best(*(f"{name} compiled" for name in _BY_HAND))
-    converted, tuned = best("packed as converted"), best("packed tuned")
+    found = _Found(rows)
+    single, converted, tuned, hand = found.single, found.converted, found.tuned, found.hand
     if single is None or hand is None or tuned is None or converted is None:
         return [next((row.note for row in rows if row.note), "not measured")[:160].replace("|", "/")] + [""] * (len(_COLUMNS) - 2)
     times = [f"{single.ms:.2f}", f"{converted.ms:.2f}", f"{tuned.ms:.2f} {tuned.note}".rstrip()]
     times.append(f"{hand.ms:.2f} {hand.contender}, {hand.memory_format}")
-    least = min(row.least for row in rows if row.contender in _BY_HAND and row.ms)
-    ratios = [tuned.ms / hand.ms, tuned.least / least, tuned.to_single, tuned.to_mult_adds]
-    among_compiled = f"{compiled.ms / hand_compiled.ms:.2f}" if compiled and hand_compiled else "-"
-    rounds = min(one.rounds for one in (single, hand, tuned))
-    return [*times, *(f"{one:.2f}" for one in ratios), among_compiled, str(rounds)]
+    ratios = [tuned.ms / hand.ms, tuned.least / hand.least, tuned.to_single, tuned.to_mult_adds]
+    among_compiled = f"{found.compiled.ms / found.hand_compiled.ms:.2f}" if found.compiled and found.hand_compiled else "-"
+    return [*times, *(f"{one:.2f}" for one in ratios), among_compiled, str(min(one.rounds for one in (single, hand, tuned)))]

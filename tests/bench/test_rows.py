@@ -38,6 +38,8 @@ def test_what_was_measured_is_read_as_it_was_written_and_summed_up(tmp_path: Pat
     assert "| mlp/1.5-8-1/infer/16/1 | 1.00 | 3.00 | 2.00 | 2.50 grouped, contiguous | 0.80 | 0.80 | 2.00 | 1.00 | - | 3 |" in text
     assert "| unet_64/2-4-1/train/1/2 | PackError: a / b |" in text
     assert "## a machine, torch 2.14, cpu time" in text
+    assert "- tuned over the best by hand: 0.800 and 0.800 (1 cells)" in text
+    assert "compiled over" not in text
 
 
 def test_a_cell_has_a_label_of_its_own_and_one_network_comes_at_once() -> None:
