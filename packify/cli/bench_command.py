@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Batches = Annotated[str, typer.Option("--batch", metavar="A,B,...", help="Batch sizes.")]
 Train = Annotated[bool, typer.Option("--train", help="Also a forward and a backward pass.")]
-Compiled = Annotated[bool, typer.Option("--compile", help="Also the compiled single and packed networks.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Also the compiled single and packed networks, a minute for each.")]
 Seconds = Annotated[float, typer.Option("--budget-s", metavar="SECONDS", help="Time for each batch size and mode.")]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw samples per second (png, pdf, svg).", show_default=False)]
 
@@ -78,7 +78,7 @@ def bench(
                 recording.budget(**numbers, dtype=kind),
                 batches=batches,
                 modes=("infer", "train") if train else ("infer",),
-                compiled=compiled,
+                compiled=("single", "packed") if compiled else (),
                 budget_s=budget_s,
                 progress=lambda share, what: report(what, int(100 * share), 100),
             )

@@ -12,7 +12,7 @@ import copy
 import functools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,7 +99,7 @@ def bench(
     *,
     batches: Sequence[int],
     modes: Sequence[str] = ("infer",),
-    compiled: bool = False,
+    compiled: Collection[str] = (),
     budget_s: float = 30.0,
     least_rounds: int = 0,
     narrowing: bool = False,
@@ -115,7 +115,7 @@ def bench(
         budget: of `packed`, for Mult-Adds and bytes.
         batches: samples of a call.
         modes: ``"infer"``, ``"train"`` or both.
-        compiled: also compile the single network and the packed one.
+        compiled: what is also compiled: ``"single"``, ``"packed"``, ``"grouped"``, ``"in turn"``, ``"vmap"``.
         budget_s: seconds for each batch and mode, about; tuning takes a third of it, and compiling is not counted.
         least_rounds, narrowing, clock: as `measure_by_turns` takes them.
         progress: is told how far it is.
@@ -159,7 +159,7 @@ Key = tuple[str, str]
 
 
 def contenders(
-    reference: nn.Module, packed: PackedNetwork, x: Any, *, train: bool, compiled: bool, tuning_s: float
+    reference: nn.Module, packed: PackedNetwork, x: Any, *, train: bool, compiled: Collection[str], tuning_s: float
 ) -> dict[str, Callable[[], None]]:
     """What is measured, by ``"name, memory format"``, each on a copy of its own."""
     found: dict[str, Callable[[], None]] = {}
@@ -179,9 +179,8 @@ def contenders(
         found[f"vmap, {name}"] = _under_vmap(packed, given, name, train)
         many = [copy.deepcopy(single) for _ in range(packed.num_estimators)]
         found[f"Deep Ensemble, {name}"] = _one_after_the_other([_pass(one, one, given, train) for one in many])
-        if compiled:
-            found |= {f"{label} compiled, {name}": function for label, function in _compiled(single, packed, given, name, train).items()}
-    if compiled:
+        found |= {f"{label} compiled, {name}": call for label, call in _compiled(single, packed, given, name, train, compiled).items()}
+    if "packed" in compiled:
         own = copy.deepcopy(packed).train(train)
         own.compile()
         found["packed compiled, its own"] = _pass(own, own, x, train)
@@ -195,17 +194,24 @@ def _written_by_hand(packed: PackedNetwork, train: bool) -> tuple[str, ...]:
     return ("grouped", "in turn", "streams", *(() if train else ("cuda graph",)))
 
 
-def _compiled(single: nn.Module, packed: PackedNetwork, x: Any, name: str, train: bool) -> dict[str, Callable[[], None]]:
-    """What a compiler makes of the single network and of each way that is written by hand."""
-    alone = copy.deepcopy(single)
-    alone.compile()
-    found = {"single": _pass(alone, alone, x, train), "vmap": _under_vmap(packed, x, name, train, compiled=True)}
+def _compiled(
+    single: nn.Module, packed: PackedNetwork, x: Any, name: str, train: bool, which: Collection[str]
+) -> dict[str, Callable[[], None]]:
+    """What a compiler makes of the single network and of ways that are written by hand."""
+    found: dict[str, Callable[[], None]] = {}
+    if "single" in which:
+        alone = copy.deepcopy(single)
+        alone.compile()
+        found["single"] = _pass(alone, alone, x, train)
+    if "vmap" in which:
+        found["vmap"] = _under_vmap(packed, x, name, train, compiled=True)
     for strategy in ("grouped", "in turn"):
-        network = copy.deepcopy(packed).train(train)
-        to_format(network, name)
-        network.strategy = strategy
-        network.compile(freeze=False)
-        found[strategy] = _pass(network, network, x, train)
+        if strategy in which:
+            network = copy.deepcopy(packed).train(train)
+            to_format(network, name)
+            network.strategy = strategy
+            network.compile(freeze=False)
+            found[strategy] = _pass(network, network, x, train)
     return found
 
 

@@ -95,9 +95,10 @@ def test_every_way_is_also_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
     packed = packify.pack(convs(), image(), alpha=2, num_estimators=2).eval()
-    functions = contenders(convs().eval(), packed, image(), train=False, compiled=True, tuning_s=0.05)
+    ways = "single", "vmap", "grouped", "in turn", "packed"
+    functions = contenders(convs().eval(), packed, image(), train=False, compiled=ways, tuning_s=0.05)
     names = {key.split(", ")[0] for key in functions if "compiled" in key}
-    assert names == {f"{name} compiled" for name in ("single", "vmap", "grouped", "in turn", "packed")}
+    assert names == {f"{name} compiled" for name in ways}
     assert len(compiled) >= 2 * 4 + 1
     for key, function in functions.items():
         if "compiled" in key:
