@@ -145,7 +145,7 @@ def bench(
                     least_rounds=least_rounds,
                     too_slow=3.0 if narrowing else 6.0,
                     narrowing=narrowing,
-                    kept=[key for key in functions if key.startswith(("single, ", "packed "))],
+                    kept=[key for key in functions if key.startswith(("single", "packed"))],
                     progress=progress,
                     clock=clock,
                 )
