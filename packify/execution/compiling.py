@@ -33,9 +33,9 @@ def compile_network(network: PackedNetwork, device: torch.device, freeze: bool |
 def strategy_to_compile(network: PackedNetwork, device: torch.device) -> str:
     """How the members of a compiled network run that was given no strategy.
 
-    On a CPU, one after the other: inductor then fuses what is around each member's convs, and oneDNN gets convs without groups. On a GPU
-    nothing has been measured yet; inductor gives up its choice of memory formats as soon as a conv has groups, so there too where there
-    are any. Members that share weights run in one pass.
+    On a CPU, one after the other: inductor then fuses what is around each member's convs, and oneDNN gets convs without groups; calls with
+    little to do run grouped all the same, see `least_batch_in_turn`. On a GPU nothing has been measured yet; inductor gives up its choice
+    of memory formats as soon as a conv has groups, so there too where there are any. Members that share weights run in one pass.
     """
     if network.suited_strategies is not None:
         return network.suited_strategies[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from packify.execution.choices import Choice, nearest
 from packify.execution.compiling import compile_network, strategy_to_compile
-from packify.execution.defaults import default_strategy
+from packify.execution.defaults import default_strategy, least_batch_in_turn
 from packify.execution.fusing import fuse
 from packify.execution.member_tensors import NotPlain, is_watched
 from packify.execution.mixing import require_parts
@@ -30,10 +30,11 @@ class Execution:
         parts: the strategies of parts that have their own, by dotted name.
         choices: what tuning has found.
         compiled: the strategy of calls that are compiled or traced, if none was chosen.
+        compiled_from: the least batch of such calls; smaller ones run grouped.
     """
 
     def __init__(self, strategy: str = AUTO, choices: Sequence[Choice] = ()) -> None:
-        self.strategy, self.choices, self.compiled = strategy, tuple(choices), "grouped"
+        self.strategy, self.choices, self.compiled, self.compiled_from = strategy, tuple(choices), "grouped", 0.0
         self.parts: Mapping[str, str] = {}
         self._plans: Plans | None = None
         self._suited = _Remembered(self.choices)
@@ -94,7 +95,8 @@ class Execution:
     def suited(self, network: PackedNetwork, inputs: Sequence[Tensor]) -> tuple[str, Mapping[str, str]]:
         """The strategy of a call that none was chosen for, and those of parts: what was measured for calls like it, or a default."""
         if is_watched():
-            return self.compiled, {}
+            batch: Any = next((one.shape[0] for one in inputs if one.dim()), None)
+            return "grouped" if isinstance(batch, int) and batch < self.compiled_from else self.compiled, {}
         if self._suited.choices is not self.choices or len(self._suited.found) > _MOST_REMEMBERED:
             self._suited = _Remembered(self.choices)
         key = _all_that_matters(inputs, training=network.training)
@@ -135,6 +137,8 @@ class Execution:
         """Let calls run compiled code, of the strategy that suits a compiler on this device if none was chosen."""
         device = device_of(network)
         self.compiled = strategy_to_compile(network, device)
+        chosen = network.suited_strategies is None and device.type == "cpu"
+        self.compiled_from = least_batch_in_turn(network) if chosen else 0.0
         self.prepare(network, self.compiled)
         compile_network(network, device, freeze, **settings)
 

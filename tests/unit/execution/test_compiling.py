@@ -8,12 +8,17 @@ import pytest
 import torch
 
 import packify
+from packify.execution import defaults
 from packify.execution.compiling import strategy_to_compile
 from tests.unit.execution.networks import image, packed_convs
 
 
 @pytest.mark.slow
-def test_compiled_it_gives_the_same_and_members_are_unrolled() -> None:
+@pytest.mark.parametrize(("least_work", "convs_of_a_pass"), [(1e3, 4 * 3), (250e6, 3)])
+def test_compiled_it_gives_the_same_and_members_with_enough_to_do_are_unrolled(
+    least_work: float, convs_of_a_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(defaults, "LEAST_WORK", least_work)
     packed = packed_convs().eval()
     graphs: list[torch.fx.GraphModule] = []
 
@@ -27,7 +32,7 @@ def test_compiled_it_gives_the_same_and_members_are_unrolled() -> None:
         torch.testing.assert_close(packed(image()), expected)
     (graph,) = graphs
     convs = [node for node in graph.graph.nodes if node.op == "call_function" and "conv2d" in str(node.target)]
-    assert len(convs) == 4 * 3
+    assert len(convs) == convs_of_a_pass
     assert strategy_to_compile(packed, torch.device("cpu")) == "in turn"
 
 
