@@ -97,12 +97,14 @@ class Execution:
         if is_watched():
             batch: Any = next((one.shape[0] for one in inputs if one.dim()), None)
             return "grouped" if isinstance(batch, int) and batch < self.compiled_from else self.compiled, {}
-        if self._suited.choices is not self.choices or len(self._suited.found) > _MOST_REMEMBERED:
-            self._suited = _Remembered(self.choices)
+        remembered = self._suited  # threads may call at once
+        if remembered.choices is not self.choices or len(remembered.found) > _MOST_REMEMBERED:
+            remembered = self._suited = _Remembered(self.choices)
         key = _all_that_matters(inputs, training=network.training)
-        if key not in self._suited.found:
-            self._suited.found[key] = self._suited_anew(network, inputs)
-        return self._suited.found[key]
+        found = remembered.found.get(key)
+        if found is None:
+            found = remembered.found[key] = self._suited_anew(network, inputs)
+        return found
 
     def _suited_anew(self, network: PackedNetwork, inputs: Sequence[Tensor]) -> tuple[str, Mapping[str, str]]:
         device = next((one.device for one in inputs), torch.device("cpu"))
