@@ -6,11 +6,13 @@ Channels last suits convs that are not depthwise, and depthwise ones between lay
 
 Three borders, each from measurements:
 
-- images: from 4096 pixels in a batch on, members run in turn, if each has 100 M Mult-Adds to do. ResNet-18 with a stem for images of 32
-  pixels, channels last, forward, relative to the single network: at a batch of 2 grouped 1.05 and in turn 1.28, at 4 1.18 and 1.08, at 16
-  1.17 and 1.08, and in another run 1.34 and 1.24. With the stem for 224 pixels, which leaves few positions to a conv, it is 1.30 and 1.72,
-  1.22 and 1.56, 1.09 and 1.23: there grouped is better up to a batch of 64, which `tune` finds. MobileNetV3-L on one image of 224 pixels,
-  60 M Mult-Adds a member, 1.55 and 1.84, as (1.5, 8, 1) 1.18 and 2.68; a U-Net on one of 64 pixels, 114 M, 1.72 and 1.49.
+- images: from 4096 pixels in a batch on, members run in turn, if an operator of each has half a million Mult-Adds to do in the mean.
+  ResNet-18 with a stem for images of 32 pixels, channels last, forward, relative to the single network: at a batch of 2 grouped 1.05 and in
+  turn 1.28, at 4 1.18 and 1.08, at 16 1.17 and 1.08, and in another run 1.34 and 1.24. With the stem for 224 pixels, which leaves few
+  positions to a conv, it is 1.30 and 1.72, 1.22 and 1.56, 1.09 and 1.23: there grouped is better up to a batch of 64, which `tune` finds.
+  Where operators do less, calling them M times is what takes time: MobileNetV3-L on one image of 224 pixels, 0.3 M an operator, 1.55 and
+  1.84, as (1.5, 8, 1), 0.06 M, 1.18 and 2.68; up to twelve convs of 8 to 32 channels on one of 64 pixels, 0.2 to 0.7 M, 0.6 and 1.9 ms, 1.3
+  and 2.8, 2.6 and 4.2, 5.1 and 15.7; 3.2 M, 4.3 and 4.1; a U-Net on one of 64 pixels, 1.9 M, 1.72 and 1.49.
 - one image: torch runs a small conv without groups in a kernel of its own, which need not reorder the weights, and one with groups in
   oneDNN, which does. Where most of the weights belong to such convs, every conv runs once per member: ResNet-18 on 32 pixels per layer
   1.33, in turn 1.49 and grouped 2.83.
@@ -41,8 +43,8 @@ from packify.nn.packed_network import PackedNetwork
 
 LEAST_PIXELS = 4096
 """Pixels of the input, over the whole batch, from which on members run in turn on a CPU."""
-LEAST_WORK_ON_IMAGES = 100e6
-"""Mult-Adds of a member, in a batch, below which they run grouped all the same."""
+LEAST_WORK_OF_OPERATORS = 0.5e6
+"""Mult-Adds of a member's operators on images, in a batch and in the mean, below which members run grouped all the same."""
 LEAST_ROWS = 512
 """The same for rows of features, and for tokens of a batch."""
 LEAST_ROWS_FORWARD = 64
@@ -90,7 +92,7 @@ def default_strategy(network: PackedNetwork, device: torch.device, inputs: Seque
     largest = max(inputs, key=Tensor.numel)
     if largest.dim() > 3 and largest.shape[0] == 1 and _pixels(largest.shape) < LEAST_PIXELS:
         return "per layer" if runs_natively_alone(network) else "grouped"
-    if largest.dim() > 3 and work_per_pixel(network) * _pixels(largest.shape) < LEAST_WORK_ON_IMAGES:
+    if largest.dim() > 3 and operators_work_per_pixel(network) * _pixels(largest.shape) < LEAST_WORK_OF_OPERATORS:
         return "grouped"
     forward = not torch.is_grad_enabled() and network.spec.gamma == 1
     return default_for_shape(tuple(largest.shape), features=largest.is_floating_point(), forward=forward)
@@ -134,12 +136,13 @@ def least_batch_in_turn(network: PackedNetwork) -> float:
     return LEAST_WORK * max(batch_of(examples), 1) / work if work else math.inf
 
 
-def work_per_pixel(network: PackedNetwork) -> float:
-    """Mult-Adds of a member for each pixel of the example's largest input, in all samples."""
+def operators_work_per_pixel(network: PackedNetwork) -> float:
+    """Mult-Adds of a member's operators, in the mean of all calls, for each pixel of the example's largest input in all samples."""
     graph = network.member_template.graphs["eval"]
     if graph not in _work:
         work, examples = _work_of(network)
-        _work[graph] = work / max((_pixels(one.shape) for one in examples if one.dim() > 3), default=1)
+        operators = max(sum(node.op.startswith("call") for node in graph.nodes), 1)
+        _work[graph] = work / operators / max((_pixels(one.shape) for one in examples if one.dim() > 3), default=1)
     return _work[graph]
 
 
