@@ -58,6 +58,7 @@ def bench(
         from packify.cli.device_inputs import inputs_like, require_device
         from packify.ensembles.bench_plots import plot_bench
         from packify.ensembles.benchmarking import bench as measure
+        from packify.execution.measuring import LEFT_OUT
 
         if plot is not None:
             check_plot(plot)
@@ -95,7 +96,7 @@ def bench(
             console.print(f"not run: {', '.join(names)}: {why}", style="dim", soft_wrap=True)
         if chosen := next((line.note for line in lines if line.contender == "packed tuned" and line.seconds is not None), ""):
             console.print(f"packed tuned: {chosen}", style="dim", soft_wrap=True)
-        if few := sum(0 < line.rounds < _ENOUGH_ROUNDS for line in lines if "slower" not in line.note):
+        if few := sum(0 < line.rounds < _ENOUGH_ROUNDS for line in lines if line.note != LEFT_OUT):
             why = f"{few} of {len(lines)} were timed in fewer than {_ENOUGH_ROUNDS} rounds: a swing of the machine may decide"
             console.print(f"{why}; pass a larger --budget-s than {budget_s:g}", style="yellow", soft_wrap=True)
     compute, copying = measured.mult_adds_per_s / 1e9, measured.bytes_per_s / 1e9

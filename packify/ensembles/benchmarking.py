@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,7 +23,7 @@ from packify.budgets.cost import Budget, Cost
 from packify.core import nested
 from packify.core.errors import PackError, SpecError
 from packify.execution.choices import device_name
-from packify.execution.formats import FORMATS, to_format
+from packify.execution.formats import FORMATS, copy_in_format, inputs_in_format, to_format
 from packify.execution.measuring import Progress, Timing, measure_by_turns, seconds_of
 from packify.execution.memory import peak_bytes
 from packify.nn.packed_network import PackedNetwork
@@ -155,9 +154,6 @@ def bench(
     return Bench(device_name(device), str(dtype).removeprefix("torch."), threads, torch.__version__, compute, copying, tuple(lines))
 
 
-Key = tuple[str, str]
-
-
 def contenders(
     reference: nn.Module, packed: PackedNetwork, x: Any, *, train: bool, compiled: Collection[str], tuning_s: float
 ) -> dict[str, Callable[[], None]]:
@@ -166,14 +162,11 @@ def contenders(
     own = copy.deepcopy(packed).train(train)
     found["packed as converted, its own"] = _pass(own, own.members, x, train)
     found["packed tuned, its own"] = _Tuned(packed, x, train, tuning_s)
-    for name, memory_format in FORMATS.items():
-        given = nested.map_leaves(x, functools.partial(_laid, memory_format=memory_format))
-        single = copy.deepcopy(reference).train(train)
-        to_format(single, name)
+    for name in FORMATS:
+        given, single = inputs_in_format(x, name), copy_in_format(reference, name, train=train)
         found[f"single, {name}"] = _pass(single, single, given, train)
         for strategy in _written_by_hand(packed, train):
-            network = copy.deepcopy(packed).train(train)
-            to_format(network, name)
+            network = copy_in_format(packed, name, train=train)
             network.strategy = strategy
             found[f"{strategy}, {name}"] = _pass(network, network.members, given, train)
         found[f"vmap, {name}"] = _under_vmap(packed, given, name, train)
@@ -207,8 +200,7 @@ def _compiled(
         found["vmap"] = _under_vmap(packed, x, name, train, compiled=True)
     for strategy in ("grouped", "in turn"):
         if strategy in which:
-            network = copy.deepcopy(packed).train(train)
-            to_format(network, name)
+            network = copy_in_format(packed, name, train=train)
             network.strategy = strategy
             network.compile(freeze=False)
             found[strategy] = _pass(network, network, x, train)
@@ -227,10 +219,6 @@ class _Tuned:
 
     def __call__(self) -> None:
         self._pass()
-
-
-def _laid(leaf: Any, memory_format: torch.memory_format) -> Any:
-    return leaf.contiguous(memory_format=memory_format) if isinstance(leaf, Tensor) and leaf.dim() == 4 else leaf
 
 
 def _called(call: Callable[..., Any], x: Any) -> list[Tensor]:
@@ -320,7 +308,7 @@ class _Measured:
             roofline=least / timing.median,
             bound=bound,
             peak_bytes=peak,
-            note="much slower, left out" if timing.slow else getattr(self.functions[key], "note", ""),
+            note=timing.note or getattr(self.functions[key], "note", ""),
         )
 
     def _cost(self, name: str) -> tuple[Cost, float]:

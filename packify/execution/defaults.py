@@ -87,6 +87,8 @@ MEASURED = (
 
 def default_strategy(network: PackedNetwork, device: torch.device, inputs: Sequence[Tensor]) -> str:
     """The strategy of a call of `network` that nothing was measured for."""
+    if network.suited_strategies is not None:
+        return network.suited_strategies[0]
     if device.type != "cpu" or not inputs:
         return "grouped"
     largest = max(inputs, key=Tensor.numel)
@@ -115,10 +117,8 @@ def default_for_shape(shape: tuple[int, ...], *, features: bool = True, forward:
 def strategy_of_files(network: PackedNetwork) -> str:
     """The strategy of an exported file that nobody has chosen.
 
-    One image, one thread, over the single network exported the same way, grouped and in turn (examples/export_speed.py), in onnxruntime, as
-    pt2 and by AOTInductor: at 224 pixels ResNet-50 1.09 and 1.02, 1.37 and 1.21, 1.30 and 1.01; ViT-S 1.44 and 1.31, 1.36 and 1.30, 1.24
-    and 1.13; ConvNeXt-T 1.68 and 1.15, 1.33 and 1.19, 1.23 and 1.15. Where a member has less to do, in onnxruntime and as pt2:
-    MobileNetV3-L 1.51 and 1.58, 1.48 and 2.09; ResNet-18 on 32 pixels 1.04 and 1.15, 1.80 and 1.74.
+    In turn where a member has `LEAST_WORK` to do for one sample: so it is measured in onnxruntime, as pt2 and by AOTInductor
+    (examples/export_speed.py; tests/bench/README.md has the figures).
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
     if not on_cpu or "in turn" not in (network.suited_strategies or ("in turn",)):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 
+from packify.core import nested
 from packify.core.errors import SpecError
 from packify.core.report import Note
 from packify.execution.kernels import CONVS, conv_argument
 from packify.nn.packed_network import PackedNetwork
 
 FORMATS: dict[str, torch.memory_format] = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+Network = TypeVar("Network", bound=nn.Module)
 _LAST: dict[int, torch.memory_format] = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -39,6 +42,22 @@ def to_format(network: nn.Module, name: str) -> None:
         wanted = _LAST[tensor.dim()] if name == "channels_last" else torch.contiguous_format
         if not tensor.is_contiguous(memory_format=wanted):
             tensor.data = tensor.data.contiguous(memory_format=wanted)
+
+
+def copy_in_format(network: Network, name: str, *, train: bool) -> Network:
+    """A copy of a network whose weights lie in a memory format, to be measured."""
+    made = copy.deepcopy(network)
+    to_format(made, name)
+    return made.train(train)
+
+
+def inputs_in_format(inputs: Any, name: str) -> Any:
+    """Inputs whose images lie in a memory format, as an input pipeline can give them."""
+
+    def own(leaf: Any) -> Any:
+        return leaf.contiguous(memory_format=FORMATS[name]) if isinstance(leaf, Tensor) and leaf.dim() == 4 else leaf
+
+    return nested.map_leaves(inputs, own)
 
 
 def settle_format(network: PackedNetwork, reference: nn.Module) -> Note | None:

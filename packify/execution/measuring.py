@@ -11,6 +11,7 @@ import torch
 
 _ROUNDS_FOR_ALL = 3
 _CLOSE = 1.4
+LEFT_OUT = "much slower, left out"
 Progress = Callable[[float, str], None]
 """Called with the share of the time that has gone, and what is measured."""
 
@@ -40,6 +41,11 @@ class Timing:
     def least(self) -> float:
         """Seconds of the fastest call; infinite where there is none."""
         return min((*self.seconds, *self.warm_up), default=float("inf"))
+
+    @property
+    def note(self) -> str:
+        """Why there are no more rounds of it, if so."""
+        return self.failure or (LEFT_OUT if self.slow else "")
 
     @property
     def spread(self) -> float:

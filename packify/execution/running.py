@@ -111,7 +111,7 @@ class Execution:
         found = nearest(self.choices, device, inputs, training=network.training)
         if found is not None:
             return found.strategy, found.parts
-        return default_strategy(network, device, inputs) if network.suited_strategies is None else network.suited_strategies[0], {}
+        return default_strategy(network, device, inputs), {}
 
     def reason_against(self, network: PackedNetwork) -> str:
         """Why the network runs grouped, whatever its strategy; empty where it does not."""

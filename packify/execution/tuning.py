@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
@@ -15,7 +14,15 @@ from packify.core import nested
 from packify.core.errors import PackError, SpecError
 from packify.execution.choices import Choice, Mode, key_of, merged
 from packify.execution.defaults import default_strategy
-from packify.execution.formats import FORMATS, format_of, has_inner_convs, runs_in_channels_last, to_format
+from packify.execution.formats import (
+    FORMATS,
+    copy_in_format,
+    format_of,
+    has_inner_convs,
+    inputs_in_format,
+    runs_in_channels_last,
+    to_format,
+)
 from packify.execution.measuring import Progress, Timing, measure_by_turns
 from packify.execution.plans import batch_of
 from packify.execution.strategies import AUTO, STRATEGIES
@@ -104,8 +111,10 @@ def tune_network(
     ways = _ways(network, device, train)
     with torch.set_grad_enabled(train):
         usual = default_strategy(network, device, tensors), format_of(network)
-    copies = {name: _copy(network, name, train) for name in {name for _, name in ways}}
-    functions = {f"{strategy}, {name}": _step(copies[name], strategy, _in_format((args, kwargs), name), train) for strategy, name in ways}
+    copies = {name: copy_in_format(network, name, train=train) for name in {name for _, name in ways}}
+    functions = {
+        f"{strategy}, {name}": _step(copies[name], strategy, inputs_in_format((args, kwargs), name), train) for strategy, name in ways
+    }
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         own_progress = _part_of(progress, 0, _WHOLE)
         timings = measure_by_turns(
@@ -124,7 +133,7 @@ def tune_network(
                 "tune", found=best.note, why="no way to run the network works with these inputs", fix="call packed(x) to see the error"
             )
         if network.num_estimators > 1 and network.suited_strategies is None and best.strategy in ("grouped", "in turn"):
-            given = _in_format((args, kwargs), best.memory_format)
+            given = inputs_in_format((args, kwargs), best.memory_format)
             tried = _with_parts(copies[best.memory_format], given, tried, train=train, device=device, budget_s=budget_s, progress=progress)
             best = tried[0]
     batch = batch_of(tensors)
@@ -242,12 +251,6 @@ def _ways(network: PackedNetwork, device: torch.device, train: bool) -> list[tup
     return [(strategy, name) for name in names for strategy in strategies]
 
 
-def _copy(network: PackedNetwork, memory_format: str, train: bool) -> PackedNetwork:
-    made = copy.deepcopy(network)
-    to_format(made, memory_format)
-    return made.train(train)
-
-
 def _step(
     network: PackedNetwork, strategy: str, inputs: Any, train: bool, parts: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[], None]:
@@ -270,22 +273,12 @@ def _step(
     return step if train else infer
 
 
-def _in_format(inputs: Any, name: str) -> Any:
-    """Images lie as the weights do, as an input pipeline can give them."""
-
-    def own(leaf: Any) -> Any:
-        return leaf.contiguous(memory_format=FORMATS[name]) if isinstance(leaf, Tensor) and leaf.dim() == 4 else leaf
-
-    return nested.map_leaves(inputs, own)
-
-
 def _speed(one: Tried) -> tuple[bool, float]:
     return bool(one.note), one.seconds
 
 
 def _tried(way: tuple[str, str], timing: Timing) -> Tried:
-    note = timing.failure or ("much slower, left out" if timing.slow else "")
-    return Tried(*way, timing.median, timing.least, timing.spread, len(timing.seconds), note)
+    return Tried(*way, timing.median, timing.least, timing.spread, len(timing.seconds), timing.note)
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
